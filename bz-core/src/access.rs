@@ -1,0 +1,212 @@
+//! The access table: a technology is one row that picks its shapes.
+//!
+//! Every layer matches on a small set of shapes, never on the technology: what the agent does with the bytes
+//! ([`Backend`]), how a person reaches it ([`Frontend`]), what the server can read ([`Lens`]). Beside the closed table
+//! stands one open door, [`Access::Handler`]: a route that a program embedding the agent serves itself.
+
+pub mod request;
+
+use std::fmt;
+
+use bincode::{Decode, Encode};
+
+/// A technology.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Access {
+    /// An interactive shell.
+    Shell,
+    /// One command, with separate output streams and exit status.
+    Exec,
+    /// A route served by the program that embeds the agent.
+    Handler,
+}
+
+/// What the agent does with the bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// A shell in a pseudoterminal, kept by a holder.
+    Pty,
+    /// A command with pipes.
+    Exec,
+    /// The embedding program's handler.
+    Handler,
+}
+
+/// How a person reaches it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Frontend {
+    /// The person's terminal, raw.
+    Terminal,
+    /// Standard input, output and error.
+    Stdio,
+}
+
+/// What the server can read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lens {
+    /// Command lines out of a terminal stream.
+    Command,
+    /// The command of the request itself.
+    Request,
+    /// Nothing.
+    Opaque,
+}
+
+/// One row of the table.
+#[derive(Debug, Clone)]
+pub struct Spec {
+    /// The name on the command line and in documents.
+    pub name: &'static str,
+    /// One line of help.
+    pub about: &'static str,
+    /// The verb a policy must allow; `None` for handlers, whose verb is named by their route.
+    pub verb: Option<Verb>,
+    /// What the agent does.
+    pub backend: Backend,
+    /// How a person reaches it.
+    pub frontend: Frontend,
+    /// What the server can read.
+    pub lens: Lens,
+    /// The mode unless asked otherwise.
+    pub mode: Mode,
+    /// Whether it lives on, detached, when its session ends.
+    pub detaches: bool,
+}
+
+impl Access {
+    /// Every technology.
+    pub const ALL: [Self; 3] = [Self::Shell, Self::Exec, Self::Handler];
+
+    /// The technology's row.
+    #[must_use]
+    pub const fn spec(self) -> Spec {
+        match self {
+            Self::Shell => Spec {
+                name: "shell",
+                about: "an interactive shell",
+                verb: Some(Verb::Shell),
+                backend: Backend::Pty,
+                frontend: Frontend::Terminal,
+                lens: Lens::Command,
+                mode: Mode::Inspected,
+                detaches: true,
+            },
+            Self::Exec => Spec {
+                name: "exec",
+                about: "one command, with its output and exit status",
+                verb: Some(Verb::Shell),
+                backend: Backend::Exec,
+                frontend: Frontend::Stdio,
+                lens: Lens::Request,
+                mode: Mode::Inspected,
+                detaches: false,
+            },
+            Self::Handler => Spec {
+                name: "handler",
+                about: "a route of the program that embeds the agent",
+                verb: None,
+                backend: Backend::Handler,
+                frontend: Frontend::Stdio,
+                lens: Lens::Opaque,
+                mode: Mode::Sealed,
+                detaches: false,
+            },
+        }
+    }
+}
+
+/// What a policy allows on a target.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, serde::Serialize, serde::Deserialize)]
+#[serde(tag = "type")]
+pub enum Verb {
+    /// A shell, or one command in it.
+    Shell,
+    /// Copying files.
+    FileTransfer,
+    /// Forwarding any protocol. Off unless a policy names it.
+    Tunnel,
+    /// A route of the embedding program. No other verb implies it.
+    Handler {
+        /// The route.
+        name: String,
+    },
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shell => f.write_str("Shell"),
+            Self::FileTransfer => f.write_str("FileTransfer"),
+            Self::Tunnel => f.write_str("Tunnel"),
+            Self::Handler { name } => write!(f, "Handler:{name}"),
+        }
+    }
+}
+
+/// Text that names no verb.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a verb: use Shell, FileTransfer, Tunnel or Handler:NAME")]
+pub struct ParseVerbError;
+
+impl std::str::FromStr for Verb {
+    type Err = ParseVerbError;
+
+    fn from_str(text: &str) -> Result<Self, ParseVerbError> {
+        match text.split_once(':') {
+            Some((kind, name)) if kind.eq_ignore_ascii_case("handler") && request::is_route(name) => {
+                Ok(Self::Handler { name: name.to_owned() })
+            }
+            Some(_) => Err(ParseVerbError),
+            None if text.eq_ignore_ascii_case("shell") => Ok(Self::Shell),
+            None if text.eq_ignore_ascii_case("filetransfer") => Ok(Self::FileTransfer),
+            None if text.eq_ignore_ascii_case("tunnel") => Ok(Self::Tunnel),
+            None => Err(ParseVerbError),
+        }
+    }
+}
+
+/// Who can read a session's content. Chosen in the request, equal in the grant, or refused.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// The server can read it and cannot alter it.
+    Inspected,
+    /// Only client and agent can read it.
+    Sealed,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Inspected => "inspected",
+            Self::Sealed => "sealed",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_has_a_name_of_its_own_and_matching_shapes() {
+        for (i, access) in Access::ALL.iter().enumerate() {
+            let spec = access.spec();
+            assert!(Access::ALL.iter().skip(i + 1).all(|other| other.spec().name != spec.name));
+            assert_eq!(spec.detaches, spec.backend == Backend::Pty, "only a kept shell outlives its session");
+            assert_eq!(spec.lens == Lens::Opaque, spec.mode == Mode::Sealed, "{}", spec.name);
+        }
+    }
+
+    #[test]
+    fn verbs_read_back() {
+        for verb in [Verb::Shell, Verb::FileTransfer, Verb::Tunnel, Verb::Handler { name: "debug".to_owned() }] {
+            assert_eq!(verb.to_string().parse(), Ok(verb.clone()));
+        }
+        for bad in ["", "shel", "handler:", "handler:a b", "shell:x"] {
+            assert_eq!(bad.parse::<Verb>(), Err(ParseVerbError), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! What a client asks of a target: typed, bounded, signed whole in `Syn`.
+
+use bincode::{Decode, Encode};
+
+use crate::access::{Access, Mode, Verb};
+use crate::digest::Digest;
+use crate::id::{ShellId, TargetId};
+use crate::target::TargetUser;
+use crate::wire::{self, WireError};
+
+/// The most bytes a request may have: the longest command and the rest.
+pub const MAX_REQUEST: usize = MAX_COMMAND + 1024;
+/// The most bytes of a command.
+pub const MAX_COMMAND: usize = 32 << 10;
+/// Terminals are at least 1 × 1; rows and columns above this are cut to it.
+pub const MAX_SIDE: u16 = 1000;
+
+const MAX_TERM: usize = 64;
+const MAX_ROUTE: usize = 64;
+
+/// A terminal's size in character cells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, serde::Serialize, serde::Deserialize)]
+pub struct Size {
+    /// Rows.
+    pub rows: u16,
+    /// Columns.
+    pub columns: u16,
+}
+
+impl Size {
+    /// The size within 1 × 1 and [`MAX_SIDE`] × [`MAX_SIDE`]: a resize to 0 or 65535 is no reason to end a shell.
+    #[must_use]
+    pub fn clamped(self) -> Self {
+        Self { rows: self.rows.clamp(1, MAX_SIDE), columns: self.columns.clamp(1, MAX_SIDE) }
+    }
+}
+
+/// The parameters, one variant per shape of back end.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Parameters {
+    /// A new shell.
+    Shell {
+        /// `TERM`.
+        term: String,
+        /// The terminal's size.
+        size: Size,
+    },
+    /// A shell that runs already.
+    Attach {
+        /// Which.
+        shell: ShellId,
+        /// The terminal's size.
+        size: Size,
+    },
+    /// One command, run by the target user's login shell.
+    Exec {
+        /// The command line.
+        command: String,
+    },
+    /// A route of the embedding program.
+    Handler {
+        /// The route.
+        route: String,
+    },
+}
+
+/// Everything a session is asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Request {
+    /// The target.
+    pub target: TargetId,
+    /// The user on the target; none for handlers.
+    pub user: Option<TargetUser>,
+    /// Who can read the content.
+    pub mode: Mode,
+    /// The technology's own parameters.
+    pub parameters: Parameters,
+}
+
+/// Why a request is no request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// Not an encoding of one.
+    #[error("the request is {0}")]
+    Wire(#[from] WireError),
+    /// A parameter out of bounds.
+    #[error("the request's {0} is empty, too long or has characters it may not have")]
+    Parameter(&'static str),
+    /// A user where none belongs, or none where one does.
+    #[error("the request names a target user where none belongs, or none where one is needed")]
+    User,
+}
+
+impl Request {
+    /// The exact bytes that `Syn` carries.
+    ///
+    /// # Errors
+    /// [`RequestError`] when it could not be decoded again.
+    pub fn encode(&self) -> Result<Vec<u8>, RequestError> {
+        self.check()?;
+        Ok(wire::encode(self, MAX_REQUEST)?)
+    }
+
+    /// The request in exactly these bytes.
+    ///
+    /// # Errors
+    /// [`RequestError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, RequestError> {
+        let request: Self = wire::decode(bytes, MAX_REQUEST)?;
+        request.check()?;
+        Ok(request)
+    }
+
+    /// SHA-256 of a request's exact bytes, as grants name it.
+    #[must_use]
+    pub fn digest(bytes: &[u8]) -> Digest {
+        Digest::of(bytes)
+    }
+
+    /// The technology.
+    #[must_use]
+    pub const fn access(&self) -> Access {
+        match self.parameters {
+            Parameters::Shell { .. } | Parameters::Attach { .. } => Access::Shell,
+            Parameters::Exec { .. } => Access::Exec,
+            Parameters::Handler { .. } => Access::Handler,
+        }
+    }
+
+    /// The verb a policy must allow.
+    #[must_use]
+    pub fn verb(&self) -> Verb {
+        match &self.parameters {
+            Parameters::Shell { .. } | Parameters::Attach { .. } | Parameters::Exec { .. } => Verb::Shell,
+            Parameters::Handler { route } => Verb::Handler { name: route.clone() },
+        }
+    }
+
+    fn check(&self) -> Result<(), RequestError> {
+        let needs_user = !matches!(self.parameters, Parameters::Handler { .. });
+        if needs_user != self.user.is_some() {
+            return Err(RequestError::User);
+        }
+        match &self.parameters {
+            Parameters::Attach { .. } => Ok(()),
+            Parameters::Shell { term, .. } => {
+                let plain = term.bytes().all(|b| b.is_ascii_alphanumeric() || b"-+._".contains(&b));
+                check(!term.is_empty() && term.len() <= MAX_TERM && plain, "terminal type")
+            }
+            Parameters::Exec { command } => {
+                check(!command.is_empty() && command.len() <= MAX_COMMAND && !command.contains('\0'), "command")
+            }
+            Parameters::Handler { route } => check(is_route(route), "route"),
+        }
+    }
+}
+
+/// Whether this can name a route: 1 to 64 letters, digits, `-`, `_`, `.` or `/`.
+#[must_use]
+pub fn is_route(name: &str) -> bool {
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_./".contains(&b));
+    !name.is_empty() && name.len() <= MAX_ROUTE && plain
+}
+
+const fn check(holds: bool, what: &'static str) -> Result<(), RequestError> {
+    if holds { Ok(()) } else { Err(RequestError::Parameter(what)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(parameters: Parameters) -> Request {
+        let user = (!matches!(parameters, Parameters::Handler { .. })).then(|| "alice".parse().unwrap());
+        Request { target: TargetId::from_bytes([1; 16]), user, mode: Mode::Inspected, parameters }
+    }
+
+    fn check_parameters(parameters: Parameters, want: Result<(), RequestError>) {
+        let request = request(parameters);
+        let got = request.encode().map(|bytes| assert_eq!(Request::decode(&bytes), Ok(request.clone())));
+        assert_eq!(got, want, "{request:?}");
+    }
+
+    #[test]
+    fn parameters_are_bounded_on_both_sides() {
+        let size = Size { rows: 24, columns: 80 };
+        let shell = |term: &str| Parameters::Shell { term: term.to_owned(), size };
+        let exec = |command: String| Parameters::Exec { command };
+        let route = |route: &str| Parameters::Handler { route: route.to_owned() };
+        check_parameters(shell("xterm-256color"), Ok(()));
+        check_parameters(shell(""), Err(RequestError::Parameter("terminal type")));
+        check_parameters(shell("x\ny"), Err(RequestError::Parameter("terminal type")));
+        check_parameters(exec("x".repeat(MAX_COMMAND)), Ok(()));
+        check_parameters(exec("x".repeat(MAX_COMMAND + 1)), Err(RequestError::Parameter("command")));
+        check_parameters(exec("a\0b".to_owned()), Err(RequestError::Parameter("command")));
+        check_parameters(exec(String::new()), Err(RequestError::Parameter("command")));
+        check_parameters(route("admin/debug"), Ok(()));
+        check_parameters(route(""), Err(RequestError::Parameter("route")));
+        check_parameters(Parameters::Attach { shell: ShellId::from_bytes([2; 16]), size }, Ok(()));
+    }
+
+    #[test]
+    fn a_user_is_named_exactly_where_one_belongs() {
+        let mut shell = request(Parameters::Exec { command: "true".to_owned() });
+        shell.user = None;
+        assert_eq!(shell.encode(), Err(RequestError::User));
+        let mut handler = request(Parameters::Handler { route: "debug".to_owned() });
+        handler.user = Some("alice".parse().unwrap());
+        assert_eq!(handler.encode(), Err(RequestError::User));
+    }
+
+    #[test]
+    fn sizes_are_clamped() {
+        let clamp = |rows, columns| Size { rows, columns }.clamped();
+        assert_eq!(clamp(0, 65535), Size { rows: 1, columns: MAX_SIDE });
+        assert_eq!(clamp(24, 80), Size { rows: 24, columns: 80 });
+    }
+}

@@ -1,0 +1,138 @@
+//! Connections: asking for one, listing, attaching, closing, and why not.
+
+use serde::{Deserialize, Serialize};
+
+use crate::access::{Mode, Verb};
+use crate::api::Bytes;
+use crate::id::{ConnectionId, PolicyId, ShellId, TargetId, UserId};
+use crate::key::PublicKey;
+use crate::target::TargetUser;
+
+/// `POST connections/universal`: asks for a connection and its grant.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NewConnection {
+    /// The target by id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_id: Option<TargetId>,
+    /// Or by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_name: Option<String>,
+    /// In this environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment_name: Option<String>,
+    /// As whom; the only allowed one when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_user: Option<TargetUser>,
+    /// The parameters of [`crate::access::request::Parameters`], in their wire form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<Bytes>,
+    /// The mode; the technology's own when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+}
+
+/// The answer to [`NewConnection`]. The client checks each field against what it asked before it signs anything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionMade {
+    /// The connection.
+    pub connection_id: ConnectionId,
+    /// The target.
+    pub target_id: TargetId,
+    /// Its name.
+    pub target_name: String,
+    /// Its environment's name.
+    pub environment_name: String,
+    /// As whom.
+    pub target_user: Option<TargetUser>,
+    /// Always `Bzero` yet.
+    pub target_type: String,
+    /// The verb.
+    pub verb_type: Verb,
+    /// The agent's identity key, to be pinned.
+    pub agent_public_key: PublicKey,
+    /// The agent's version.
+    pub agent_version: String,
+    /// The mode.
+    pub mode: Mode,
+    /// Whether output is recorded.
+    pub recorded: bool,
+    /// The [`crate::grant::SignedGrant`], in its wire form.
+    pub grant: Bytes,
+    /// A [`crate::trust::DirectoryEntry`] for the name, where the organization keeps a directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory_entry: Option<Bytes>,
+}
+
+/// A connection's life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ConnectionState {
+    /// It exists; a client may or may not be on it.
+    Open,
+    /// It ended.
+    Closed,
+    /// It could not be opened.
+    Error,
+    /// It waits for its client.
+    Pending,
+}
+
+/// One connection as lists show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Connection {
+    /// The connection.
+    pub id: ConnectionId,
+    /// When it was made, RFC 3339.
+    pub time_created: String,
+    /// Its state.
+    pub state: ConnectionState,
+    /// The target; spelled as the original spells it.
+    #[serde(rename = "targetID")]
+    pub target_id: TargetId,
+    /// The target's name.
+    pub target_name: String,
+    /// Always `Bzero` yet.
+    pub target_type: String,
+    /// As whom.
+    pub target_user: Option<TargetUser>,
+    /// Whose.
+    pub subject_id: UserId,
+    /// `Shell`, …
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The shell behind it, while there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shell_id: Option<ShellId>,
+    /// Whether a client is on it.
+    pub attached: bool,
+}
+
+/// `POST policy-query/why`: which policies allow it, or why none does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Why {
+    /// Whether it is allowed.
+    pub allowed: bool,
+    /// The policies that allow it.
+    pub policies: Vec<WhyPolicy>,
+    /// The users allowed there.
+    pub allowed_target_users: Vec<String>,
+    /// The verbs allowed there.
+    pub allowed_verbs: Vec<Verb>,
+    /// Why none does, in a sentence.
+    pub reason: String,
+    /// The command an administrator would run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+/// A policy by id and name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WhyPolicy {
+    /// The policy.
+    pub id: PolicyId,
+    /// Its name.
+    pub name: String,
+}

@@ -1,0 +1,59 @@
+//! The error envelope: the original's three fields, and a stable code and request id beside them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// What every answer outside 2xx carries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ErrorBody {
+    /// For people: what is wrong and what to do next.
+    pub error_msg: String,
+    /// The original's name for the kind of error.
+    pub error_type: String,
+    /// What is wrong with each field.
+    #[serde(default)]
+    pub errors: BTreeMap<String, Vec<String>>,
+    /// For programs.
+    #[serde(default)]
+    pub code: Code,
+    /// Names this call in the server's log.
+    #[serde(default)]
+    pub request_id: String,
+    /// Names to choose from, where the error is that several fit.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub candidates: Vec<String>,
+}
+
+/// Why a call failed; stable.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Code {
+    /// The body or a parameter is malformed.
+    BadRequest,
+    /// Nobody is logged in, or the login ended.
+    NotLoggedIn,
+    /// Policy says no.
+    Denied,
+    /// There is no such thing, or the caller may not know of it.
+    NotFound,
+    /// Several things have that name.
+    Ambiguous,
+    /// Something of that name exists.
+    Conflict,
+    /// Several target users are allowed and none is named.
+    TargetUserNeeded,
+    /// The target has no link to the server.
+    TargetOffline,
+    /// The claim code is wrong, used or expired.
+    ClaimCode,
+    /// Too many calls.
+    TooMany,
+    /// Larger than this call takes.
+    TooLarge,
+    /// A newer server says something this program does not know, or the server failed.
+    #[default]
+    #[serde(other)]
+    Internal,
+}

@@ -1,0 +1,77 @@
+//! Logging in: `POST users/register` with a certificate, proved like every call under a login id the client chose.
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::Bytes;
+use crate::id::{OrganizationId, UserId};
+use crate::time::UnixTime;
+
+/// `POST users/register`: registers a certificate, and the person at the first time. Again after each refresh.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RegisterUser {
+    /// The `BzCert`.
+    pub certificate: Bytes,
+    /// The claim code of `init` or `admin claim`, by which this person becomes an administrator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<String>,
+}
+
+/// What a second factor still asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum MfaActionRequired {
+    /// Nothing.
+    None,
+    /// A code.
+    Totp,
+    /// Enrolment.
+    Reset,
+}
+
+/// The answer to [`RegisterUser`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Registered {
+    /// The person.
+    pub user: User,
+    /// What the second factor asks for.
+    pub mfa_action_required: MfaActionRequired,
+    /// When the login ends, unless a refreshed certificate is registered before.
+    pub expires_at: UnixTime,
+}
+
+/// `GET users/me`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct User {
+    /// The person here: a new one at each first login.
+    pub id: UserId,
+    /// The organization.
+    pub organization_id: OrganizationId,
+    /// The address as the provider told it; empty when it told none.
+    pub email: String,
+    /// The full name.
+    pub full_name: String,
+    /// Whether the person administers.
+    pub is_admin: bool,
+    /// First login, RFC 3339.
+    pub time_created: String,
+    /// Last login, RFC 3339.
+    #[serde(default)]
+    pub last_login: Option<String>,
+    /// The issuer that knows this person.
+    pub issuer: String,
+    /// The subject there.
+    pub subject: String,
+}
+
+/// `GET trust-bundle`, for first use of a server: the bundle's text. Taking it trusts the server this once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TrustBundleText {
+    /// The file's text.
+    pub bundle: String,
+    /// Scopes to ask the identity provider for.
+    pub scopes: Vec<String>,
+}

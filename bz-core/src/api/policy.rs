@@ -1,0 +1,176 @@
+//! Policies and API keys.
+
+use serde::{Deserialize, Serialize};
+
+use crate::access::Verb;
+use crate::api::target::TargetUserName;
+use crate::id::{ApiKeyId, EnvironmentId, PolicyId, TargetId, UserId};
+
+/// Who a policy is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subject {
+    /// The subject.
+    pub id: UserId,
+    /// Its kind.
+    #[serde(rename = "type")]
+    pub kind: SubjectType,
+}
+
+/// The kinds of subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SubjectType {
+    /// A person.
+    User,
+    /// An API key.
+    ApiKey,
+    /// A service account.
+    ServiceAccount,
+}
+
+/// A group of the identity provider.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// As the provider knows it.
+    pub id: String,
+    /// For people.
+    pub name: String,
+}
+
+/// An environment in a policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyEnvironment {
+    /// The environment.
+    pub id: EnvironmentId,
+}
+
+/// A target in a policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyTarget {
+    /// The target.
+    pub id: TargetId,
+    /// `Bzero` or `DynamicAccessConfig`.
+    #[serde(rename = "type")]
+    pub kind: String,
+}
+
+/// A target access policy: `policies/target-connect`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetConnectPolicy {
+    /// The policy.
+    pub id: PolicyId,
+    /// Always `TargetConnect`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What it says.
+    #[serde(flatten)]
+    pub content: TargetConnectContent,
+}
+
+/// What a target access policy says, and the body that makes one. Environments or targets, not both.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TargetConnectContent {
+    /// Unique over all kinds.
+    pub name: String,
+    /// What it is for.
+    #[serde(default)]
+    pub description: String,
+    /// Who.
+    #[serde(default)]
+    pub subjects: Vec<Subject>,
+    /// Or whoever is in these groups.
+    #[serde(default)]
+    pub groups: Vec<Group>,
+    /// Where.
+    #[serde(default)]
+    pub environments: Vec<PolicyEnvironment>,
+    /// Or there.
+    #[serde(default)]
+    pub targets: Vec<PolicyTarget>,
+    /// As whom. At least one.
+    #[serde(default)]
+    pub target_users: Vec<TargetUserName>,
+    /// What. At least one.
+    #[serde(default)]
+    pub verbs: Vec<Verb>,
+    /// When it ends by itself, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_expires: Option<String>,
+}
+
+/// A session recording policy: `policies/session-recording`. It follows its subjects everywhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RecordingPolicy {
+    /// The policy.
+    pub id: PolicyId,
+    /// Always `SessionRecording`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What it says.
+    #[serde(flatten)]
+    pub content: RecordingContent,
+}
+
+/// What a session recording policy says, and the body that makes one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RecordingContent {
+    /// Unique over all kinds.
+    pub name: String,
+    /// What it is for.
+    #[serde(default)]
+    pub description: String,
+    /// Whose sessions.
+    #[serde(default)]
+    pub subjects: Vec<Subject>,
+    /// Or whoever is in these groups.
+    #[serde(default)]
+    pub groups: Vec<Group>,
+    /// Whether what is typed is kept, too.
+    #[serde(default)]
+    pub record_input: bool,
+}
+
+/// One key as `GET api-keys` lists it; the secret is never shown again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiKey {
+    /// The key.
+    pub id: ApiKeyId,
+    /// Its name.
+    pub name: String,
+    /// When it was made, RFC 3339.
+    pub time_created: String,
+    /// Whether it can register targets and nothing else.
+    pub is_registration_key: bool,
+}
+
+/// `POST api-keys`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NewApiKey {
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
+    /// Whether it can register targets and nothing else.
+    #[serde(default)]
+    pub is_registration_key: bool,
+}
+
+/// The answer to [`NewApiKey`]: the only time the secret is shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApiKeyMade {
+    /// The key.
+    pub api_key_details: ApiKey,
+    /// Base64 of 32 random bytes.
+    pub secret: String,
+}
+
+impl std::fmt::Debug for ApiKeyMade {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiKeyMade").field("api_key_details", &self.api_key_details).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,146 @@
+//! Logs and records, newest first, all times UTC.
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::policy::SubjectType;
+use crate::id::{ConnectionId, EnvironmentId, EventId, OrganizationId, TargetId, UserId};
+
+/// Who did something, as every event names it. Kept when the person is deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Actor {
+    /// Who; absent when nobody was proved.
+    pub subject_id: Option<UserId>,
+    /// What kind.
+    pub subject_type: SubjectType,
+    /// The address or name then.
+    pub subject_name: String,
+    /// Whether an administrator then.
+    pub is_admin: bool,
+}
+
+/// Where something happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Place {
+    /// The target.
+    pub target_id: TargetId,
+    /// Its name then.
+    pub target_name: String,
+    /// Always `Bzero` yet.
+    pub target_type: String,
+    /// As whom.
+    pub target_user: String,
+    /// The environment.
+    pub environment_id: EnvironmentId,
+    /// Its name then.
+    pub environment_name: String,
+}
+
+/// A call of the API: `GET events/subject`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UserEvent {
+    /// The event.
+    pub id: EventId,
+    /// The organization.
+    pub organization_id: OrganizationId,
+    /// Who.
+    #[serde(flatten)]
+    pub actor: Actor,
+    /// What, such as `connectionservice:connect`.
+    pub service_action: String,
+    /// On what.
+    pub resource: String,
+    /// Whether policy allowed it.
+    pub evaluation: bool,
+    /// When, RFC 3339.
+    pub timestamp: String,
+    /// From where.
+    pub ip_address: String,
+    /// More about it, as JSON text.
+    pub context: String,
+}
+
+/// What happened to a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ConnectionEventType {
+    /// Opened.
+    Created,
+    /// Closed.
+    Closed,
+    /// Its client came.
+    ClientConnect,
+    /// Its client left.
+    ClientDisconnect,
+    /// A client came to its shell.
+    ShellConnect,
+    /// A client left its shell, which runs on.
+    ShellDisconnect,
+}
+
+/// `GET events/connection`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionEvent {
+    /// The event.
+    pub id: EventId,
+    /// The connection.
+    pub connection_id: ConnectionId,
+    /// The organization.
+    pub organization_id: OrganizationId,
+    /// Whose.
+    #[serde(flatten)]
+    pub actor: Actor,
+    /// Where.
+    #[serde(flatten)]
+    pub place: Place,
+    /// The space it began in.
+    pub session_name: String,
+    /// What happened.
+    pub connection_event_type: ConnectionEventType,
+    /// Who or what made it happen, in a sentence.
+    pub reason: String,
+    /// When, RFC 3339.
+    pub timestamp: String,
+    /// The server's node.
+    pub connection_node_id: String,
+}
+
+/// `GET events/command`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CommandEvent {
+    /// The event.
+    pub id: EventId,
+    /// The connection.
+    pub connection_id: ConnectionId,
+    /// The organization.
+    pub organization_id: OrganizationId,
+    /// Whose.
+    #[serde(flatten)]
+    pub actor: Actor,
+    /// Where.
+    #[serde(flatten)]
+    pub place: Place,
+    /// The command line.
+    pub command: String,
+    /// How it was read.
+    pub source: CommandSource,
+    /// Whether a checkpoint of the agent covers it.
+    pub confirmed: bool,
+    /// When, RFC 3339.
+    pub timestamp: String,
+}
+
+/// How a command line was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CommandSource {
+    /// The request itself was the command.
+    Request,
+    /// The shell marked it.
+    Marks,
+    /// Read from the emulated screen: an aid to reading, not a control.
+    Screen,
+}

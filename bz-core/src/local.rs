@@ -1,0 +1,195 @@
+//! The agent's local policy: what its host's owner allows, whatever anybody else grants.
+//!
+//! Right = grant ∩ this file; nothing in the file widens a grant. Owner and mode of the file are checked where files
+//! are read, in the agent.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::access::{Mode, Verb};
+use crate::oidc::Claims;
+use crate::target::{TargetUser, UserRule};
+
+/// The most bytes a policy file may have.
+pub const MAX_POLICY: usize = 256 << 10;
+
+/// Why a local policy refuses everything.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LocalPolicyError {
+    /// Larger than [`MAX_POLICY`].
+    #[error("the local policy is larger than 256 KiB")]
+    TooLarge,
+    /// Not the TOML of a policy.
+    #[error("the local policy is malformed: {0}")]
+    Malformed(String),
+    /// A version this program does not know.
+    #[error("the local policy's version is not 1")]
+    Version,
+    /// A rule that names nobody.
+    #[error("rule {0} of the local policy names nobody: give subjects, groups, or everyone = true")]
+    Nobody(usize),
+}
+
+/// The policy of one agent's host.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LocalPolicy {
+    /// The format's version: 1.
+    pub version: u16,
+    /// The rules. A session needs one that allows all of it.
+    #[serde(default)]
+    pub allow: Vec<Rule>,
+}
+
+/// One rule.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// The issuer of the people meant.
+    pub issuer: String,
+    /// Their subjects.
+    #[serde(default)]
+    pub subjects: Vec<String>,
+    /// Or groups their tokens name.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// Or everyone of the issuer's organization.
+    #[serde(default)]
+    pub everyone: bool,
+    /// Verbs.
+    pub verbs: Vec<Verb>,
+    /// Target users; `{username}` is the person's own.
+    #[serde(default)]
+    pub target_users: Vec<UserRule>,
+    /// Modes; both when absent.
+    #[serde(default = "both")]
+    pub modes: Vec<Mode>,
+    /// Refuse what would not be recorded.
+    #[serde(default)]
+    pub require_recording: bool,
+    /// The longest a session may last, in minutes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_minutes: Option<u32>,
+}
+
+fn both() -> Vec<Mode> {
+    vec![Mode::Inspected, Mode::Sealed]
+}
+
+/// What a session would do.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// Who.
+    pub claims: &'a Claims,
+    /// The verb.
+    pub verb: &'a Verb,
+    /// The target user.
+    pub user: Option<&'a TargetUser>,
+    /// The mode.
+    pub mode: Mode,
+    /// Whether the output would be recorded.
+    pub recorded: bool,
+}
+
+/// What the local policy allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowed {
+    /// The longest the session may last.
+    pub session_cap: Option<Duration>,
+}
+
+/// Why the local policy says no: the last hurdle of the rule that came furthest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum LocalDenial {
+    /// No rule names the person.
+    #[error("the local policy names no rule for this person")]
+    Person,
+    /// The verb is not allowed.
+    #[error("the local policy does not allow this verb")]
+    Verb,
+    /// The target user is not allowed.
+    #[error("the local policy does not allow this target user")]
+    User,
+    /// The mode is not allowed.
+    #[error("the local policy does not allow this mode")]
+    Mode,
+    /// It must be recorded and would not be.
+    #[error("the local policy requires a recording")]
+    Recording,
+}
+
+impl LocalPolicy {
+    /// Reads a policy file's text.
+    ///
+    /// # Errors
+    /// [`LocalPolicyError`]; the caller then refuses everything.
+    pub fn parse(text: &str) -> Result<Self, LocalPolicyError> {
+        if text.len() > MAX_POLICY {
+            return Err(LocalPolicyError::TooLarge);
+        }
+        let policy: Self = toml::from_str(text).map_err(|e| LocalPolicyError::Malformed(e.message().to_owned()))?;
+        if policy.version != 1 {
+            return Err(LocalPolicyError::Version);
+        }
+        match policy.allow.iter().position(Rule::names_nobody) {
+            Some(at) => Err(LocalPolicyError::Nobody(at + 1)),
+            None => Ok(policy),
+        }
+    }
+
+    /// Whether one rule allows all of it.
+    ///
+    /// # Errors
+    /// [`LocalDenial`] otherwise.
+    pub fn decide(&self, question: &Question<'_>) -> Result<Allowed, LocalDenial> {
+        let mut furthest = LocalDenial::Person;
+        for rule in &self.allow {
+            match rule.decide(question) {
+                Ok(allowed) => return Ok(allowed),
+                Err(denial) => furthest = furthest.max(denial),
+            }
+        }
+        Err(furthest)
+    }
+}
+
+impl Rule {
+    fn names_nobody(&self) -> bool {
+        !self.everyone && self.subjects.is_empty() && self.groups.is_empty()
+    }
+
+    fn decide(&self, question: &Question<'_>) -> Result<Allowed, LocalDenial> {
+        let check = |holds: bool, denial| if holds { Ok(()) } else { Err(denial) };
+        let person = &question.claims.person;
+        let named = self.everyone
+            || self.subjects.contains(&person.subject)
+            || question.claims.groups.iter().any(|g| self.groups.contains(g));
+        check(self.issuer == person.issuer && named, LocalDenial::Person)?;
+        check(self.verbs.contains(question.verb), LocalDenial::Verb)?;
+        let means =
+            |user| self.target_users.iter().any(|r| r.resolve(question.claims.address.as_ref()).as_ref() == Some(user));
+        check(question.user.is_none_or(means), LocalDenial::User)?;
+        check(self.modes.contains(&question.mode), LocalDenial::Mode)?;
+        check(!self.require_recording || question.recorded, LocalDenial::Recording)?;
+        Ok(Allowed { session_cap: self.session_minutes.map(|m| Duration::from_secs(u64::from(m) * 60)) })
+    }
+}
+
+/// Whether an address is one that only an explicit rule may reach: link-local, and so every cloud's metadata service.
+#[must_use]
+pub const fn is_guarded(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.is_unspecified() || v4.is_broadcast(),
+        IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
+            Some(v4) => v4.is_link_local() || v4.is_unspecified(),
+            None => {
+                v6.is_unicast_link_local()
+                    || v6.is_unspecified()
+                    || matches!(v6.segments(), [0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254])
+            }
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

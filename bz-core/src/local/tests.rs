@@ -1,0 +1,98 @@
+use super::*;
+use crate::digest::Digest;
+use crate::oidc::Person;
+use crate::time::UnixTime;
+
+const POLICY: &str = r#"
+version = 1
+
+[[allow]]
+issuer = "https://idp.example"
+subjects = ["alice"]
+verbs = [{ type = "Shell" }]
+target_users = ["deploy"]
+modes = ["inspected"]
+require_recording = true
+session_minutes = 30
+
+[[allow]]
+issuer = "https://idp.example"
+groups = ["dba"]
+verbs = [{ type = "Handler", name = "debug" }]
+"#;
+
+fn claims(subject: &str, groups: &[&str]) -> Claims {
+    Claims {
+        person: Person { issuer: "https://idp.example".to_owned(), subject: subject.to_owned() },
+        nonce: None,
+        issued_at: UnixTime::from_secs(0),
+        expires_at: UnixTime::from_secs(1),
+        address: None,
+        name: None,
+        groups: groups.iter().map(|g| (*g).to_owned()).collect(),
+        key: Digest::of(b""),
+        digest: Digest::of(b""),
+    }
+}
+
+/// TRUST-4: the local policy narrows by person, verb, user, mode and recording.
+#[test]
+fn a_rule_allows_all_of_it_or_nothing() {
+    let policy = LocalPolicy::parse(POLICY).unwrap();
+    let (deploy, root): (TargetUser, TargetUser) = ("deploy".parse().unwrap(), "root".parse().unwrap());
+    let debug = Verb::Handler { name: "debug".to_owned() };
+    let check = |claims: &Claims, (verb, user): (&Verb, Option<&TargetUser>), mode, recorded, want| {
+        let question = Question { claims, verb, user, mode, recorded };
+        assert_eq!(policy.decide(&question), want, "{question:?}");
+    };
+    let allowed = Ok(Allowed { session_cap: Some(Duration::from_secs(1800)) });
+    let (alice, bob, dba) = (claims("alice", &[]), claims("bob", &[]), claims("bob", &["x", "dba"]));
+    check(&alice, (&Verb::Shell, Some(&deploy)), Mode::Inspected, true, allowed);
+    check(&bob, (&Verb::Shell, Some(&deploy)), Mode::Inspected, true, Err(LocalDenial::Person));
+    check(&alice, (&Verb::Tunnel, Some(&deploy)), Mode::Inspected, true, Err(LocalDenial::Verb));
+    check(&alice, (&Verb::Shell, Some(&root)), Mode::Inspected, true, Err(LocalDenial::User));
+    check(&alice, (&Verb::Shell, Some(&deploy)), Mode::Sealed, true, Err(LocalDenial::Mode));
+    check(&alice, (&Verb::Shell, Some(&deploy)), Mode::Inspected, false, Err(LocalDenial::Recording));
+    check(&dba, (&debug, None), Mode::Sealed, false, Ok(Allowed { session_cap: None }));
+    let mut foreign = alice;
+    foreign.person.issuer = "https://other.example".to_owned();
+    check(&foreign, (&Verb::Shell, Some(&deploy)), Mode::Inspected, true, Err(LocalDenial::Person));
+}
+
+#[test]
+fn what_is_malformed_refuses_everything() {
+    let check = |from: &str, to: &str, want: &str| {
+        let error = LocalPolicy::parse(&POLICY.replace(from, to)).expect_err(to).to_string();
+        assert!(error.contains(want), "{error}");
+    };
+    check("version = 1", "version = 2", "version is not 1");
+    check("version = 1", "version = 1\nallow_all = true", "unknown field");
+    check("subjects = [\"alice\"]", "", "rule 1 of the local policy names nobody");
+    check("\"deploy\"", "\"$(id)\"", "not a target user");
+    assert_eq!(LocalPolicy::parse(&" ".repeat(MAX_POLICY + 1)), Err(LocalPolicyError::TooLarge));
+    let empty = LocalPolicy::parse("version = 1").unwrap();
+    let question = Question {
+        claims: &claims("alice", &[]),
+        verb: &Verb::Shell,
+        user: None,
+        mode: Mode::Inspected,
+        recorded: true,
+    };
+    assert_eq!(empty.decide(&question), Err(LocalDenial::Person));
+}
+
+#[test]
+fn metadata_services_are_guarded() {
+    for (address, guarded) in [
+        ("169.254.169.254", true),
+        ("::ffff:169.254.169.254", true),
+        ("fd00:ec2::254", true),
+        ("fe80::1", true),
+        ("0.0.0.0", true),
+        ("10.0.0.1", false),
+        ("127.0.0.1", false),
+        ("2001:db8::1", false),
+    ] {
+        assert_eq!(is_guarded(address.parse().unwrap()), guarded, "{address}");
+    }
+}
