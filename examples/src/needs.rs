@@ -1,0 +1,225 @@
+//! The programs that tests use beside Rust: which ones, where they come from, and what to do when one is absent.
+//!
+//! A test that needs one starts with
+//!
+//! ```no_run
+//! use bz_examples::needs;
+//! if !needs::program("zsh") {
+//!     return;
+//! }
+//! ```
+//!
+//! and so is left out, visibly, on a machine without it. Under `CI=true` nothing may be left out: there the same line fails.
+//! Installing is not done here but by `cargo suite`, which reads the same table.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// One program and why somebody would install it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Program {
+    /// The file to look for.
+    pub name: &'static str,
+    /// The Debian package that brings it.
+    pub package: &'static str,
+    /// What is tested with it.
+    pub why: &'static str,
+}
+
+/// Every program that any test needs. `cargo suite` installs from here, so a test can only ask for what is listed.
+pub const PROGRAMS: &[Program] = &[
+    row(
+        "bash",
+        "bash",
+        "the usual login shell, and its command lines",
+    ),
+    row("dash", "dash", "a shell that marks no command lines"),
+    row("zsh", "zsh", "a login shell, and its command lines"),
+    row("fish", "fish", "a login shell, and its command lines"),
+    row("vim", "vim", "a full-screen program in a terminal"),
+    row("tmux", "tmux", "a terminal within a terminal"),
+    row("sudo", "sudo", "a change of user within a shell"),
+    row("git", "git", "real traffic through a tunnel"),
+    row(
+        "openssl",
+        "openssl",
+        "a second opinion on keys, certificates and TLS",
+    ),
+    row("node", "nodejs", "the real OpenID provider"),
+    row("npm", "npm", "installs the real OpenID provider"),
+];
+
+/// Folders that hold servers and administrators' tools but are often missing from a user's `PATH`.
+const MORE_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+
+/// Says whether `name` is here; if not, prints `left out: …`, and the caller returns.
+///
+/// # Panics
+/// Under `CI=true` when it is absent, and anywhere when it is not in [`PROGRAMS`].
+#[must_use = "a test that goes on without its program fails for the wrong reason"]
+#[track_caller]
+pub fn program(name: &str) -> bool {
+    match answer(name, find(name).is_some(), in_ci()) {
+        Answer::Here => true,
+        Answer::LeftOut(line) => {
+            say(&line);
+            false
+        }
+        Answer::Fail(line) => fail(&line),
+    }
+}
+
+/// Whether this is a run in which nothing may be left out.
+pub fn in_ci() -> bool {
+    env::var("CI").is_ok_and(|value| value == "true")
+}
+
+/// Where the program is, if it is here and may be executed.
+pub fn find(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<PathBuf> = env::split_paths(&path)
+        .chain(MORE_FOLDERS.map(PathBuf::from))
+        .collect();
+    find_in(&folders, name)
+}
+
+/// The rows whose program is absent.
+pub fn missing() -> Vec<Program> {
+    PROGRAMS
+        .iter()
+        .copied()
+        .filter(|program| find(program.name).is_none())
+        .collect()
+}
+
+const fn row(name: &'static str, package: &'static str, why: &'static str) -> Program {
+    Program { name, package, why }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    Here,
+    LeftOut(String),
+    Fail(String),
+}
+
+fn answer(name: &str, here: bool, ci: bool) -> Answer {
+    let Some(program) = PROGRAMS.iter().find(|program| program.name == name) else {
+        return Answer::Fail(format!(
+            "{name} is not in the table of examples/src/needs.rs, so `cargo suite` cannot install it"
+        ));
+    };
+    let Program { package, why, .. } = program;
+    match (here, ci) {
+        (true, _) => Answer::Here,
+        (false, false) => Answer::LeftOut(format!(
+            "left out: {name} is absent ({why}; Debian package {package}; `cargo suite` installs it)"
+        )),
+        (false, true) => Answer::Fail(format!(
+            "{name} is absent and CI=true leaves nothing out ({why}; Debian package {package})"
+        )),
+    }
+}
+
+fn find_in(folders: &[PathBuf], name: &str) -> Option<PathBuf> {
+    folders
+        .iter()
+        .map(|folder| folder.join(name))
+        .find(|path| is_executable(path))
+}
+
+fn is_executable(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata()
+        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "a test says what it leaves out to the person who runs it"
+)]
+fn say(line: &str) {
+    eprintln!("{line}");
+}
+
+#[expect(clippy::panic, reason = "this is how a test fails")]
+#[track_caller]
+fn fail(line: &str) -> ! {
+    panic!("{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn an_absent_program_is_left_out_at_home_and_a_failure_in_ci() {
+        let left_out = "left out: zsh is absent (a login shell, and its command lines; \
+                        Debian package zsh; `cargo suite` installs it)";
+        let failure = "zsh is absent and CI=true leaves nothing out (a login shell, and its command \
+                       lines; Debian package zsh)";
+        assert_eq!(answer("zsh", true, false), Answer::Here);
+        assert_eq!(answer("zsh", true, true), Answer::Here);
+        assert_eq!(
+            answer("zsh", false, false),
+            Answer::LeftOut(left_out.into())
+        );
+        assert_eq!(answer("zsh", false, true), Answer::Fail(failure.into()));
+    }
+
+    #[test]
+    fn a_program_outside_the_table_is_a_failure_even_when_it_is_here() {
+        for ci in [false, true] {
+            assert!(
+                matches!(answer("cat", true, ci), Answer::Fail(_)),
+                "CI={ci}"
+            );
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "is not in the table")]
+    fn asking_for_a_program_outside_the_table_panics() {
+        let _here = program("no-such-program");
+    }
+
+    #[test]
+    fn only_executable_files_are_found_and_the_first_folder_wins() {
+        let (first, second) = (folder(), folder());
+        let folders = [first.path().to_path_buf(), second.path().to_path_buf()];
+        put(first.path(), "notes", 0o644);
+        put(second.path(), "tool", 0o755);
+        fs::create_dir(first.path().join("place")).unwrap();
+
+        assert_eq!(find_in(&folders, "notes"), None, "not executable");
+        assert_eq!(find_in(&folders, "place"), None, "a folder");
+        assert_eq!(find_in(&folders, "tool"), Some(second.path().join("tool")));
+        put(first.path(), "tool", 0o755);
+        assert_eq!(find_in(&folders, "tool"), Some(first.path().join("tool")));
+    }
+
+    #[test]
+    fn no_program_stands_in_the_table_twice() {
+        for (at, program) in PROGRAMS.iter().enumerate() {
+            assert!(
+                !PROGRAMS[..at]
+                    .iter()
+                    .any(|other| other.name == program.name),
+                "{program:?}"
+            );
+        }
+    }
+
+    fn folder() -> tempfile::TempDir {
+        tempfile::tempdir().unwrap()
+    }
+
+    fn put(folder: &Path, name: &str, mode: u32) {
+        let path = folder.join(name);
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+}
