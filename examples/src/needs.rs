@@ -28,11 +28,7 @@ pub struct Program {
 
 /// Every program that any test needs. `cargo suite` installs from here, so a test can only ask for what is listed.
 pub const PROGRAMS: &[Program] = &[
-    row(
-        "bash",
-        "bash",
-        "the usual login shell, and its command lines",
-    ),
+    row("bash", "bash", "the usual login shell, and its command lines"),
     row("dash", "dash", "a shell that marks no command lines"),
     row("zsh", "zsh", "a login shell, and its command lines"),
     row("fish", "fish", "a login shell, and its command lines"),
@@ -40,11 +36,7 @@ pub const PROGRAMS: &[Program] = &[
     row("tmux", "tmux", "a terminal within a terminal"),
     row("sudo", "sudo", "a change of user within a shell"),
     row("git", "git", "real traffic through a tunnel"),
-    row(
-        "openssl",
-        "openssl",
-        "a second opinion on keys, certificates and TLS",
-    ),
+    row("openssl", "openssl", "a second opinion on keys, certificates and TLS"),
     row("node", "nodejs", "the real OpenID provider"),
     row("npm", "npm", "installs the real OpenID provider"),
 ];
@@ -77,19 +69,13 @@ pub fn in_ci() -> bool {
 /// Where the program is, if it is here and may be executed.
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<PathBuf> = env::split_paths(&path)
-        .chain(MORE_FOLDERS.map(PathBuf::from))
-        .collect();
+    let folders: Vec<PathBuf> = env::split_paths(&path).chain(MORE_FOLDERS.map(PathBuf::from)).collect();
     find_in(&folders, name)
 }
 
 /// The rows whose program is absent.
 pub fn missing() -> Vec<Program> {
-    PROGRAMS
-        .iter()
-        .copied()
-        .filter(|program| find(program.name).is_none())
-        .collect()
+    PROGRAMS.iter().copied().filter(|program| find(program.name).is_none()).collect()
 }
 
 const fn row(name: &'static str, package: &'static str, why: &'static str) -> Program {
@@ -115,29 +101,22 @@ fn answer(name: &str, here: bool, ci: bool) -> Answer {
         (false, false) => Answer::LeftOut(format!(
             "left out: {name} is absent ({why}; Debian package {package}; `cargo suite` installs it)"
         )),
-        (false, true) => Answer::Fail(format!(
-            "{name} is absent and CI=true leaves nothing out ({why}; Debian package {package})"
-        )),
+        (false, true) => {
+            Answer::Fail(format!("{name} is absent and CI=true leaves nothing out ({why}; Debian package {package})"))
+        }
     }
 }
 
 fn find_in(folders: &[PathBuf], name: &str) -> Option<PathBuf> {
-    folders
-        .iter()
-        .map(|folder| folder.join(name))
-        .find(|path| is_executable(path))
+    folders.iter().map(|folder| folder.join(name)).find(|path| is_executable(path))
 }
 
 fn is_executable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
-    path.metadata()
-        .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    path.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "a test says what it leaves out to the person who runs it"
-)]
+#[expect(clippy::print_stderr, reason = "a test says what it leaves out to the person who runs it")]
 fn say(line: &str) {
     eprintln!("{line}");
 }
@@ -163,20 +142,14 @@ mod tests {
                        lines; Debian package zsh)";
         assert_eq!(answer("zsh", true, false), Answer::Here);
         assert_eq!(answer("zsh", true, true), Answer::Here);
-        assert_eq!(
-            answer("zsh", false, false),
-            Answer::LeftOut(left_out.into())
-        );
+        assert_eq!(answer("zsh", false, false), Answer::LeftOut(left_out.into()));
         assert_eq!(answer("zsh", false, true), Answer::Fail(failure.into()));
     }
 
     #[test]
     fn a_program_outside_the_table_is_a_failure_even_when_it_is_here() {
         for ci in [false, true] {
-            assert!(
-                matches!(answer("cat", true, ci), Answer::Fail(_)),
-                "CI={ci}"
-            );
+            assert!(matches!(answer("cat", true, ci), Answer::Fail(_)), "CI={ci}");
         }
     }
 
@@ -204,12 +177,7 @@ mod tests {
     #[test]
     fn no_program_stands_in_the_table_twice() {
         for (at, program) in PROGRAMS.iter().enumerate() {
-            assert!(
-                !PROGRAMS[..at]
-                    .iter()
-                    .any(|other| other.name == program.name),
-                "{program:?}"
-            );
+            assert!(!PROGRAMS[..at].iter().any(|other| other.name == program.name), "{program:?}");
         }
     }
 

@@ -1,3 +1,5 @@
+//! What holds for `grant`, and each way it must not.
+
 use super::*;
 use crate::key::PrivateKey;
 

@@ -1,3 +1,5 @@
+//! What holds for `key`, and each way it must not.
+
 use super::*;
 
 fn key(seed: u8) -> PrivateKey {

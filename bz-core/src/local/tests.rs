@@ -1,3 +1,5 @@
+//! What holds for `local`, and each way it must not.
+
 use super::*;
 use crate::digest::Digest;
 use crate::oidc::Person;

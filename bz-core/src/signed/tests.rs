@@ -1,3 +1,5 @@
+//! What holds for `signed`, and each way it must not.
+
 use super::*;
 
 #[derive(Debug, PartialEq, Encode, Decode)]

@@ -87,14 +87,8 @@ struct Plan {
 
 impl Plan {
     fn new(root: &Path) -> Self {
-        let npm_folders = NPM_FOLDERS
-            .into_iter()
-            .filter(|folder| wants_npm(&root.join(folder)))
-            .collect();
-        Self {
-            programs: needs::missing(),
-            npm_folders,
-        }
+        let npm_folders = NPM_FOLDERS.into_iter().filter(|folder| wants_npm(&root.join(folder))).collect();
+        Self { programs: needs::missing(), npm_folders }
     }
 
     const fn is_empty(&self) -> bool {
@@ -109,16 +103,11 @@ impl Plan {
             }
             if !can_install() {
                 say("Only root on Debian can install them from here. Elsewhere, the line is:");
-                say(&format!(
-                    "  sudo apt-get install {}",
-                    self.packages().join(" ")
-                ));
+                say(&format!("  sudo apt-get install {}", self.packages().join(" ")));
             }
         }
         for folder in &self.npm_folders {
-            say(&format!(
-                "The npm packages that {folder}/package-lock.json names are not there yet (`npm ci`)."
-            ));
+            say(&format!("The npm packages that {folder}/package-lock.json names are not there yet (`npm ci`)."));
         }
     }
 
@@ -136,10 +125,7 @@ impl Plan {
         }
         say("Install them now? [y/N]");
         let mut answer = String::new();
-        io::stdin()
-            .lock()
-            .read_line(&mut answer)
-            .context("cannot read the answer")?;
+        io::stdin().lock().read_line(&mut answer).context("cannot read the answer")?;
         Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
     }
 
@@ -147,26 +133,16 @@ impl Plan {
         if !self.programs.is_empty() && can_install() {
             steps.time("Debian packages", || {
                 run_to_end(apt_get().arg("update"))?;
-                run_to_end(
-                    apt_get()
-                        .args(["install", "--yes", "--no-install-recommends"])
-                        .args(self.packages()),
-                )
+                run_to_end(apt_get().args(["install", "--yes", "--no-install-recommends"]).args(self.packages()))
             })?;
         }
         for folder in &self.npm_folders {
             if needs::find("npm").is_none() {
-                say(&format!(
-                    "npm is absent, so {folder} stays without its packages."
-                ));
+                say(&format!("npm is absent, so {folder} stays without its packages."));
                 continue;
             }
             steps.time(&format!("npm ci in {folder}"), || {
-                run_to_end(
-                    Command::new("npm")
-                        .args(["ci", "--no-audit", "--no-fund"])
-                        .current_dir(root.join(folder)),
-                )
+                run_to_end(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(root.join(folder)))
             })?;
         }
         Ok(())
@@ -174,33 +150,22 @@ impl Plan {
 
     /// Under `CI=true` a program that is still absent ends the run before the tests start.
     fn check_complete(&self) -> Result<()> {
-        let absent: Vec<&str> = needs::missing()
-            .iter()
-            .map(|program| program.name)
-            .collect();
+        let absent: Vec<&str> = needs::missing().iter().map(|program| program.name).collect();
         if needs::in_ci() && !absent.is_empty() {
-            bail!(
-                "CI=true leaves nothing out, but these programs are still absent: {}",
-                absent.join(", ")
-            );
+            bail!("CI=true leaves nothing out, but these programs are still absent: {}", absent.join(", "));
         }
         Ok(())
     }
 
     fn packages(&self) -> Vec<&'static str> {
-        self.programs
-            .iter()
-            .map(|program| program.package)
-            .collect()
+        self.programs.iter().map(|program| program.package).collect()
     }
 }
 
 fn list() {
     for Program { name, package, why } in needs::PROGRAMS {
-        let place = needs::find(name).map_or_else(
-            || format!("absent (Debian package {package})"),
-            |path| path.display().to_string(),
-        );
+        let place = needs::find(name)
+            .map_or_else(|| format!("absent (Debian package {package})"), |path| path.display().to_string());
         say(&format!("{name:<10} {place:<36} {why}"));
     }
 }
@@ -239,24 +204,18 @@ fn test(root: &Path, arguments: &[String]) -> Result<()> {
 
 fn names_a_package(arguments: &[String]) -> bool {
     let cargos_own = arguments.iter().take_while(|argument| *argument != "--");
-    cargos_own
-        .into_iter()
-        .any(|argument| argument.starts_with("-p") || argument.starts_with("--package"))
+    cargos_own.into_iter().any(|argument| argument.starts_with("-p") || argument.starts_with("--package"))
 }
 
 fn root() -> Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-    Ok(root
-        .context("the examples lie in no workspace")?
-        .to_path_buf())
+    Ok(root.context("the examples lie in no workspace")?.to_path_buf())
 }
 
 fn run_to_end(command: &mut Command) -> Result<()> {
     let line = line_of(command);
     say(&format!("$ {line}"));
-    let status = command
-        .status()
-        .with_context(|| format!("cannot start `{line}`"))?;
+    let status = command.status().with_context(|| format!("cannot start `{line}`"))?;
     if !status.success() {
         bail!("`{line}` failed ({status})");
     }
@@ -264,14 +223,9 @@ fn run_to_end(command: &mut Command) -> Result<()> {
 }
 
 fn line_of(command: &Command) -> String {
-    let program = Path::new(command.get_program())
-        .file_name()
-        .unwrap_or_default();
+    let program = Path::new(command.get_program()).file_name().unwrap_or_default();
     let words = std::iter::once(program).chain(command.get_args());
-    words
-        .map(|word| word.to_string_lossy())
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
 /// What was done, how it ended, and how long it took.
@@ -282,26 +236,19 @@ impl Steps {
     fn time(&mut self, name: &str, step: impl FnOnce() -> Result<()>) -> Result<()> {
         let start = Instant::now();
         let result = step();
-        self.0
-            .push((name.to_owned(), result.is_ok(), start.elapsed()));
+        self.0.push((name.to_owned(), result.is_ok(), start.elapsed()));
         result
     }
 
     fn summary(&self) {
         for (name, passed, took) in &self.0 {
             let verdict = if *passed { "ok" } else { "FAILED" };
-            say(&format!(
-                "{:>6.1} s  {verdict:<6}  {name}",
-                took.as_secs_f64()
-            ));
+            say(&format!("{:>6.1} s  {verdict:<6}  {name}", took.as_secs_f64()));
         }
     }
 }
 
-#[expect(
-    clippy::print_stdout,
-    reason = "this program speaks to the person who runs it"
-)]
+#[expect(clippy::print_stdout, reason = "this program speaks to the person who runs it")]
 fn say(line: &str) {
     println!("{line}");
 }
@@ -346,12 +293,8 @@ mod tests {
     #[test]
     fn a_failing_step_is_told_from_one_that_passes() {
         let mut steps = Steps::default();
-        steps
-            .time("good", || run_to_end(&mut Command::new("true")))
-            .unwrap();
-        let error = steps
-            .time("bad", || run_to_end(&mut Command::new("false")))
-            .unwrap_err();
+        steps.time("good", || run_to_end(&mut Command::new("true"))).unwrap();
+        let error = steps.time("bad", || run_to_end(&mut Command::new("false"))).unwrap_err();
         assert_eq!(error.to_string(), "`false` failed (exit status: 1)");
         let verdicts: Vec<bool> = steps.0.iter().map(|(_, passed, _)| *passed).collect();
         assert_eq!(verdicts, [true, false]);

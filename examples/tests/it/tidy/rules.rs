@@ -10,16 +10,8 @@ const MOST_LINES: usize = 600;
 const FORBIDDEN_MODULES: [&str; 6] = ["util", "utils", "common", "helpers", "types", "manager"];
 
 /// What the pure floors never do themselves.
-const IMPURE: [&str; 8] = [
-    "async fn",
-    "async move",
-    ".await",
-    "SystemTime::now",
-    "Instant::now",
-    "std::fs",
-    "std::env::var",
-    "tokio::",
-];
+const IMPURE: [&str; 8] =
+    ["async fn", "async move", ".await", "SystemTime::now", "Instant::now", "std::fs", "std::env::var", "tokio::"];
 
 /// Modules that an import in braces would hide from [`IMPURE`].
 const IMPURE_MODULES: [&str; 3] = ["fs", "env", "thread"];
@@ -50,10 +42,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule {
         name: "a file has at most 600 lines",
         broken: too_long,
-        caught: &[
-            ("bz-core/src/a.rs", LONG),
-            ("examples/src/bin/tests_all.rs", LONG),
-        ],
+        caught: &[("bz-core/src/a.rs", LONG), ("examples/src/bin/tests_all.rs", LONG)],
         left_alone: &[
             ("bz-core/src/a.rs", "//! Short.\n"),
             ("bz-core/src/a/tests.rs", LONG),
@@ -69,18 +58,12 @@ pub(super) const RULES: &[Rule] = &[
             ("bz-core/src/a.rs", "//!\n"),
             ("examples/src/bin/a.rs", "fn main() {}\n"),
         ],
-        left_alone: &[
-            ("bz-core/src/a.rs", "//! A thing.\n"),
-            ("fuzz/fuzz_targets/a.rs", "fn a() {}\n"),
-        ],
+        left_alone: &[("bz-core/src/a.rs", "//! A thing.\n"), ("fuzz/fuzz_targets/a.rs", "fn a() {}\n")],
     },
     Rule {
         name: "modules are foo.rs with foo/ beside it, never mod.rs",
         broken: |source| file(source.path.rsplit('/').next() == Some("mod.rs")),
-        caught: &[
-            ("bz-core/src/a/mod.rs", "//! A.\n"),
-            ("bz-core/tests/it/mod.rs", "//! A.\n"),
-        ],
+        caught: &[("bz-core/src/a/mod.rs", "//! A.\n"), ("bz-core/tests/it/mod.rs", "//! A.\n")],
         left_alone: &[("bz-core/src/mode.rs", "//! A.\n")],
     },
     Rule {
@@ -94,10 +77,7 @@ pub(super) const RULES: &[Rule] = &[
             ("bz-core/src/a.rs", "//! A.\nmod manager;\n"),
         ],
         left_alone: &[
-            (
-                "bz-agent/src/helper.rs",
-                "//! A.\nmod utility;\nuse prost::types;\n",
-            ),
+            ("bz-agent/src/helper.rs", "//! A.\nmod utility;\nuse prost::types;\n"),
             ("bz-core/src/a.rs", "//! A.\n// mod util;\n"),
         ],
     },
@@ -111,34 +91,19 @@ pub(super) const RULES: &[Rule] = &[
             ("bz-core/src/a.rs", "use std::fs;\n"),
             ("bz-core/src/a.rs", "use std::{env, fmt};\n"),
             ("bz-core/src/a.rs", "let home = std::env::var(\"HOME\");\n"),
-            (
-                "bz-protocol/src/mrzap/client.rs",
-                "#[cfg(test)]\nmod tests {\n}\nasync fn a() {}\n",
-            ),
+            ("bz-protocol/src/mrzap/client.rs", "#[cfg(test)]\nmod tests {\n}\nasync fn a() {}\n"),
             ("bz-protocol/src/mrzap/driver.rs", "async fn a() {}\n"),
             ("bz-protocol/src/driver_state.rs", "async fn a() {}\n"),
         ],
         left_alone: &[
-            (
-                "bz-core/src/lib.rs",
-                "//! There is no `async fn` here, no `std::fs`.\n",
-            ),
-            (
-                "bz-core/src/a.rs",
-                "use std::{fmt, envelope::fs_like}; // not std::fs\n",
-            ),
-            (
-                "bz-core/src/a.rs",
-                "#[cfg(test)]\nmod tests {\n    fn a() { Instant::now(); }\n}\n",
-            ),
+            ("bz-core/src/lib.rs", "//! There is no `async fn` here, no `std::fs`.\n"),
+            ("bz-core/src/a.rs", "use std::{fmt, envelope::fs_like}; // not std::fs\n"),
+            ("bz-core/src/a.rs", "#[cfg(test)]\nmod tests {\n    fn a() { Instant::now(); }\n}\n"),
             ("bz-core/src/a/tests.rs", "fn a() { Instant::now(); }\n"),
             ("bz-protocol/src/carrier.rs", "async fn a() {}\n"),
             ("bz-protocol/src/carrier/ws.rs", "async fn a() {}\n"),
             ("bz-protocol/src/driver.rs", "async fn a() {}\n"),
-            (
-                "bz-protocol/src/driver/clock.rs",
-                "fn a() { Instant::now(); }\n",
-            ),
+            ("bz-protocol/src/driver/clock.rs", "fn a() { Instant::now(); }\n"),
             ("bz-agent/src/link.rs", "async fn a() {}\n"),
         ],
     },
@@ -147,10 +112,7 @@ pub(super) const RULES: &[Rule] = &[
         broken: unnumbered_note,
         caught: &[
             ("bz-core/src/a.rs", concat!("// TO", "DO: think\n")),
-            (
-                "bz-core/tests/it/a.rs",
-                concat!("// FIX", "ME(somebody) #12\n"),
-            ),
+            ("bz-core/tests/it/a.rs", concat!("// FIX", "ME(somebody) #12\n")),
             ("deny.toml", concat!("# TO", "DO #\n")),
             ("deny.toml", concat!("# TO", "DO(#12) a, TO", "DO b\n")),
         ],
@@ -164,36 +126,15 @@ pub(super) const RULES: &[Rule] = &[
         name: "only bz-server/src/store knows SQL",
         broken: stray_sql,
         caught: &[
-            (
-                "bz-server/src/api/user.rs",
-                "let sql = \"SELECT id FROM user\";\n",
-            ),
-            (
-                "bz-server/src/jobs.rs",
-                "let sql = \"INSERT INTO user VALUES (1)\";\n",
-            ),
-            (
-                "bz-client/src/store.rs",
-                "let sql = \"SELECT id FROM user\";\n",
-            ),
+            ("bz-server/src/api/user.rs", "let sql = \"SELECT id FROM user\";\n"),
+            ("bz-server/src/jobs.rs", "let sql = \"INSERT INTO user VALUES (1)\";\n"),
+            ("bz-client/src/store.rs", "let sql = \"SELECT id FROM user\";\n"),
         ],
         left_alone: &[
-            (
-                "bz-server/src/store.rs",
-                "let sql = \"SELECT id FROM user\";\n",
-            ),
-            (
-                "bz-server/src/store/user.rs",
-                "let sql = \"INSERT INTO user VALUES (1)\";\n",
-            ),
-            (
-                "bz-server/src/observe/query/tests.rs",
-                "check(\"SELECT 1\");\n",
-            ),
-            (
-                "bz-server/src/observe/query.rs",
-                "// finds SELECT and the like: \"SELECT 1\"\n",
-            ),
+            ("bz-server/src/store.rs", "let sql = \"SELECT id FROM user\";\n"),
+            ("bz-server/src/store/user.rs", "let sql = \"INSERT INTO user VALUES (1)\";\n"),
+            ("bz-server/src/observe/query/tests.rs", "check(\"SELECT 1\");\n"),
+            ("bz-server/src/observe/query.rs", "// finds SELECT and the like: \"SELECT 1\"\n"),
         ],
     },
 ];
@@ -202,19 +143,13 @@ impl Rule {
     /// One line for each place where the file breaks the rule.
     pub(super) fn complaints(&self, source: &Source) -> Vec<String> {
         let lines = (self.broken)(source);
-        lines
-            .iter()
-            .map(|line| format!("{}:{line}: {}", source.path, self.name))
-            .collect()
+        lines.iter().map(|line| format!("{}:{line}: {}", source.path, self.name)).collect()
     }
 }
 
 impl Source {
     pub(super) fn new(path: &str, text: &str) -> Self {
-        Self {
-            path: path.to_owned(),
-            text: text.to_owned(),
-        }
+        Self { path: path.to_owned(), text: text.to_owned() }
     }
 
     fn is_rust(&self) -> bool {
@@ -222,9 +157,7 @@ impl Source {
     }
 
     fn is_test(&self) -> bool {
-        self.path
-            .split('/')
-            .any(|part| part == "tests" || part == "tests.rs")
+        self.path.split('/').any(|part| part == "tests" || part == "tests.rs")
     }
 
     /// The path below `src/` of a crate, for what is built into it.
@@ -250,18 +183,11 @@ impl Source {
 
 fn too_long(source: &Source) -> Vec<usize> {
     let lines = source.text.lines().count();
-    if source.is_rust() && !source.is_test() && lines > MOST_LINES {
-        vec![lines]
-    } else {
-        Vec::new()
-    }
+    if source.is_rust() && !source.is_test() && lines > MOST_LINES { vec![lines] } else { Vec::new() }
 }
 
 fn unannounced(source: &Source) -> Vec<usize> {
-    let announced = source
-        .text
-        .strip_prefix("//! ")
-        .is_some_and(|rest| rest.starts_with(|c: char| c != '\n'));
+    let announced = source.text.strip_prefix("//! ").is_some_and(|rest| rest.starts_with(|c: char| c != '\n'));
     file(source.below_src().is_some() && !announced)
 }
 
@@ -271,10 +197,7 @@ fn vaguely_named(source: &Source) -> Vec<usize> {
     }
     let vague = |name: &str| FORBIDDEN_MODULES.contains(&name);
     let mut lines = file(source.path.trim_end_matches(".rs").split('/').any(vague));
-    let declared = source
-        .code()
-        .into_iter()
-        .filter(|(_, line)| declared_module(line).is_some_and(vague));
+    let declared = source.code().into_iter().filter(|(_, line)| declared_module(line).is_some_and(vague));
     lines.extend(declared.map(|(number, _)| number));
     lines
 }
@@ -296,10 +219,7 @@ fn impure(source: &Source) -> Vec<usize> {
 
 fn unnumbered_note(source: &Source) -> Vec<usize> {
     let lines = source.text.lines().zip(1..);
-    lines
-        .filter(|(line, _)| NOTES.iter().any(|note| has_unnumbered(line, note)))
-        .map(|(_, number)| number)
-        .collect()
+    lines.filter(|(line, _)| NOTES.iter().any(|note| has_unnumbered(line, note))).map(|(_, number)| number).collect()
 }
 
 fn stray_sql(source: &Source) -> Vec<usize> {
@@ -311,33 +231,27 @@ fn stray_sql(source: &Source) -> Vec<usize> {
         return Vec::new();
     }
     let code = source.code().into_iter();
-    code.filter(|(_, line)| SQL.iter().any(|word| line.contains(word)))
-        .map(|(number, _)| number)
-        .collect()
+    code.filter(|(_, line)| SQL.iter().any(|word| line.contains(word))).map(|(number, _)| number).collect()
 }
 
 /// The part of bz-protocol that is compiled only with a carrier, and may wait and look at the clock.
 fn drives(path: &str) -> bool {
-    ["carrier", "driver"].iter().any(|module| {
-        path.strip_prefix(module)
-            .is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
-    })
+    ["carrier", "driver"]
+        .iter()
+        .any(|module| path.strip_prefix(module).is_some_and(|rest| rest == ".rs" || rest.starts_with('/')))
 }
 
 fn imports_impure(line: &str) -> bool {
     let Some((_, group)) = line.split_once("std::{") else {
         return false;
     };
-    group
-        .split(|c: char| !is_word(c))
-        .any(|word| IMPURE_MODULES.contains(&word))
+    group.split(|c: char| !is_word(c)).any(|word| IMPURE_MODULES.contains(&word))
 }
 
 fn declared_module(line: &str) -> Option<&str> {
     let (before, name) = line.split_once("mod ")?;
     let visibility = before.trim();
-    let declares =
-        visibility.is_empty() || (visibility.starts_with("pub") && !visibility.contains('='));
+    let declares = visibility.is_empty() || (visibility.starts_with("pub") && !visibility.contains('='));
     declares.then(|| name.trim_end_matches([' ', '{', '}', ';']))
 }
 
