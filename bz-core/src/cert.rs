@@ -243,6 +243,12 @@ impl BzCert {
         oidc::claimed_issuer(&body.current_token)
     }
 
+    /// The client key that a certificate claims, before anything is verified: for finding what is kept of it.
+    #[must_use]
+    pub fn claimed_client_key(bytes: &[u8]) -> Option<PublicKey> {
+        wire::decode::<Body>(bytes, MAX_CERT).ok().map(|body| body.client_key)
+    }
+
     /// Verifies a certificate.
     ///
     /// # Errors

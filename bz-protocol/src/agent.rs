@@ -1,0 +1,578 @@
+//! The agent's machine: `ExpectSyn → Judging → ExpectConfirmation → Open → Closed`.
+//!
+//! Nothing happens on the target before [`Event::Confirmed`]: the machine dials nothing and knows no back end. The
+//! judgment between is the [`crate::gate`]'s, which the driver asks, because it may have to fetch keys first.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bz_core::access::request::Size;
+use bz_core::digest::Digest;
+use bz_core::id::OrganizationId;
+use bz_core::key::{EphemeralKey, PrivateKey};
+use bz_core::signed::Signed;
+use bz_core::time::{Mono, Now};
+
+use crate::flow::{CREDIT, Flow, Misbehavior, Parts, Received, Resuming, SendError};
+use crate::frame::{Fin, Kind, Notice};
+use crate::gate::{Admission, Confirmed, Ends, Opening, Renewal};
+use crate::handshake::{Attached, Fact, Syn, SynAck, session_id};
+use crate::keys::Direction;
+use crate::limits::{HANDSHAKE, PATIENCE, SUITES, VERSIONS};
+use crate::packet::{Packet, Resume, ResumeDone, SynPacket};
+use crate::refusal::Code;
+use crate::session::{CarrierId, End, Input, Line, Output, decode, earliest, encode};
+
+/// How long the agent waits for the client's answer to its signed end.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// What an agent's end is made of.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The organization.
+    pub organization: OrganizationId,
+    /// The agent's identity key.
+    pub key: PrivateKey,
+    /// 32 random bytes for the agreement.
+    pub ephemeral_seed: [u8; 32],
+    /// 32 random bytes, fresh for each machine.
+    pub random: [u8; 32],
+    /// How long a session without a carrier is kept.
+    pub patience: Duration,
+}
+
+impl Config {
+    /// A configuration with the usual patience.
+    #[must_use]
+    pub const fn new(
+        organization: OrganizationId,
+        key: PrivateKey,
+        ephemeral_seed: [u8; 32],
+        random: [u8; 32],
+    ) -> Self {
+        Self { organization, key, ephemeral_seed, random, patience: PATIENCE }
+    }
+}
+
+/// What the driver should do.
+#[derive(Debug)]
+pub enum Event {
+    /// Ask the gate, and answer with [`Action::Admit`] or [`Action::Refuse`].
+    Judge(Box<Opening>),
+    /// The client is there now. Let the gate consume the grant; only then begin.
+    Confirmed(Box<Confirmed>),
+    /// A stream's bytes. Say [`Action::Consumed`] when they are taken.
+    Bytes {
+        /// Which stream.
+        stream: u32,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// A stream's end.
+    Eof {
+        /// Which stream.
+        stream: u32,
+    },
+    /// The terminal has a new size, within bounds.
+    Resize(Size),
+    /// A newer certificate. Ask the gate, and answer with [`Action::Renew`] if it agrees.
+    Reauthenticate(Vec<u8>),
+    /// The client ends the session.
+    Finished(Fin),
+    /// The session goes on over a new carrier.
+    Resumed,
+    /// It is over.
+    Ended(End),
+}
+
+/// What the driver decides, and what the back end does.
+#[derive(Debug)]
+pub enum Action {
+    /// The gate agrees.
+    Admit {
+        /// Its evidence.
+        admission: Box<Admission>,
+        /// What an attached shell was before.
+        attached: Option<Attached>,
+        /// Facts about the target.
+        facts: Vec<Fact>,
+    },
+    /// The gate or the back end refuses.
+    Refuse(Code),
+    /// A newer token was accepted.
+    Renew(Renewal),
+    /// Sends bytes, at most [`Agent::writable`].
+    Bytes {
+        /// On which stream.
+        stream: u32,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// Ends a stream in this direction.
+    Eof {
+        /// Which stream.
+        stream: u32,
+    },
+    /// Tells the client something.
+    Notice(Notice),
+    /// Received bytes were taken.
+    Consumed {
+        /// Of which stream.
+        stream: u32,
+        /// How many.
+        bytes: usize,
+    },
+    /// Ends the session.
+    Finish(Fin),
+}
+
+/// The agent's end of a session.
+#[derive(Debug)]
+pub struct Agent {
+    state: State,
+    config: Config,
+    events: VecDeque<Event>,
+    closing: VecDeque<CarrierId>,
+    /// Packets before there is a line.
+    early: VecDeque<(CarrierId, Packet)>,
+}
+
+#[derive(Debug)]
+enum State {
+    ExpectSyn(ExpectSyn),
+    Judging(Box<Judging>),
+    Open(Box<Open>),
+    Closed,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct ExpectSyn {
+    deadline: Mono,
+    carrier: Option<CarrierId>,
+}
+
+/// A `Syn` that the gate looks at. Its carrier may be lost and replaced meanwhile.
+#[derive(Debug)]
+struct Judging {
+    expect: ExpectSyn,
+    syn: Signed<Syn>,
+}
+
+#[derive(Debug)]
+struct Open {
+    line: Line,
+    ends: Ends,
+    /// What waits for the client's confirmation.
+    unconfirmed: Option<Box<Unconfirmed>>,
+    /// Randoms of carriers that may resume.
+    randoms: VecDeque<(CarrierId, [u8; 32])>,
+    epoch: u64,
+    resuming: Option<(CarrierId, Resuming)>,
+    /// What ended it here, and until when the client's answer is awaited.
+    finished: Option<(Fin, Mono)>,
+    expired: bool,
+}
+
+/// An admission, the answer to it, and until when the client must confirm.
+#[derive(Debug)]
+struct Unconfirmed {
+    admission: Admission,
+    ack: Signed<SynAck>,
+    until: Mono,
+}
+
+/// Carriers that may wait to resume at once.
+const MAX_WAITING: usize = 4;
+
+impl Agent {
+    /// An end that waits for a `Syn`.
+    #[must_use]
+    pub fn new(config: Config, now: Now) -> Self {
+        let expect = ExpectSyn { deadline: now.mono.after(HANDSHAKE), carrier: None };
+        Self {
+            state: State::ExpectSyn(expect),
+            config,
+            events: VecDeque::new(),
+            closing: VecDeque::new(),
+            early: VecDeque::new(),
+        }
+    }
+
+    /// How many bytes a stream takes now.
+    #[must_use]
+    pub fn writable(&self, stream: u32) -> usize {
+        match &self.state {
+            State::Open(open) if open.unconfirmed.is_none() => open.line.flow.writable(stream),
+            State::Open(_) | State::ExpectSyn(_) | State::Judging(_) | State::Closed => 0,
+        }
+    }
+
+    /// The session and the heads of its chains (to the agent, to the client), once there is one.
+    #[must_use]
+    pub fn heads(&self) -> Option<(Digest, Digest, Digest)> {
+        match &self.state {
+            State::Open(open) => {
+                let (own, peer) = open.line.flow.heads();
+                Some((open.line.flow.session(), peer, own))
+            }
+            State::ExpectSyn(_) | State::Judging(_) | State::Closed => None,
+        }
+    }
+
+    /// Takes one input.
+    pub fn handle(&mut self, now: Now, input: Input<'_>) {
+        let state = std::mem::replace(&mut self.state, State::Closed);
+        let next = match state {
+            State::ExpectSyn(expect) => self.in_expect_syn(expect, now, input),
+            State::Judging(judging) => self.in_judging(judging, now, &input),
+            State::Open(open) => self.in_open(open, now, input),
+            State::Closed => return,
+        };
+        match next {
+            Ok(state) => self.state = state,
+            Err(end) => self.events.push_back(Event::Ended(end)),
+        }
+    }
+
+    /// Takes one action.
+    ///
+    /// # Errors
+    /// [`SendError`]; nothing has changed then.
+    pub fn act(&mut self, now: Now, action: Action) -> Result<(), SendError> {
+        match (action, &mut self.state) {
+            (Action::Admit { admission, attached, facts }, State::Judging(judging)) => {
+                let expect = judging.expect;
+                self.admit(expect, *admission, (attached, facts), now)
+            }
+            (Action::Refuse(code), State::Judging(judging)) => {
+                let carrier = judging.expect.carrier;
+                self.early.extend(carrier.map(|carrier| (carrier, Packet::Refusal(code))));
+                // "Certificate unknown" is answered by the same `Syn` with the attachment; every other word is the last.
+                if code == Code::CertificateUnknown {
+                    self.state = State::ExpectSyn(ExpectSyn { deadline: now.mono.after(HANDSHAKE), carrier });
+                } else {
+                    self.state = State::Closed;
+                    self.events.push_back(Event::Ended(End::Refused(code)));
+                }
+                Ok(())
+            }
+            (Action::Refuse(code), State::Open(open)) => {
+                open.line.flow.send(now, Kind::Refuse, 0, &encode(&code)?)?;
+                open.finish(now, Fin::Done)
+            }
+            (action, State::Open(open)) => open.act(now, action),
+            (_, State::ExpectSyn(_) | State::Judging(_) | State::Closed) => Err(SendError::NotOpen),
+        }
+    }
+
+    /// The next output; [`Output::Wait`] when there is nothing more to do now.
+    pub fn poll(&mut self, now: Now) -> Output<Event> {
+        while let Some((carrier, packet)) = self.early.pop_front() {
+            if let Ok(bytes) = packet.encode() {
+                return Output::Transmit { carrier, bytes };
+            }
+        }
+        if let Some(event) = self.events.pop_front() {
+            return Output::Event(event);
+        }
+        if let Some(carrier) = self.closing.pop_front() {
+            return Output::CloseCarrier(carrier);
+        }
+        match &mut self.state {
+            State::Closed => Output::Wait(None),
+            State::ExpectSyn(expect) => Output::Wait(earliest([Some((expect.deadline, "handshake"))])),
+            State::Judging(judging) => Output::Wait(earliest([Some((judging.expect.deadline, "judgment"))])),
+            State::Open(open) => match open.line.poll(now) {
+                Some((carrier, bytes)) => Output::Transmit { carrier, bytes },
+                None => Output::Wait(earliest(open.wakes(self.config.patience))),
+            },
+        }
+    }
+
+    fn in_expect_syn(&mut self, mut expect: ExpectSyn, now: Now, input: Input<'_>) -> Result<State, End> {
+        match input {
+            Input::CarrierUp { carrier, .. } => self.closing.extend(expect.carrier.replace(carrier)),
+            Input::CarrierDown { carrier } if expect.carrier == Some(carrier) => expect.carrier = None,
+            Input::Packet { carrier, bytes } if expect.carrier == Some(carrier) => {
+                return match Packet::decode(bytes) {
+                    Ok(Packet::Syn(syn)) => {
+                        let judging = Judging { expect, syn: syn.syn.clone() };
+                        self.events.push_back(Event::Judge(Box::new(Opening::new(*syn))));
+                        Ok(State::Judging(Box::new(judging)))
+                    }
+                    Ok(
+                        Packet::SynAck(_)
+                        | Packet::Data(_)
+                        | Packet::DataAck(_)
+                        | Packet::Control(_)
+                        | Packet::Refusal(_)
+                        | Packet::Resume(_)
+                        | Packet::ResumeAck(_)
+                        | Packet::ResumeDone(_),
+                    ) => Err(self.hint(carrier, Misbehavior::OutOfTurn)),
+                    Err(_) => Err(self.hint(carrier, Misbehavior::Malformed)),
+                };
+            }
+            Input::Tick if now.mono >= expect.deadline => return Err(End::Timeout),
+            Input::CarrierDown { .. } | Input::Packet { .. } | Input::Tick => {}
+        }
+        Ok(State::ExpectSyn(expect))
+    }
+
+    fn in_judging(&mut self, mut judging: Box<Judging>, now: Now, input: &Input<'_>) -> Result<State, End> {
+        let present = judging.expect.carrier;
+        match input {
+            Input::CarrierDown { carrier } if present == Some(*carrier) => judging.expect.carrier = None,
+            Input::CarrierUp { carrier, .. } => self.closing.extend(judging.expect.carrier.replace(*carrier)),
+            Input::Packet { carrier, bytes } if present == Some(*carrier) => {
+                let again = matches!(Packet::decode(bytes), Ok(Packet::Syn(syn)) if syn.syn == judging.syn);
+                if !again {
+                    return Err(self.hint(*carrier, Misbehavior::OutOfTurn));
+                }
+            }
+            Input::Tick if now.mono >= judging.expect.deadline => return Err(End::Timeout),
+            Input::CarrierDown { .. } | Input::Packet { .. } | Input::Tick => {}
+        }
+        Ok(State::Judging(judging))
+    }
+
+    /// Tells a peer without keys that it is not understood.
+    fn hint(&mut self, carrier: CarrierId, misbehavior: Misbehavior) -> End {
+        self.early.push_back((carrier, Packet::Refusal(Code::Malformed)));
+        misbehavior.into()
+    }
+
+    fn admit(
+        &mut self,
+        expect: ExpectSyn,
+        admission: Admission,
+        (attached, facts): (Option<Attached>, Vec<Fact>),
+        now: Now,
+    ) -> Result<(), SendError> {
+        let ephemeral = EphemeralKey::from_seed(&self.config.ephemeral_seed).map_err(|_| SendError::NotOpen)?;
+        let newest = |ours: &[u16], theirs: &[u16]| ours.iter().copied().find(|v| theirs.contains(v));
+        let body = SynAck {
+            syn: admission.syn.digest(),
+            version: newest(VERSIONS, &admission.body.versions).ok_or(SendError::NotOpen)?,
+            suite: newest(SUITES, &admission.body.suites).ok_or(SendError::NotOpen)?,
+            ephemeral: ephemeral.public(),
+            random: self.config.random,
+            credit: CREDIT,
+            expires_at: admission.ends.wall(),
+            idp_key: admission.certificate.claims().key,
+            verified_at: admission.verified_at,
+            attached,
+            facts,
+        };
+        let ack = Signed::seal(&body, self.config.organization, &self.config.key).map_err(|_| SendError::NoRoom)?;
+        let session = session_id(&admission.syn, &ack);
+        let mut flow = Flow::new(Parts {
+            organization: self.config.organization,
+            session,
+            mode: admission.mode(),
+            direction: Direction::ToClient,
+            shared: ephemeral.agree(&admission.body.ephemeral),
+            key: self.config.key.clone(),
+            peer: admission.certificate.client_key(),
+            credit: CREDIT,
+        });
+        flow.sign(now)?;
+        let answer = |carrier| (carrier, Packet::SynAck(Box::new(ack.clone())));
+        self.early.extend(expect.carrier.map(answer));
+        self.state = State::Open(Box::new(Open {
+            line: Line::new(flow, expect.carrier, Direction::ToClient),
+            ends: admission.ends,
+            unconfirmed: Some(Box::new(Unconfirmed { admission, ack, until: now.mono.after(HANDSHAKE) })),
+            randoms: VecDeque::new(),
+            epoch: 0,
+            resuming: None,
+            finished: None,
+            expired: false,
+        }));
+        Ok(())
+    }
+
+    fn in_open(&mut self, mut open: Box<Open>, now: Now, input: Input<'_>) -> Result<State, End> {
+        open.expire(now)?;
+        match input {
+            Input::CarrierUp { carrier, random } => {
+                if open.randoms.len() >= MAX_WAITING {
+                    self.closing.extend(open.randoms.pop_front().map(|(old, _)| old));
+                }
+                open.randoms.push_back((carrier, random));
+            }
+            Input::CarrierDown { carrier } => {
+                open.randoms.retain(|(on, _)| *on != carrier);
+                open.resuming = open.resuming.filter(|(on, _)| *on != carrier);
+                open.line.down(carrier, now);
+            }
+            Input::Packet { carrier, bytes } => {
+                let packet = Packet::decode(bytes).map_err(|_| Misbehavior::Malformed)?;
+                self.packet(&mut open, now, carrier, packet)?;
+            }
+            Input::Tick => open.give_up(now, self.config.patience)?,
+        }
+        // A tick of a flow that has ended has nothing to sign.
+        open.line.flow.tick(now).unwrap_or_default();
+        match &open.finished {
+            Some((fin, _)) if open.line.flow.is_closed() => {
+                Err(if open.expired { End::Expired } else { End::Completed(fin.clone()) })
+            }
+            Some(_) | None => Ok(State::Open(open)),
+        }
+    }
+
+    fn packet(&mut self, open: &mut Open, now: Now, carrier: CarrierId, packet: Packet) -> Result<(), End> {
+        match packet {
+            Packet::Resume(resume) => {
+                if !open.start_resume(carrier, &resume, now) {
+                    self.closing.push_back(carrier);
+                }
+                Ok(())
+            }
+            Packet::Syn(syn) => open.answer_again(carrier, &syn),
+            Packet::ResumeDone(done) => self.finish_resume(open, now, carrier, &done),
+            Packet::Data(frame) if open.line.active == Some(carrier) => {
+                let received = open.line.flow.data(now, &frame)?;
+                self.received(open, received)
+            }
+            Packet::Control(frame) if open.line.active == Some(carrier) => Ok(open.line.flow.control(&frame)?),
+            // A carrier that was replaced: what it still holds was or will be sent again.
+            Packet::Data(_) | Packet::Control(_) => Ok(()),
+            Packet::SynAck(_) | Packet::DataAck(_) | Packet::Refusal(_) | Packet::ResumeAck(_) => {
+                Err(Misbehavior::OutOfTurn.into())
+            }
+        }
+    }
+
+    fn finish_resume(&mut self, open: &mut Open, now: Now, carrier: CarrierId, done: &ResumeDone) -> Result<(), End> {
+        let resuming = open.resuming.filter(|(on, _)| *on == carrier);
+        let proved = resuming.filter(|(_, r)| open.line.flow.resume_keys().check_done(done, r).is_ok());
+        let Some((_, resuming)) = proved else {
+            self.closing.push_back(carrier);
+            return Ok(());
+        };
+        open.resuming = None;
+        open.line.flow.resumed(now, resuming.client.1)?;
+        open.line.activate(carrier);
+        self.events.push_back(Event::Resumed);
+        Ok(())
+    }
+
+    fn received(&mut self, open: &mut Open, received: Received) -> Result<(), End> {
+        if let Some(unconfirmed) = open.unconfirmed.take() {
+            let (admission, session) = (unconfirmed.admission, open.line.flow.session());
+            self.events.push_back(Event::Confirmed(Box::new(Confirmed { admission, session })));
+        }
+        let Received { kind, stream, payload, .. } = received;
+        match kind {
+            // After the end only the client's own end matters.
+            Kind::Bytes | Kind::Eof | Kind::Resize | Kind::Reauthenticate if open.finished.is_some() => {}
+            Kind::Bytes => self.events.push_back(Event::Bytes { stream, bytes: payload }),
+            Kind::Eof => self.events.push_back(Event::Eof { stream }),
+            Kind::Checkpoint => {}
+            Kind::Resize => self.events.push_back(Event::Resize(decode::<Size>(&payload)?.clamped())),
+            Kind::Reauthenticate => self.events.push_back(Event::Reauthenticate(payload)),
+            Kind::Fin => self.events.push_back(Event::Finished(decode(&payload)?)),
+            Kind::Notice | Kind::Refuse => return Err(Misbehavior::OutOfTurn.into()),
+        }
+        Ok(())
+    }
+}
+
+impl Open {
+    fn act(&mut self, now: Now, action: Action) -> Result<(), SendError> {
+        let flow = &mut self.line.flow;
+        if self.unconfirmed.is_some() {
+            return Err(SendError::NotOpen);
+        }
+        match action {
+            Action::Bytes { stream, bytes } => flow.send(now, Kind::Bytes, stream, &bytes),
+            Action::Eof { stream } => flow.send(now, Kind::Eof, stream, &[]),
+            Action::Notice(notice) => flow.send(now, Kind::Notice, 0, &encode(&notice)?),
+            Action::Consumed { stream, bytes } => {
+                flow.consumed(now, stream, bytes);
+                Ok(())
+            }
+            Action::Finish(fin) => self.finish(now, fin),
+            Action::Renew(renewal) => {
+                self.ends = self.ends.renewed(&renewal);
+                Ok(())
+            }
+            Action::Admit { .. } | Action::Refuse(_) => Err(SendError::NotOpen),
+        }
+    }
+
+    fn finish(&mut self, now: Now, fin: Fin) -> Result<(), SendError> {
+        self.line.flow.finish(now, &fin)?;
+        self.finished = Some((fin, now.mono.after(LINGER)));
+        Ok(())
+    }
+
+    /// At the end of login or cap nothing more is taken or sent but the authenticated word of it.
+    fn expire(&mut self, now: Now) -> Result<(), End> {
+        if self.expired || self.finished.is_some() || !self.ends.passed(now) {
+            return Ok(());
+        }
+        self.expired = true;
+        let payload = encode(&Code::Expired).map_err(|_| End::Expired)?;
+        self.line.flow.send(now, Kind::Refuse, 0, &payload).map_err(|_| End::Expired)?;
+        self.finish(now, Fin::Done).map_err(|_| End::Expired)
+    }
+
+    fn give_up(&self, now: Now, patience: Duration) -> Result<(), End> {
+        let passed = |at: Option<Mono>| at.is_some_and(|at| now.mono >= at);
+        if passed(self.unconfirmed.as_ref().map(|u| u.until)) {
+            return Err(End::Timeout);
+        }
+        if let Some((fin, until)) = &self.finished
+            && now.mono >= *until
+        {
+            return Err(if self.expired { End::Expired } else { End::Completed(fin.clone()) });
+        }
+        if passed(self.line.gives_up(patience)) { Err(End::Lost) } else { Ok(()) }
+    }
+
+    fn wakes(&self, patience: Duration) -> [Option<(Mono, &'static str)>; 5] {
+        [
+            self.unconfirmed.as_ref().map(|u| (u.until, "confirmation")),
+            self.finished.as_ref().map(|(_, until)| (*until, "linger")),
+            (self.finished.is_none()).then(|| (self.ends.wake(), "expiry")),
+            self.line.gives_up(patience).map(|at| (at, "patience")),
+            self.line.active.and_then(|_| self.line.flow.wake()),
+        ]
+    }
+
+    /// The answer was lost with its carrier: the same `Syn` gets the same bytes again, until it is confirmed.
+    fn answer_again(&mut self, carrier: CarrierId, syn: &SynPacket) -> Result<(), End> {
+        let Some(unconfirmed) = self.unconfirmed.as_ref().filter(|u| u.admission.syn == syn.syn) else {
+            return Err(Misbehavior::OutOfTurn.into());
+        };
+        self.line.ahead(carrier, Packet::SynAck(Box::new(unconfirmed.ack.clone())));
+        self.line.flow.rewind();
+        self.line.activate(carrier);
+        self.randoms.retain(|(on, _)| *on != carrier);
+        Ok(())
+    }
+
+    /// Whether the resumption is proved and newer than every one before.
+    fn start_resume(&mut self, carrier: CarrierId, resume: &Resume, now: Now) -> bool {
+        let random = self.randoms.iter().find(|(on, _)| *on == carrier).map(|(_, random)| *random);
+        let (Some(random), Ok(())) = (random, self.line.flow.resume_keys().check_resume(resume)) else { return false };
+        if resume.epoch <= self.epoch {
+            return false;
+        }
+        self.epoch = resume.epoch;
+        self.randoms.retain(|(on, _)| *on != carrier);
+        self.line.freeze(now);
+        let resuming = Resuming {
+            epoch: resume.epoch,
+            client: (resume.random, resume.position),
+            agent: (random, self.line.flow.position()),
+        };
+        let ack = self.line.flow.resume_keys().ack(&resuming);
+        self.line.ahead(carrier, Packet::ResumeAck(ack));
+        self.resuming = Some((carrier, resuming));
+        true
+    }
+}

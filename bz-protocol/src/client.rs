@@ -1,0 +1,459 @@
+//! The client's machine: `SynSent → Open → Closed`.
+//!
+//! One input, then [`Client::poll`] until it waits. Any rule broken leaves it closed.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bz_core::access::Mode;
+use bz_core::access::request::{Request, Size};
+use bz_core::digest::Digest;
+use bz_core::id::{ConnectionId, OrganizationId};
+use bz_core::key::{EphemeralKey, KeyError, PrivateKey, PublicKey};
+use bz_core::signed::{ObjectError, Signed};
+use bz_core::time::{Mono, Now, UnixTime};
+use bz_core::wire::WireError;
+
+use crate::flow::{CREDIT, Flow, Misbehavior, Parts, Received, Resuming, SendError};
+use crate::frame::{Fin, Kind, Notice};
+use crate::handshake::{Attached, Fact, Syn, SynAck, session_id};
+use crate::keys::Direction;
+use crate::limits::{HANDSHAKE, SUITES, VERSIONS};
+use crate::packet::{Packet, ResumeAck, SynPacket};
+use crate::refusal::Code;
+use crate::session::{CarrierId, End, Input, Line, Output, decode, earliest, encode};
+
+/// What a session is opened with.
+#[derive(Debug, Clone)]
+pub struct Opening {
+    /// The organization.
+    pub organization: OrganizationId,
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The pinned identity key of the agent.
+    pub agent_key: PublicKey,
+    /// The exact bytes of the request.
+    pub request: Vec<u8>,
+    /// The exact bytes of the grant.
+    pub grant: Vec<u8>,
+    /// The client's `BzCert`.
+    pub certificate: Vec<u8>,
+    /// Whether the agent is believed to know the certificate.
+    pub certificate_known: bool,
+    /// The client's session key.
+    pub key: PrivateKey,
+    /// 32 random bytes for the agreement.
+    pub ephemeral_seed: [u8; 32],
+    /// 32 random bytes.
+    pub random: [u8; 32],
+    /// How long to wait for a carrier.
+    pub patience: Duration,
+}
+
+/// Why a session cannot even be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum OpeningError {
+    /// Request or grant too large.
+    #[error("the request or grant is too large: {0}")]
+    Wire(#[from] WireError),
+    /// The request is malformed.
+    #[error(transparent)]
+    Request(#[from] bz_core::access::request::RequestError),
+    /// The seed gives no key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+/// What the application should know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The pinned agent accepted; the session has keys.
+    Opened(Box<Opened>),
+    /// A stream's bytes. Say [`Action::Consumed`] when they are taken.
+    Bytes {
+        /// Which stream.
+        stream: u32,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// A stream's end.
+    Eof {
+        /// Which stream.
+        stream: u32,
+    },
+    /// Something to show.
+    Notice(Notice),
+    /// The session goes on over a new carrier.
+    Resumed,
+    /// It is over.
+    Ended(End),
+}
+
+/// What the agent said when it accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// The session's id.
+    pub session: Digest,
+    /// When it ends unless re-authenticated.
+    pub expires_at: UnixTime,
+    /// What an attached shell was before.
+    pub attached: Option<Attached>,
+    /// Facts about the target.
+    pub facts: Vec<Fact>,
+}
+
+/// What the application does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Sends bytes, at most [`Client::writable`].
+    Bytes {
+        /// On which stream.
+        stream: u32,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// Ends a stream in this direction.
+    Eof {
+        /// Which stream.
+        stream: u32,
+    },
+    /// The terminal has a new size.
+    Resize(Size),
+    /// A newer token: the whole certificate.
+    Reauthenticate(Vec<u8>),
+    /// Received bytes were taken.
+    Consumed {
+        /// Of which stream.
+        stream: u32,
+        /// How many.
+        bytes: usize,
+    },
+    /// Ends the session: [`Fin::Detached`] or [`Fin::Closed`].
+    Finish(Fin),
+}
+
+/// The client's end of a session.
+#[derive(Debug)]
+pub struct Client {
+    state: State,
+    opening: Opening,
+    mode: Mode,
+    events: VecDeque<Event>,
+    closing: VecDeque<CarrierId>,
+}
+
+#[derive(Debug)]
+enum State {
+    SynSent(Box<SynSent>),
+    Open(Box<Open>),
+    Closed,
+}
+
+#[derive(Debug)]
+struct SynSent {
+    syn: Signed<Syn>,
+    ephemeral: EphemeralKey,
+    with_certificate: bool,
+    deadline: Mono,
+    carrier: Option<CarrierId>,
+    queued: bool,
+}
+
+#[derive(Debug)]
+struct Open {
+    line: Line,
+    epoch: u64,
+    resuming: Option<(CarrierId, Resuming)>,
+    last: Option<Fin>,
+    finished: bool,
+}
+
+impl Client {
+    /// A session that waits for its first carrier.
+    ///
+    /// # Errors
+    /// [`OpeningError`].
+    pub fn new(opening: Opening, now: Now) -> Result<Self, OpeningError> {
+        let mode = Request::decode(&opening.request)?.mode;
+        let ephemeral = EphemeralKey::from_seed(&opening.ephemeral_seed)?;
+        let body = Syn {
+            versions: VERSIONS.to_vec(),
+            suites: SUITES.to_vec(),
+            ephemeral: ephemeral.public(),
+            random: opening.random,
+            agent_key: opening.agent_key,
+            connection: opening.connection,
+            request: opening.request.clone(),
+            certificate: Digest::of(&opening.certificate),
+            grant: opening.grant.clone(),
+        };
+        let syn = Signed::seal(&body, opening.organization, &opening.key)?;
+        let state = State::SynSent(Box::new(SynSent {
+            syn,
+            ephemeral,
+            with_certificate: !opening.certificate_known,
+            deadline: now.mono.after(HANDSHAKE),
+            carrier: None,
+            queued: false,
+        }));
+        Ok(Self { state, opening, mode, events: VecDeque::new(), closing: VecDeque::new() })
+    }
+
+    /// How many bytes a stream takes now.
+    #[must_use]
+    pub fn writable(&self, stream: u32) -> usize {
+        match &self.state {
+            State::Open(open) => open.line.flow.writable(stream),
+            State::SynSent(_) | State::Closed => 0,
+        }
+    }
+
+    /// Takes one input.
+    pub fn handle(&mut self, now: Now, input: Input<'_>) {
+        let state = std::mem::replace(&mut self.state, State::Closed);
+        let next = match state {
+            State::SynSent(sent) => self.in_syn_sent(*sent, now, input),
+            State::Open(open) => self.in_open(open, now, input),
+            State::Closed => return,
+        };
+        match next {
+            Ok(state) => self.state = state,
+            Err(end) => self.events.push_back(Event::Ended(end)),
+        }
+    }
+
+    /// Takes one action of the application.
+    ///
+    /// # Errors
+    /// [`SendError`]; nothing has changed then.
+    pub fn act(&mut self, now: Now, action: Action) -> Result<(), SendError> {
+        let State::Open(open) = &mut self.state else { return Err(SendError::NotOpen) };
+        let flow = &mut open.line.flow;
+        match action {
+            Action::Bytes { stream, bytes } => flow.send(now, Kind::Bytes, stream, &bytes),
+            Action::Eof { stream } => flow.send(now, Kind::Eof, stream, &[]),
+            Action::Resize(size) => flow.send(now, Kind::Resize, 0, &encode(&size)?),
+            Action::Reauthenticate(certificate) => flow.send(now, Kind::Reauthenticate, 0, &certificate),
+            Action::Consumed { stream, bytes } => {
+                flow.consumed(now, stream, bytes);
+                Ok(())
+            }
+            Action::Finish(fin) => {
+                flow.finish(now, &fin)?;
+                open.finished = true;
+                Ok(())
+            }
+        }
+    }
+
+    /// The next output; [`Output::Wait`] when there is nothing more to do now.
+    pub fn poll(&mut self, now: Now) -> Output<Event> {
+        if let Some(event) = self.events.pop_front() {
+            return Output::Event(event);
+        }
+        if let Some(carrier) = self.closing.pop_front() {
+            return Output::CloseCarrier(carrier);
+        }
+        match &mut self.state {
+            State::Closed => Output::Wait(None),
+            State::SynSent(sent) => match sent.carrier.filter(|_| sent.queued) {
+                Some(carrier) => {
+                    sent.queued = false;
+                    let certificate = sent.with_certificate.then(|| self.opening.certificate.clone());
+                    let packet = Packet::Syn(Box::new(SynPacket { syn: sent.syn.clone(), certificate }));
+                    match packet.encode() {
+                        Ok(bytes) => Output::Transmit { carrier, bytes },
+                        Err(_) => Output::CloseCarrier(carrier),
+                    }
+                }
+                None => Output::Wait(earliest([Some((sent.deadline, "handshake"))])),
+            },
+            State::Open(open) => match open.line.poll(now) {
+                Some((carrier, bytes)) => Output::Transmit { carrier, bytes },
+                None if open.line.flow.peer_closed() => {
+                    let fin = open.last.take().unwrap_or(Fin::Done);
+                    self.state = State::Closed;
+                    Output::Event(Event::Ended(End::Completed(fin)))
+                }
+                None => {
+                    let patience = open.line.gives_up(self.opening.patience).map(|at| (at, "patience"));
+                    let flow = if open.line.active.is_some() { open.line.flow.wake() } else { None };
+                    Output::Wait(earliest([patience, flow]))
+                }
+            },
+        }
+    }
+
+    fn in_syn_sent(&mut self, mut sent: SynSent, now: Now, input: Input<'_>) -> Result<State, End> {
+        match input {
+            Input::CarrierUp { carrier, .. } => {
+                self.closing.extend(sent.carrier.replace(carrier));
+                sent.queued = true;
+            }
+            Input::CarrierDown { carrier } if sent.carrier == Some(carrier) => sent.carrier = None,
+            Input::Packet { carrier, bytes } if sent.carrier == Some(carrier) => {
+                match Packet::decode(bytes).map_err(|_| Misbehavior::Malformed)? {
+                    Packet::SynAck(ack) => return self.open(sent, &ack, now),
+                    Packet::Refusal(Code::CertificateUnknown) if !sent.with_certificate => {
+                        (sent.with_certificate, sent.queued) = (true, true);
+                    }
+                    Packet::Refusal(code) => return Err(End::Reported(code)),
+                    Packet::Syn(_)
+                    | Packet::Data(_)
+                    | Packet::DataAck(_)
+                    | Packet::Control(_)
+                    | Packet::Resume(_)
+                    | Packet::ResumeAck(_)
+                    | Packet::ResumeDone(_) => return Err(Misbehavior::OutOfTurn.into()),
+                }
+            }
+            Input::Tick if now.mono >= sent.deadline => return Err(End::Timeout),
+            Input::CarrierDown { .. } | Input::Packet { .. } | Input::Tick => {}
+        }
+        Ok(State::SynSent(Box::new(sent)))
+    }
+
+    fn open(&mut self, sent: SynSent, ack: &Signed<SynAck>, now: Now) -> Result<State, End> {
+        let body = ack.open(&self.opening.agent_key, self.opening.organization).map_err(|error| match error {
+            ObjectError::Wire(_) => Misbehavior::Malformed,
+            ObjectError::Label
+            | ObjectError::Version
+            | ObjectError::Organization
+            | ObjectError::CriticalExtension
+            | ObjectError::TooManyExtensions
+            | ObjectError::Signature => Misbehavior::OtherAgent,
+        })?;
+        if body.syn != sent.syn.digest() {
+            return Err(Misbehavior::OtherAgent.into());
+        }
+        if !VERSIONS.contains(&body.version) || !SUITES.contains(&body.suite) {
+            return Err(Misbehavior::Downgrade.into());
+        }
+        let session = session_id(&sent.syn, ack);
+        let mut flow = Flow::new(Parts {
+            organization: self.opening.organization,
+            session,
+            mode: self.mode,
+            direction: Direction::ToAgent,
+            shared: sent.ephemeral.agree(&body.ephemeral),
+            key: self.opening.key.clone(),
+            peer: self.opening.agent_key,
+            credit: (body.credit.0.min(CREDIT.0), body.credit.1.min(CREDIT.1)),
+        });
+        // The first frame, under the derived keys, is the confirmation; it signs the opening.
+        flow.sign(now).map_err(|_| Misbehavior::Malformed)?;
+        let SynAck { expires_at, attached, facts, .. } = body;
+        self.events.push_back(Event::Opened(Box::new(Opened { session, expires_at, attached, facts })));
+        let line = Line::new(flow, sent.carrier, Direction::ToAgent);
+        Ok(State::Open(Box::new(Open { line, epoch: 0, resuming: None, last: None, finished: false })))
+    }
+
+    fn in_open(&mut self, mut open: Box<Open>, now: Now, input: Input<'_>) -> Result<State, End> {
+        match input {
+            Input::CarrierUp { carrier, random } => {
+                self.closing.extend(open.line.active);
+                self.closing.extend(open.resuming.take().map(|(old, _)| old));
+                open.start_resume(carrier, random, now);
+            }
+            Input::CarrierDown { carrier } => {
+                open.resuming = open.resuming.filter(|(on, _)| *on != carrier);
+                open.line.down(carrier, now);
+            }
+            Input::Packet { carrier, bytes } => {
+                let packet = Packet::decode(bytes).map_err(|_| Misbehavior::Malformed)?;
+                self.packet(&mut open, now, carrier, packet)?;
+            }
+            Input::Tick => {
+                if open.line.gives_up(self.opening.patience).is_some_and(|at| now.mono >= at) {
+                    return Err(End::Lost);
+                }
+            }
+        }
+        // A tick of a flow that has ended has nothing to sign.
+        open.line.flow.tick(now).unwrap_or_default();
+        if open.line.flow.peer_closed() { Self::answer_end(open, now) } else { Ok(State::Open(open)) }
+    }
+
+    /// The agent's signed end is here: ours goes out, and [`Self::poll`] ends the session when it is on its way.
+    fn answer_end(mut open: Box<Open>, now: Now) -> Result<State, End> {
+        if !open.finished {
+            open.line.flow.finish(now, &Fin::Done).map_err(|_| Misbehavior::OutOfTurn)?;
+            open.finished = true;
+        }
+        Ok(State::Open(open))
+    }
+
+    fn packet(&mut self, open: &mut Open, now: Now, carrier: CarrierId, packet: Packet) -> Result<(), End> {
+        if let Some((on, resuming)) = open.resuming.filter(|(on, _)| *on == carrier) {
+            let Packet::ResumeAck(ack) = packet else { return Err(Misbehavior::OutOfTurn.into()) };
+            return self.finish_resume(open, now, (on, resuming), &ack);
+        }
+        if open.line.active != Some(carrier) {
+            // A carrier that was replaced: what it still holds was or will be sent again.
+            return Ok(());
+        }
+        match packet {
+            Packet::DataAck(frame) => {
+                let received = open.line.flow.data(now, &frame)?;
+                self.received(open, received)
+            }
+            Packet::Control(frame) => Ok(open.line.flow.control(&frame)?),
+            Packet::Syn(_)
+            | Packet::SynAck(_)
+            | Packet::Data(_)
+            | Packet::Refusal(_)
+            | Packet::Resume(_)
+            | Packet::ResumeAck(_)
+            | Packet::ResumeDone(_) => Err(Misbehavior::OutOfTurn.into()),
+        }
+    }
+
+    fn finish_resume(
+        &mut self,
+        open: &mut Open,
+        now: Now,
+        (carrier, mut resuming): (CarrierId, Resuming),
+        ack: &ResumeAck,
+    ) -> Result<(), End> {
+        resuming.agent = (ack.random, ack.position);
+        let keys = open.line.flow.resume_keys();
+        if ack.epoch != resuming.epoch || keys.check_ack(ack, &resuming).is_err() {
+            self.closing.push_back(carrier);
+            open.resuming = None;
+            return Ok(());
+        }
+        let done = keys.done(&resuming);
+        open.resuming = None;
+        open.line.ahead(carrier, Packet::ResumeDone(done));
+        open.line.flow.resumed(now, ack.position)?;
+        open.line.activate(carrier);
+        self.events.push_back(Event::Resumed);
+        Ok(())
+    }
+
+    fn received(&mut self, open: &mut Open, received: Received) -> Result<(), End> {
+        let Received { kind, stream, payload, .. } = received;
+        match kind {
+            Kind::Bytes => self.events.push_back(Event::Bytes { stream, bytes: payload }),
+            Kind::Eof => self.events.push_back(Event::Eof { stream }),
+            Kind::Checkpoint => {}
+            Kind::Notice => self.events.push_back(Event::Notice(decode(&payload)?)),
+            Kind::Refuse => return Err(End::Refused(decode(&payload)?)),
+            Kind::Fin => open.last = Some(decode(&payload)?),
+            Kind::Resize | Kind::Reauthenticate => return Err(Misbehavior::OutOfTurn.into()),
+        }
+        Ok(())
+    }
+}
+
+impl Open {
+    fn start_resume(&mut self, carrier: CarrierId, random: [u8; 32], now: Now) {
+        self.line.freeze(now);
+        self.epoch = self.epoch.saturating_add(1);
+        let position = self.line.flow.position();
+        let resuming = Resuming { epoch: self.epoch, client: (random, position), agent: ([0; 32], 0) };
+        let resume = self.line.flow.resume_keys().resume(self.epoch, random, position);
+        self.line.ahead(carrier, Packet::Resume(resume));
+        self.resuming = Some((carrier, resuming));
+    }
+}

@@ -1,0 +1,316 @@
+//! The data phase, the same for both ends: numbered frames out and in, acknowledged, credited, checkpointed, resumed.
+//!
+//! Absent: what the frames mean to a role; see [`crate::client`] and [`crate::agent`].
+
+mod receiver;
+mod resume;
+mod sender;
+
+use bincode::{Decode, Encode};
+use bz_core::access::Mode;
+use bz_core::digest::Digest;
+use bz_core::id::OrganizationId;
+use bz_core::key::{PrivateKey, PublicKey};
+use bz_core::signed::ObjectError;
+use bz_core::time::{Mono, Now};
+use bz_core::wire;
+use zeroize::Zeroizing;
+
+use crate::checkpoint::{Signer, Statement};
+pub(crate) use crate::flow::receiver::Received;
+use crate::flow::receiver::Receiver;
+pub(crate) use crate::flow::resume::{ResumeKeys, Resuming};
+use crate::flow::sender::Sender;
+use crate::frame::{Fin, Kind};
+use crate::keys::{Channel, Direction, Secrets, Space};
+use crate::limits::{ACK_DELAY, SESSION_CREDIT, STREAM_CREDIT};
+
+/// The rule of the protocol that a peer broke. The session ends at the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Misbehavior {
+    /// Not a packet, or a part of one that does not decode.
+    #[error("a message is malformed")]
+    Malformed,
+    /// A message that has no place in this state.
+    #[error("a message came out of turn")]
+    OutOfTurn,
+    /// A tag that does not verify.
+    #[error("a message was altered on its way, or made by somebody else")]
+    BadTag,
+    /// A number that was used or skipped.
+    #[error("messages were replayed, reordered or dropped")]
+    OutOfOrder,
+    /// A count of our frames that goes back, or beyond what we sent.
+    #[error("the other end claims to have seen messages that were not sent")]
+    PeerNumber,
+    /// More bytes than were credited.
+    #[error("the other end sent more than it may")]
+    Credit,
+    /// The first frame is no checkpoint.
+    #[error("the other end did not sign its opening")]
+    OpeningUnsigned,
+    /// A checkpoint whose signature does not verify.
+    #[error("a signature of the other end does not verify: {0}")]
+    Checkpoint(ObjectError),
+    /// A checkpoint that says something else than what was sent and seen.
+    #[error("the other end signed another history than this one")]
+    OtherHistory,
+    /// Too much unsigned.
+    #[error("the other end stopped signing")]
+    CheckpointOverdue,
+    /// Too many checkpoints.
+    #[error("the other end signs too often")]
+    TooManyCheckpoints,
+    /// A frame after the end.
+    #[error("messages came after the end")]
+    AfterFin,
+    /// A proof of a resumption that does not verify, or an epoch that does not rise.
+    #[error("a resumption was forged or replayed")]
+    Resume,
+    /// A `SynAck` that is not the pinned agent's answer to our `Syn`.
+    #[error("the answer is not the pinned agent's")]
+    OtherAgent,
+    /// A version or suite that was not offered.
+    #[error("the answer chooses a version that was not offered")]
+    Downgrade,
+}
+
+/// What cannot be sent now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// More than [`writable`](crate::client::Client::writable) says.
+    #[error("more bytes than may be sent now")]
+    NoRoom,
+    /// The session is not open, or this direction has ended.
+    #[error("the session is not open in this direction")]
+    NotOpen,
+}
+
+/// What a flow is made of.
+pub(crate) struct Parts {
+    pub(crate) organization: OrganizationId,
+    pub(crate) session: Digest,
+    pub(crate) mode: Mode,
+    pub(crate) direction: Direction,
+    pub(crate) shared: Zeroizing<[u8; 32]>,
+    pub(crate) key: PrivateKey,
+    pub(crate) peer: PublicKey,
+    /// What the peer lets us send at first: per session, per stream.
+    pub(crate) credit: (u64, u64),
+}
+
+/// Both directions of one session at one end.
+pub(crate) struct Flow {
+    session: Digest,
+    key: PrivateKey,
+    sender: Sender,
+    receiver: Receiver,
+    control_out: (Channel, u64),
+    control_in: (Channel, u64),
+    resume: ResumeKeys,
+    ack_due: Option<Mono>,
+}
+
+/// A control frame's payload.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+struct ControlBody {
+    /// The next data number expected.
+    received: u64,
+    /// Payload bytes that may have been sent in all.
+    session: u64,
+    /// And per stream, where it changed.
+    streams: Vec<(u32, u64)>,
+}
+
+const MAX_CONTROL: usize = 8192;
+
+impl Flow {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let secrets = Secrets::new(&parts.shared, &parts.session, parts.mode);
+        let (out, inn) = (parts.direction, parts.direction.reverse());
+        let signer = |direction| Signer { organization: parts.organization, direction };
+        Self {
+            session: parts.session,
+            sender: Sender::new(
+                secrets.channel(out, Space::Data),
+                &parts.session,
+                parts.mode,
+                signer(out),
+                parts.credit,
+            ),
+            receiver: Receiver::new(
+                secrets.channel(inn, Space::Data),
+                &parts.session,
+                parts.mode,
+                signer(inn),
+                parts.peer,
+            ),
+            control_out: (secrets.channel(out, Space::Control), 0),
+            control_in: (secrets.channel(inn, Space::Control), 0),
+            resume: ResumeKeys::new(secrets.resume(), parts.session),
+            ack_due: None,
+            key: parts.key,
+        }
+    }
+
+    pub(crate) const fn session(&self) -> Digest {
+        self.session
+    }
+
+    pub(crate) const fn resume_keys(&self) -> &ResumeKeys {
+        &self.resume
+    }
+
+    /// The next data number expected: what a resumption names.
+    pub(crate) const fn position(&self) -> u64 {
+        self.receiver.next()
+    }
+
+    /// Heads of both chains: (own, peer's).
+    pub(crate) const fn heads(&self) -> (Digest, Digest) {
+        (self.sender.head(), self.receiver.head())
+    }
+
+    /// Queues the end of this direction and the signature over it.
+    pub(crate) fn finish(&mut self, now: Now, fin: &Fin) -> Result<(), SendError> {
+        let payload = wire::encode(fin, 64).map_err(|_| SendError::NoRoom)?;
+        self.send(now, Kind::Fin, 0, &payload)?;
+        self.sign(now)
+    }
+
+    /// Whether both signed ends are where they belong.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.receiver.is_closed() && self.sender.is_delivered()
+    }
+
+    /// Whether the peer's signed end has come.
+    pub(crate) fn peer_closed(&self) -> bool {
+        self.receiver.is_closed()
+    }
+
+    /// How many bytes a stream takes now.
+    pub(crate) fn writable(&self, stream: u32) -> usize {
+        self.sender.writable(stream)
+    }
+
+    /// Queues a frame. `Bytes` within [`Self::writable`]; other kinds always.
+    pub(crate) fn send(&mut self, now: Now, kind: Kind, stream: u32, payload: &[u8]) -> Result<(), SendError> {
+        self.sender.send((kind, stream), payload, self.receiver.next(), now)?;
+        // Not left to the next tick: what is due now must stand before the next frame.
+        self.tick(now)
+    }
+
+    /// Queues a checkpoint.
+    pub(crate) fn sign(&mut self, now: Now) -> Result<(), SendError> {
+        let statement = Statement {
+            session: self.session,
+            number: self.sender.next(),
+            head: self.sender.head(),
+            peer_number: self.receiver.next(),
+            peer_head: self.receiver.head(),
+            bytes: self.sender.bytes(),
+            time: now.wall,
+        };
+        self.sender.sign(statement, &self.key, self.receiver.next(), now)
+    }
+
+    /// A data frame from the peer.
+    pub(crate) fn data(&mut self, now: Now, frame: &[u8]) -> Result<Received, Misbehavior> {
+        let received = self.receiver.open(frame, &self.sender, now)?;
+        self.sender.named(received.peer);
+        if self.receiver.wants_ack() {
+            self.ack_due = Some(now.mono);
+        } else {
+            let due = now.mono.after(ACK_DELAY);
+            self.ack_due = Some(self.ack_due.map_or(due, |earlier| earlier.min(due)));
+        }
+        Ok(received)
+    }
+
+    /// A control frame from the peer.
+    pub(crate) fn control(&mut self, frame: &[u8]) -> Result<(), Misbehavior> {
+        let (number, _) = frame.split_first_chunk::<8>().ok_or(Misbehavior::Malformed)?;
+        let number = u64::from_be_bytes(*number);
+        let (channel, next) = &mut self.control_in;
+        if number < *next {
+            return Err(Misbehavior::OutOfOrder);
+        }
+        let payload = channel.open(number, frame, 8).map_err(|_| Misbehavior::BadTag)?;
+        *next = number.saturating_add(1);
+        let body: ControlBody = wire::decode(&payload, MAX_CONTROL).map_err(|_| Misbehavior::Malformed)?;
+        self.sender.acknowledged(body.received)?;
+        self.sender.credited(body.session, &body.streams);
+        Ok(())
+    }
+
+    /// The application took these bytes of a stream: the peer may send as many more.
+    pub(crate) fn consumed(&mut self, now: Now, stream: u32, bytes: usize) {
+        if self.receiver.consumed(stream, bytes as u64) {
+            self.ack_due = Some(now.mono);
+        }
+    }
+
+    /// What is due now: checkpoints.
+    pub(crate) fn tick(&mut self, now: Now) -> Result<(), SendError> {
+        if self.sender.checkpoint_due(now) { self.sign(now) } else { Ok(()) }
+    }
+
+    /// When [`Self::tick`] or [`Self::poll`] has something to do.
+    pub(crate) fn wake(&self) -> Option<(Mono, &'static str)> {
+        let ack = self.ack_due.map(|at| (at, "acknowledgement"));
+        let checkpoint = self.sender.checkpoint_at().map(|at| (at, "checkpoint"));
+        ack.into_iter().chain(checkpoint).min()
+    }
+
+    /// The next frame for the present carrier.
+    pub(crate) fn poll(&mut self, now: Now) -> Option<Outgoing> {
+        if self.ack_due.is_some_and(|due| now.mono >= due) {
+            self.ack_due = None;
+            return self.control_frame().map(Outgoing::Control);
+        }
+        self.sender.poll().map(Outgoing::Data)
+    }
+
+    /// The peer is on a new carrier and expects this number: everything from there goes out again.
+    pub(crate) fn resumed(&mut self, now: Now, position: u64) -> Result<(), Misbehavior> {
+        self.sender.resumed(position)?;
+        self.receiver.announce_again();
+        self.ack_due = Some(now.mono);
+        // The first new frame is a checkpoint; a direction that has ended has no new frames.
+        if self.sender.is_open() {
+            self.sign(now).map_err(|_| Misbehavior::OutOfTurn)?;
+        }
+        Ok(())
+    }
+
+    /// Everything not acknowledged goes out again.
+    pub(crate) const fn rewind(&mut self) {
+        self.sender.rewind();
+    }
+
+    fn control_frame(&mut self) -> Option<Vec<u8>> {
+        let (session, streams) = self.receiver.credit();
+        let body = ControlBody { received: self.receiver.acknowledge(), session, streams };
+        let payload = wire::encode(&body, MAX_CONTROL).ok()?;
+        let (channel, number) = &mut self.control_out;
+        let mut frame = number.to_be_bytes().to_vec();
+        channel.seal(*number, &mut frame, &payload).ok()?;
+        *number = number.checked_add(1)?;
+        Some(frame)
+    }
+}
+
+impl std::fmt::Debug for Flow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Flow").field("session", &self.session).finish_non_exhaustive()
+    }
+}
+
+/// A frame ready for the carrier.
+pub(crate) enum Outgoing {
+    Data(Vec<u8>),
+    Control(Vec<u8>),
+}
+
+/// What each end lets the other send at first.
+pub(crate) const CREDIT: (u64, u64) = (SESSION_CREDIT, STREAM_CREDIT);

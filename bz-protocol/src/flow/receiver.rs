@@ -1,0 +1,252 @@
+//! One direction in: order, tag, chain and signatures checked before anything is handed up.
+
+use std::collections::BTreeMap;
+
+use bz_core::access::Mode;
+use bz_core::digest::Digest;
+use bz_core::key::PublicKey;
+use bz_core::time::{Mono, Now};
+use std::time::Duration;
+
+use crate::checkpoint::{Signer, Statement};
+use crate::flow::Misbehavior;
+use crate::flow::sender::{Phase, Sender, sealed_commitment};
+use crate::frame::{Chain, HEADER_BYTES, Header, Kind, commitment};
+use crate::keys::{Channel, SALT_BYTES};
+use crate::limits::{
+    ACK_BYTES, ACK_FRAMES, MAX_CHECKPOINTS, MAX_PAYLOAD, MAX_STREAMS, SESSION_CREDIT, STREAM_CREDIT, UNSIGNED_BYTES,
+};
+
+/// A frame that passed every check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Received {
+    pub(crate) kind: Kind,
+    pub(crate) stream: u32,
+    pub(crate) payload: Vec<u8>,
+    /// How many of our frames the peer had processed.
+    pub(crate) peer: u64,
+}
+
+pub(super) struct Receiver {
+    channel: Channel,
+    mode: Mode,
+    signer: Signer,
+    key: PublicKey,
+    session: Digest,
+    chain: Chain,
+    next: u64,
+    /// The last count of our frames the peer named.
+    peer: u64,
+    unsigned: u64,
+    acknowledged: u64,
+    unacknowledged_bytes: u64,
+    received: u64,
+    consumed: u64,
+    announced: u64,
+    streams: BTreeMap<u32, Stream>,
+    checkpoints: (Option<Mono>, u32),
+    phase: Phase,
+}
+
+#[derive(Default)]
+struct Stream {
+    received: u64,
+    consumed: u64,
+    announced: u64,
+    /// The credit in the last control frame on the present carrier.
+    told: u64,
+}
+
+impl Receiver {
+    pub(super) fn new(channel: Channel, session: &Digest, mode: Mode, signer: Signer, key: PublicKey) -> Self {
+        Self {
+            channel,
+            mode,
+            signer,
+            key,
+            session: *session,
+            chain: Chain::new(session, signer.direction),
+            next: 0,
+            peer: 0,
+            unsigned: 0,
+            acknowledged: 0,
+            unacknowledged_bytes: 0,
+            received: 0,
+            consumed: 0,
+            announced: SESSION_CREDIT,
+            streams: BTreeMap::new(),
+            checkpoints: (None, 0),
+            phase: Phase::Open,
+        }
+    }
+
+    pub(super) const fn next(&self) -> u64 {
+        self.next
+    }
+
+    pub(super) const fn head(&self) -> Digest {
+        self.chain.head()
+    }
+
+    pub(super) fn open(&mut self, frame: &[u8], own: &Sender, now: Now) -> Result<Received, Misbehavior> {
+        let header = Header::parse(frame).ok_or(Misbehavior::Malformed)?;
+        if header.number != self.next {
+            return Err(Misbehavior::OutOfOrder);
+        }
+        let (received, commitment) = self.unseal(&header, frame)?;
+        if received.payload.len() > MAX_PAYLOAD {
+            return Err(Misbehavior::Malformed);
+        }
+        if header.peer < self.peer || header.peer > own.next() {
+            return Err(Misbehavior::PeerNumber);
+        }
+        let fits = match self.phase {
+            Phase::Open => true,
+            Phase::Fin => received.kind == Kind::Checkpoint,
+            Phase::Signed => false,
+        };
+        if !fits {
+            return Err(Misbehavior::AfterFin);
+        }
+        self.check(&header, &received, own, now)?;
+        self.peer = header.peer;
+        self.chain.add(&header.to_bytes(), &commitment);
+        self.next = self.next.saturating_add(1);
+        self.unacknowledged_bytes = self.unacknowledged_bytes.saturating_add(received.payload.len() as u64);
+        match (self.phase, received.kind) {
+            (_, Kind::Fin) => self.phase = Phase::Fin,
+            (Phase::Fin, Kind::Checkpoint) => self.phase = Phase::Signed,
+            _ => {}
+        }
+        Ok(received)
+    }
+
+    /// Whether the peer's signed end has come.
+    pub(super) fn is_closed(&self) -> bool {
+        self.phase == Phase::Signed
+    }
+
+    pub(super) const fn wants_ack(&self) -> bool {
+        self.next.saturating_sub(self.acknowledged) >= ACK_FRAMES
+            || self.unacknowledged_bytes >= ACK_BYTES
+            || !matches!(self.phase, Phase::Open)
+    }
+
+    /// Names what was received, and counts it as acknowledged.
+    pub(super) const fn acknowledge(&mut self) -> u64 {
+        self.acknowledged = self.next;
+        self.unacknowledged_bytes = 0;
+        self.next
+    }
+
+    /// Credit for consumed bytes; whether it is worth telling the peer now.
+    pub(super) fn consumed(&mut self, stream: u32, bytes: u64) -> bool {
+        let Some(known) = self.streams.get_mut(&stream) else { return false };
+        let bytes = bytes.min(known.received.saturating_sub(known.consumed));
+        known.consumed = known.consumed.saturating_add(bytes);
+        self.consumed = self.consumed.saturating_add(bytes);
+        let stream_left = known.announced.saturating_sub(known.consumed);
+        let session_left = self.announced.saturating_sub(self.consumed);
+        stream_left <= STREAM_CREDIT / 2 || session_left <= SESSION_CREDIT / 2
+    }
+
+    /// Nothing announced so far is sure to have arrived.
+    pub(super) fn announce_again(&mut self) {
+        self.streams.values_mut().for_each(|stream| stream.told = 0);
+    }
+
+    /// What the peer may have sent in all: per session, and per stream where that changed.
+    pub(super) fn credit(&mut self) -> (u64, Vec<(u32, u64)>) {
+        self.announced = self.consumed.saturating_add(SESSION_CREDIT);
+        let changed = self.streams.iter_mut().filter_map(|(id, stream)| {
+            let credit = stream.consumed.saturating_add(STREAM_CREDIT);
+            let changed = credit != stream.told;
+            (stream.announced, stream.told) = (credit, credit);
+            changed.then_some((*id, credit))
+        });
+        (self.announced, changed.collect())
+    }
+
+    fn unseal(&mut self, header: &Header, frame: &[u8]) -> Result<(Received, Digest), Misbehavior> {
+        match (self.mode, header.kind) {
+            (Mode::Inspected, Some(kind)) => {
+                let payload = self.unlock(header, frame, HEADER_BYTES + SALT_BYTES)?;
+                let salt = frame.get(HEADER_BYTES..).and_then(|f| f.first_chunk::<SALT_BYTES>());
+                let salt = salt.ok_or(Misbehavior::Malformed)?;
+                let commitment = commitment(salt, &payload);
+                Ok((Received { kind, stream: header.stream, payload, peer: header.peer }, commitment))
+            }
+            (Mode::Sealed, None) => {
+                let inner = self.unlock(header, frame, HEADER_BYTES)?;
+                let (&[kind], rest) = inner.split_first_chunk::<1>().ok_or(Misbehavior::Malformed)?;
+                let (stream, payload) = rest.split_first_chunk::<4>().ok_or(Misbehavior::Malformed)?;
+                let kind = Kind::from_byte(kind).ok_or(Misbehavior::Malformed)?;
+                let stream = u32::from_be_bytes(*stream);
+                if stream >= MAX_STREAMS {
+                    return Err(Misbehavior::Malformed);
+                }
+                Ok((Received { kind, stream, payload: payload.to_vec(), peer: header.peer }, sealed_commitment(frame)))
+            }
+            (Mode::Inspected, None) | (Mode::Sealed, Some(_)) => Err(Misbehavior::Malformed),
+        }
+    }
+
+    fn unlock(&mut self, header: &Header, frame: &[u8], start: usize) -> Result<Vec<u8>, Misbehavior> {
+        self.channel.open(header.number, frame, start).map_err(|_| Misbehavior::BadTag)
+    }
+
+    fn check(&mut self, header: &Header, received: &Received, own: &Sender, now: Now) -> Result<(), Misbehavior> {
+        if header.number == 0 && received.kind != Kind::Checkpoint {
+            return Err(Misbehavior::OpeningUnsigned);
+        }
+        if received.kind == Kind::Checkpoint {
+            return self.check_checkpoint(header, &received.payload, own, now);
+        }
+        if received.kind == Kind::Bytes {
+            self.check_credit(received)?;
+        }
+        self.unsigned = self.unsigned.saturating_add(received.payload.len() as u64);
+        if self.mode == Mode::Inspected && self.unsigned > UNSIGNED_BYTES {
+            return Err(Misbehavior::CheckpointOverdue);
+        }
+        Ok(())
+    }
+
+    fn check_credit(&mut self, received: &Received) -> Result<(), Misbehavior> {
+        let length = received.payload.len() as u64;
+        let fresh = || Stream { announced: STREAM_CREDIT, ..Stream::default() };
+        let stream = self.streams.entry(received.stream).or_insert_with(fresh);
+        stream.received = stream.received.saturating_add(length);
+        self.received = self.received.saturating_add(length);
+        let within = length > 0 && stream.received <= stream.announced && self.received <= self.announced;
+        if within { Ok(()) } else { Err(Misbehavior::Credit) }
+    }
+
+    fn check_checkpoint(&mut self, header: &Header, payload: &[u8], own: &Sender, now: Now) -> Result<(), Misbehavior> {
+        self.count_checkpoint(now)?;
+        let statement = self.signer.verify(payload, &self.key).map_err(Misbehavior::Checkpoint)?;
+        let want = Statement {
+            session: self.session,
+            number: header.number,
+            head: self.chain.head(),
+            peer_number: header.peer,
+            peer_head: own.head_at(header.peer).ok_or(Misbehavior::PeerNumber)?,
+            bytes: self.received,
+            time: statement.time,
+        };
+        if statement != want {
+            return Err(Misbehavior::OtherHistory);
+        }
+        self.unsigned = 0;
+        Ok(())
+    }
+
+    fn count_checkpoint(&mut self, now: Now) -> Result<(), Misbehavior> {
+        let (since, count) = &mut self.checkpoints;
+        match since {
+            Some(start) if now.mono.since(*start) < Duration::from_secs(1) => *count = count.saturating_add(1),
+            Some(_) | None => (*since, *count) = (Some(now.mono), 1),
+        }
+        if *count > MAX_CHECKPOINTS { Err(Misbehavior::TooManyCheckpoints) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,289 @@
+//! One direction out: seal, chain, keep until acknowledged, sign in time.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bz_core::access::Mode;
+use bz_core::digest::Digest;
+use bz_core::key::PrivateKey;
+use bz_core::time::{Mono, Now};
+
+use crate::checkpoint::{Signer, Statement};
+use crate::flow::{Misbehavior, SendError};
+use crate::frame::{Chain, HEADER_BYTES, Header, Kind, commitment};
+use crate::keys::{Channel, Direction, TAG_BYTES};
+use crate::limits::{CHECKPOINT_BYTES, CHECKPOINT_LINE, CHECKPOINT_TIME, MAX_PAYLOAD, MAX_UNACKED};
+
+/// How far a direction's end has come: the last frame is the signature over everything, the end included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Open,
+    Fin,
+    Signed,
+}
+
+pub(super) struct Sender {
+    channel: Channel,
+    mode: Mode,
+    signer: Signer,
+    chain: Chain,
+    next: u64,
+    /// Frames not acknowledged, oldest first.
+    unacked: VecDeque<Vec<u8>>,
+    /// The number of the first of them.
+    first: u64,
+    /// The head after each count of frames that a checkpoint of the peer may still name.
+    heads: VecDeque<Digest>,
+    /// The count that the first of them is after.
+    heads_from: u64,
+    /// After a resumption: the count it named. Until the peer's frames name it too, they may be older than it.
+    resumed_at: Option<u64>,
+    /// The next number to put on the present carrier.
+    cursor: u64,
+    bytes: u64,
+    credit: u64,
+    stream_credit: u64,
+    streams: BTreeMap<u32, Stream>,
+    unsigned: u64,
+    due: Option<Mono>,
+    line_at: Option<Mono>,
+    phase: Phase,
+}
+
+#[derive(Default)]
+struct Stream {
+    sent: u64,
+    credit: Option<u64>,
+}
+
+impl Sender {
+    pub(super) fn new(channel: Channel, session: &Digest, mode: Mode, signer: Signer, credit: (u64, u64)) -> Self {
+        let chain = Chain::new(session, signer.direction);
+        Self {
+            channel,
+            mode,
+            signer,
+            chain,
+            next: 0,
+            unacked: VecDeque::new(),
+            first: 0,
+            heads: VecDeque::from([chain.head()]),
+            heads_from: 0,
+            resumed_at: None,
+            cursor: 0,
+            bytes: 0,
+            credit: credit.0,
+            stream_credit: credit.1,
+            streams: BTreeMap::new(),
+            unsigned: 0,
+            due: None,
+            line_at: None,
+            phase: Phase::Open,
+        }
+    }
+
+    pub(super) const fn next(&self) -> u64 {
+        self.next
+    }
+
+    pub(super) const fn head(&self) -> Digest {
+        self.chain.head()
+    }
+
+    pub(super) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The head after the first `number` frames; `None` for a number acknowledged long ago or not sent yet.
+    pub(super) fn head_at(&self, number: u64) -> Option<Digest> {
+        self.heads.get(usize::try_from(number.checked_sub(self.heads_from)?).ok()?).copied()
+    }
+
+    pub(super) const fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open)
+    }
+
+    /// Whether the signed end was sent and the peer has it.
+    pub(super) fn is_delivered(&self) -> bool {
+        self.phase == Phase::Signed && self.unacked.is_empty()
+    }
+
+    pub(super) fn writable(&self, stream: u32) -> usize {
+        if self.phase != Phase::Open || self.unacked.len() >= MAX_UNACKED {
+            return 0;
+        }
+        let (sent, credit) = self.stream(stream);
+        let room = self.credit.saturating_sub(self.bytes).min(credit.saturating_sub(sent));
+        usize::try_from(room).unwrap_or(usize::MAX).min(MAX_PAYLOAD)
+    }
+
+    pub(super) fn send(
+        &mut self,
+        (kind, stream): (Kind, u32),
+        payload: &[u8],
+        peer: u64,
+        now: Now,
+    ) -> Result<(), SendError> {
+        if self.phase != Phase::Open {
+            return Err(SendError::NotOpen);
+        }
+        if kind == Kind::Bytes {
+            if payload.is_empty() || payload.len() > self.writable(stream) {
+                return Err(SendError::NoRoom);
+            }
+            self.bytes = self.bytes.saturating_add(payload.len() as u64);
+            let sent = &mut self.streams.entry(stream).or_default().sent;
+            *sent = sent.saturating_add(payload.len() as u64);
+        } else if payload.len() > MAX_PAYLOAD || self.unacked.len() >= MAX_UNACKED.saturating_mul(2) {
+            return Err(SendError::NoRoom);
+        }
+        self.push(kind, stream, payload, peer)?;
+        self.unsigned = self.unsigned.saturating_add(payload.len() as u64);
+        self.schedule(kind, payload, now);
+        if kind == Kind::Fin {
+            self.phase = Phase::Fin;
+        }
+        Ok(())
+    }
+
+    pub(super) fn sign(
+        &mut self,
+        statement: Statement,
+        key: &PrivateKey,
+        peer: u64,
+        now: Now,
+    ) -> Result<(), SendError> {
+        if self.phase == Phase::Signed {
+            return Err(SendError::NotOpen);
+        }
+        let payload = self.signer.sign(statement, key).map_err(|_| SendError::NoRoom)?;
+        self.push(Kind::Checkpoint, 0, &payload, peer)?;
+        self.unsigned = 0;
+        self.due = None;
+        self.line_at = Some(now.mono);
+        if self.phase == Phase::Fin {
+            self.phase = Phase::Signed;
+        }
+        Ok(())
+    }
+
+    pub(super) fn checkpoint_due(&self, now: Now) -> bool {
+        self.phase == Phase::Open && self.due.is_some_and(|due| now.mono >= due)
+    }
+
+    pub(super) fn checkpoint_at(&self) -> Option<Mono> {
+        if self.phase == Phase::Open { self.due } else { None }
+    }
+
+    pub(super) fn acknowledged(&mut self, received: u64) -> Result<(), Misbehavior> {
+        if received > self.next {
+            return Err(Misbehavior::PeerNumber);
+        }
+        while self.first < received {
+            if self.unacked.pop_front().is_none() {
+                return Err(Misbehavior::PeerNumber);
+            }
+            self.first = self.first.saturating_add(1);
+        }
+        self.cursor = self.cursor.max(self.first);
+        if self.resumed_at.is_none() {
+            self.forget(received);
+        }
+        Ok(())
+    }
+
+    /// The peer's frames name this count of ours, and later ones none below it.
+    pub(super) fn named(&mut self, count: u64) {
+        self.resumed_at = self.resumed_at.filter(|at| count < *at);
+        self.forget(count);
+    }
+
+    fn forget(&mut self, below: u64) {
+        while self.heads_from < below && self.heads.len() > 1 {
+            self.heads.pop_front();
+            self.heads_from = self.heads_from.saturating_add(1);
+        }
+    }
+
+    /// Credit only rises: an older control frame cannot take any back.
+    pub(super) fn credited(&mut self, session: u64, streams: &[(u32, u64)]) {
+        self.credit = self.credit.max(session);
+        for (stream, credit) in streams {
+            if let Some(known) = self.streams.get_mut(stream) {
+                known.credit = Some(known.credit.unwrap_or(self.stream_credit).max(*credit));
+            }
+        }
+    }
+
+    /// The peer is on a new carrier and expects this number: everything from there goes out again.
+    pub(super) fn resumed(&mut self, position: u64) -> Result<(), Misbehavior> {
+        self.resumed_at = Some(position);
+        self.acknowledged(position)?;
+        self.rewind();
+        Ok(())
+    }
+
+    pub(super) const fn rewind(&mut self) {
+        self.cursor = self.first;
+    }
+
+    pub(super) fn poll(&mut self) -> Option<Vec<u8>> {
+        let at = usize::try_from(self.cursor.checked_sub(self.first)?).ok()?;
+        let frame = self.unacked.get(at)?;
+        self.cursor = self.cursor.saturating_add(1);
+        Some(frame.clone())
+    }
+
+    fn stream(&self, stream: u32) -> (u64, u64) {
+        self.streams.get(&stream).map_or((0, self.stream_credit), |s| (s.sent, s.credit.unwrap_or(self.stream_credit)))
+    }
+
+    fn push(&mut self, kind: Kind, stream: u32, payload: &[u8], peer: u64) -> Result<(), SendError> {
+        let (frame, commitment, header) = match self.mode {
+            Mode::Inspected => {
+                let header = Header { number: self.next, peer, kind: Some(kind), stream }.to_bytes();
+                let salt = self.channel.salt(self.next);
+                let mut frame = [header.as_slice(), &salt].concat();
+                self.channel.seal(self.next, &mut frame, payload).map_err(|_| SendError::NotOpen)?;
+                (frame, commitment(&salt, payload), header)
+            }
+            Mode::Sealed => {
+                let header = Header { number: self.next, peer, kind: None, stream: 0 }.to_bytes();
+                let inner = [&[kind.byte()], stream.to_be_bytes().as_slice(), payload].concat();
+                let mut frame = header.to_vec();
+                self.channel.seal(self.next, &mut frame, &inner).map_err(|_| SendError::NotOpen)?;
+                let commitment = sealed_commitment(&frame);
+                (frame, commitment, header)
+            }
+        };
+        self.chain.add(&header, &commitment);
+        self.unacked.push_back(frame);
+        self.heads.push_back(self.chain.head());
+        self.next = self.next.saturating_add(1);
+        Ok(())
+    }
+
+    /// When what was just sent must be signed. Sealed sessions are signed at opening and close alone.
+    fn schedule(&mut self, kind: Kind, payload: &[u8], now: Now) {
+        if self.mode == Mode::Sealed {
+            return;
+        }
+        let due = if self.unsigned >= CHECKPOINT_BYTES {
+            now.mono
+        } else if kind == Kind::Bytes && self.signer.direction == Direction::ToAgent && ends_a_line(payload) {
+            self.line_at.map_or(now.mono, |last| last.after(CHECKPOINT_LINE).max(now.mono))
+        } else {
+            now.mono.after(CHECKPOINT_TIME)
+        };
+        self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
+    }
+}
+
+/// A sealed frame's commitment: to its tag, which is all that stands for its content outside.
+pub(super) fn sealed_commitment(frame: &[u8]) -> Digest {
+    let tag = frame.len().checked_sub(TAG_BYTES).and_then(|at| frame.get(at.max(HEADER_BYTES)..)).unwrap_or_default();
+    commitment(&[0; 16], tag)
+}
+
+fn ends_a_line(payload: &[u8]) -> bool {
+    payload.iter().any(|b| matches!(b, b'\r' | b'\n' | 3 | 4))
+}

@@ -1,0 +1,50 @@
+//! Every limit and timer of the protocol, in one place; `docs/protocol.md` lists the same.
+
+use std::time::Duration;
+
+/// Bytes of one frame's payload.
+pub const MAX_PAYLOAD: usize = 64 << 10;
+/// Bytes of one packet: the largest is a `Syn` with its certificate.
+pub const MAX_PACKET: usize = 136 << 10;
+/// Payload bytes a peer may send before they are credited: per session.
+pub const SESSION_CREDIT: u64 = 1 << 20;
+/// Payload bytes a peer may send before they are credited: per stream.
+pub const STREAM_CREDIT: u64 = 256 << 10;
+/// Frames kept for retransmission; a sender waits beyond it.
+pub const MAX_UNACKED: usize = 8192;
+/// Streams of one session.
+pub const MAX_STREAMS: u32 = 256;
+/// Frames under one key.
+pub const FRAMES_PER_KEY: u64 = 1 << 20;
+
+/// Unsigned payload bytes after which a checkpoint is made.
+pub const CHECKPOINT_BYTES: u64 = 1 << 20;
+/// Time with unsigned traffic after which a checkpoint is made.
+pub const CHECKPOINT_TIME: Duration = Duration::from_secs(1);
+/// Typed lines are signed at most this often.
+pub const CHECKPOINT_LINE: Duration = Duration::from_millis(50);
+/// Unsigned payload bytes that a receiver takes: one frame more than a sender may leave unsigned.
+pub const UNSIGNED_BYTES: u64 = CHECKPOINT_BYTES + MAX_PAYLOAD as u64;
+/// Checkpoints in one second above which the peer misbehaves.
+pub const MAX_CHECKPOINTS: u32 = 100;
+
+/// How long an acknowledgement may wait for company.
+pub const ACK_DELAY: Duration = Duration::from_millis(25);
+/// Received frames that are acknowledged at once.
+pub const ACK_FRAMES: u64 = 32;
+/// Received bytes that are acknowledged at once.
+pub const ACK_BYTES: u64 = 128 << 10;
+
+/// How long either end waits for the handshake to go on.
+pub const HANDSHAKE: Duration = Duration::from_secs(30);
+/// How long a session without a detached state waits for its client's carrier.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+/// Keepalive on every link, both ways.
+pub const KEEPALIVE: Duration = Duration::from_secs(20);
+/// A link without a word for this long is dead: two keepalives missed.
+pub const LINK_DEAD: Duration = Duration::from_secs(50);
+
+/// The protocol's versions this program speaks, newest first.
+pub const VERSIONS: &[u16] = &[1];
+/// The suites this program speaks: P-256, HKDF-SHA256, AES-256-GCM.
+pub const SUITES: &[u16] = &[1];

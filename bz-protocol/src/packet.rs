@@ -1,0 +1,140 @@
+//! Packets: what travels on a session's carrier stream, each one byte of kind and a body.
+
+use bincode::{Decode, Encode};
+use bz_core::digest::Digest;
+use bz_core::signed::Signed;
+use bz_core::wire::{self, WireError};
+
+use crate::handshake::{Syn, SynAck};
+use crate::limits::MAX_PACKET;
+use crate::refusal::Code;
+
+/// A packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Packet {
+    /// The client's opening.
+    Syn(Box<SynPacket>),
+    /// The agent's answer.
+    SynAck(Box<Signed<SynAck>>),
+    /// A data frame from the client.
+    Data(Vec<u8>),
+    /// A data frame from the agent.
+    DataAck(Vec<u8>),
+    /// A control frame.
+    Control(Vec<u8>),
+    /// A refusal that proves nothing.
+    Refusal(Code),
+    /// The client on a new carrier.
+    Resume(Resume),
+    /// The agent's answer.
+    ResumeAck(ResumeAck),
+    /// The client's proof that it is there now.
+    ResumeDone(ResumeDone),
+}
+
+/// `Syn` and, unless it is believed to be known, the certificate it names.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct SynPacket {
+    /// The signed message.
+    pub syn: Signed<Syn>,
+    /// The certificate.
+    pub certificate: Option<Vec<u8>>,
+}
+
+/// The client on a new carrier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Resume {
+    /// The session.
+    pub session: Digest,
+    /// Strictly rising.
+    pub epoch: u64,
+    /// The client's random.
+    pub random: [u8; 32],
+    /// The next data number the client expects.
+    pub position: u64,
+    /// HMAC under the session's resume key.
+    pub proof: [u8; 32],
+}
+
+/// The agent's answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct ResumeAck {
+    /// The epoch answered.
+    pub epoch: u64,
+    /// The agent's random.
+    pub random: [u8; 32],
+    /// The next data number the agent expects.
+    pub position: u64,
+    /// HMAC over both randoms and positions.
+    pub proof: [u8; 32],
+}
+
+/// The client's proof that it saw the agent's random.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct ResumeDone {
+    /// The epoch.
+    pub epoch: u64,
+    /// HMAC over both randoms and positions.
+    pub proof: [u8; 32],
+}
+
+impl Packet {
+    /// The packet's bytes.
+    ///
+    /// # Errors
+    /// [`WireError::TooLarge`] above [`MAX_PACKET`].
+    pub fn encode(&self) -> Result<Vec<u8>, WireError> {
+        let with = |kind: u8, body: Vec<u8>| [vec![kind], body].concat();
+        let bytes = match self {
+            Self::Syn(syn) => with(1, wire::encode(syn.as_ref(), MAX_PACKET)?),
+            Self::SynAck(ack) => with(2, wire::encode(ack.as_ref(), MAX_PACKET)?),
+            Self::Data(frame) => with(3, frame.clone()),
+            Self::DataAck(frame) => with(4, frame.clone()),
+            Self::Control(frame) => with(5, frame.clone()),
+            Self::Refusal(code) => with(6, wire::encode(code, MAX_PACKET)?),
+            Self::Resume(resume) => with(7, wire::encode(resume, MAX_PACKET)?),
+            Self::ResumeAck(ack) => with(8, wire::encode(ack, MAX_PACKET)?),
+            Self::ResumeDone(done) => with(9, wire::encode(done, MAX_PACKET)?),
+        };
+        if bytes.len() > MAX_PACKET { Err(WireError::TooLarge { limit: MAX_PACKET }) } else { Ok(bytes) }
+    }
+
+    /// The packet in exactly these bytes.
+    ///
+    /// # Errors
+    /// [`WireError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        if bytes.len() > MAX_PACKET {
+            return Err(WireError::TooLarge { limit: MAX_PACKET });
+        }
+        let (kind, body) = bytes.split_first().ok_or(WireError::Malformed)?;
+        match kind {
+            1 => wire::decode(body, MAX_PACKET).map(|s| Self::Syn(Box::new(s))),
+            2 => wire::decode(body, MAX_PACKET).map(|s| Self::SynAck(Box::new(s))),
+            3 => Ok(Self::Data(body.to_vec())),
+            4 => Ok(Self::DataAck(body.to_vec())),
+            5 => Ok(Self::Control(body.to_vec())),
+            6 => wire::decode(body, MAX_PACKET).map(Self::Refusal),
+            7 => wire::decode(body, MAX_PACKET).map(Self::Resume),
+            8 => wire::decode(body, MAX_PACKET).map(Self::ResumeAck),
+            9 => wire::decode(body, MAX_PACKET).map(Self::ResumeDone),
+            _ => Err(WireError::Malformed),
+        }
+    }
+
+    /// The packet's name, for logs.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Syn(_) => "Syn",
+            Self::SynAck(_) => "SynAck",
+            Self::Data(_) => "Data",
+            Self::DataAck(_) => "DataAck",
+            Self::Control(_) => "Control",
+            Self::Refusal(_) => "Refusal",
+            Self::Resume(_) => "Resume",
+            Self::ResumeAck(_) => "ResumeAck",
+            Self::ResumeDone(_) => "ResumeDone",
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! The machines against each other, in virtual time, with everything hostile between them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::wildcard_enum_match_arm,
+    clippy::disallowed_methods,
+    reason = "a broken assumption is a failed test"
+)]
+
+#[path = "../../../bz-core/tests/it/idp.rs"]
+mod idp;
+
+mod world;
+mod sim;
+mod resume;
+mod session;

@@ -1,0 +1,122 @@
+//! One session from opening to end.
+
+use std::time::Duration;
+
+use bz_protocol::client::{Action, Event};
+use bz_protocol::frame::Fin;
+use bz_protocol::refusal::Code;
+use bz_protocol::session::End;
+
+use crate::sim::Sim;
+use crate::world::World;
+
+/// PR-HS-1: both roots agree, the client confirms, bytes flow, both ends sign off.
+#[test]
+fn a_session_opens_carries_bytes_and_ends_signed() {
+    let mut sim = Sim::new(&World::new(), 1);
+    sim.client_app.to_send = 10_000;
+    sim.agent_app.to_send = 3_000_000;
+    sim.answer = Fin::Exited(7);
+    sim.connect();
+    sim.settle();
+    assert_eq!(sim.admitted.as_ref().unwrap().identity().person.subject, "alice");
+    sim.check_exact("plain");
+    sim.close();
+    assert_eq!(sim.client_ended, Some(End::Completed(Fin::Exited(7))));
+    assert_eq!(sim.agent_ended, Some(End::Completed(Fin::Exited(7))));
+}
+
+/// PR-HS-5: a certificate believed to be known is sent along when it is not.
+#[test]
+fn an_unknown_certificate_is_sent_along() {
+    let mut world = World::new();
+    world.certificate_known = true;
+    let mut sim = Sim::new(&world, 1);
+    sim.connect();
+    sim.settle();
+    assert_eq!(sim.refusals(), [Code::CertificateUnknown]);
+    assert!(sim.admitted.is_some());
+}
+
+/// PR-END-2 (E1): an expired login ends the session in both directions, also when only output flows.
+#[test]
+fn an_expired_login_ends_a_session_that_only_receives() {
+    let mut world = World::new();
+    world.token_life = 100;
+    let mut sim = Sim::new(&world, 1);
+    sim.connect();
+    sim.settle();
+    sim.pass(Duration::from_secs(140));
+    assert_eq!(sim.client_ended, None);
+    sim.agent_app.to_send = 1000;
+    sim.pass(Duration::from_secs(25));
+    assert_eq!(sim.client_ended, Some(End::Refused(Code::Expired)));
+    assert_eq!(sim.agent_ended, None);
+    sim.pass(Duration::from_secs(30));
+    assert_eq!(sim.agent_ended, Some(End::Expired));
+    assert_eq!(sim.client_app.received.len(), 1000);
+}
+
+/// PR-REAUTH-1 (E2): a newer token of the same login moves the end, and nothing stalls.
+#[test]
+fn a_newer_token_keeps_a_session_alive() {
+    let mut world = World::new();
+    world.token_life = 100;
+    let mut sim = Sim::new(&world, 1);
+    sim.connect();
+    sim.settle();
+    sim.pass(Duration::from_secs(80));
+    sim.client.act(sim.now, Action::Reauthenticate(world.certificate(75))).unwrap();
+    sim.pass(Duration::from_secs(140));
+    assert_eq!(sim.client_ended, None);
+    sim.pass(Duration::from_secs(40));
+    assert_eq!(sim.client_ended, Some(End::Refused(Code::Expired)));
+}
+
+/// PR-FLOW-1 (T8): a client that takes nothing is sent no more than its credit.
+#[test]
+fn a_client_that_takes_nothing_is_sent_its_credit_and_no_more() {
+    let mut sim = Sim::new(&World::new(), 1);
+    sim.client_app.slow = true;
+    sim.agent_app.to_send = 2_000_000;
+    sim.connect();
+    sim.settle();
+    assert_eq!(sim.client_app.received.len() as u64, bz_protocol::limits::STREAM_CREDIT);
+    sim.take();
+    sim.settle();
+    sim.check_exact("after a pause");
+}
+
+/// PR-RESUME-3: without a carrier for longer than patience both ends give up, each by itself.
+#[test]
+fn both_ends_give_up_after_their_patience() {
+    let mut sim = Sim::new(&World::new(), 1);
+    sim.connect();
+    sim.settle();
+    sim.cut();
+    sim.pass(Duration::from_secs(119));
+    assert_eq!((&sim.client_ended, &sim.agent_ended), (&None, &None));
+    sim.pass(Duration::from_secs(2));
+    assert_eq!((&sim.client_ended, &sim.agent_ended), (&Some(End::Lost), &Some(End::Lost)));
+}
+
+/// PR-HS-2: nothing is done for a client that never confirms.
+#[test]
+fn an_unconfirmed_session_is_forgotten_and_burns_nothing() {
+    let world = World::new();
+    let mut sim = Sim::new(&world, 1);
+    sim.tamper = Some(Box::new(|side, bytes| match (side, bytes[0]) {
+        (crate::sim::Side::Client, _) | (_, 1) => vec![bytes.to_vec()],
+        _ => vec![],
+    }));
+    sim.connect();
+    sim.pass(Duration::from_secs(40));
+    assert!(sim.admitted.is_none());
+    assert_eq!(sim.agent_ended, Some(End::Timeout));
+    let mut again = Sim::new(&world, 2);
+    again.gate = sim.gate;
+    again.connect();
+    again.settle();
+    assert!(again.admitted.is_some(), "the grant was not used up: {:?}", again.denials);
+    assert!(again.client_events.iter().any(|e| matches!(e, Event::Opened(_))));
+}
