@@ -1,0 +1,8 @@
+//! The end-to-end tests: real parts on loopback, one binary.
+//!
+//! `cfg(test)` is always true here; it tells clippy that the functions beside the tests are tests too.
+
+#[cfg(test)]
+mod idp;
+#[cfg(test)]
+mod relying_party;
