@@ -4,4 +4,5 @@
 //! Absent: anything a product links. Nothing here may serve an address that another machine can reach.
 
 pub mod browser;
+pub mod certified;
 pub mod idp;
