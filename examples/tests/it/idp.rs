@@ -100,6 +100,7 @@ async fn a_rotation_keeps_the_old_key_only_as_told() {
     let third = after.refresh(&second).await.expect("a rotation ends no grant");
     assert!(after.verify(&third.id_token, Some("n")).is_ok());
     assert!(after.verify(&second.id_token, Some("n")).is_err(), "a withdrawn key must be gone");
+    assert!(after.verify(&first.id_token, Some("n")).is_err(), "and every key before it");
     assert_eq!(idp.jwks_fetches(), 3, "one fetch per discovery");
 }
 
@@ -129,6 +130,7 @@ async fn a_disabled_user_is_out_at_once() {
     let idp = DevIdp::start(config()).await.unwrap();
     let client = RelyingParty::discover(idp.issuer().as_str()).await;
     let tokens = client.login("alice", "n").await;
+    let unused = client.login("alice", "n").await;
     idp.disable_user("alice").unwrap();
     assert_eq!(client.refresh(&tokens).await.err().as_deref(), Some("invalid_grant"));
     assert_eq!(userinfo(&idp, &tokens.access).await, serde_json::Value::Null);
@@ -137,6 +139,7 @@ async fn a_disabled_user_is_out_at_once() {
     idp.disable_user("nobody").expect_err("a typo in a test must not pass");
 
     idp.put_user(User::new("alice", "alice@new.example"));
+    assert_eq!(client.refresh(&unused).await.err().as_deref(), Some("invalid_grant"), "what was revoked stays revoked");
     let tokens = client.login("alice", "n").await;
     assert_eq!(userinfo(&idp, &tokens.access).await["email"], "alice@new.example");
 }
