@@ -1,5 +1,10 @@
-//! What the runnable examples and the end-to-end tests share.
+//! What the runnable examples and the end-to-end tests share: identity providers that run on loopback, a way to log in
+//! to them without a browser, and the list of programs the tests need.
 //!
-//! Nothing of the product is here: this crate stands above all others, and no other crate may use it.
+//! Absent: anything a product links. This crate stands above all others, and nothing here may serve an address that
+//! another machine can reach.
 
+pub mod browser;
+pub mod certified;
+pub mod idp;
 pub mod needs;

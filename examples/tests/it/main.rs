@@ -1,5 +1,12 @@
-//! The tests that look at the whole: the repository itself, and (as they come) all parts together.
+//! The tests that look at the whole: the repository itself, and all parts together on loopback, one binary.
+//!
+//! `cfg(test)` is always true here; it tells clippy that the functions beside the tests are tests too.
 
-// `cfg(test)` tells clippy that the functions below the tests are test code too.
+#[cfg(test)]
+mod certified;
+#[cfg(test)]
+mod idp;
+#[cfg(test)]
+mod relying_party;
 #[cfg(test)]
 mod tidy;
