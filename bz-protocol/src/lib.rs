@@ -28,6 +28,12 @@ pub mod gate;
 pub mod session;
 pub mod client;
 pub mod agent;
+pub mod mux;
+pub mod control;
+#[cfg(feature = "driver")]
+pub mod carrier;
+#[cfg(feature = "driver")]
+pub mod driver;
 
 mod flow;
 

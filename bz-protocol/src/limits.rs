@@ -48,3 +48,10 @@ pub const LINK_DEAD: Duration = Duration::from_secs(50);
 pub const VERSIONS: &[u16] = &[1];
 /// The suites this program speaks: P-256, HKDF-SHA256, AES-256-GCM.
 pub const SUITES: &[u16] = &[1];
+
+/// Streams on one link that is multiplexed by us.
+pub const MAX_LINK_STREAMS: usize = 4096;
+/// Bytes of a stream under way on such a link.
+pub const MUX_CREDIT: usize = 256 << 10;
+/// Bytes of one message on such a link: what a keystroke waits for at most.
+pub const MUX_MESSAGE: usize = 16 << 10;

@@ -1,0 +1,278 @@
+//! Streams over any pipe of messages, by [`Mux`].
+//!
+//! One task moves messages; streams read and write the mux under a lock that is never held across an await, as quinn
+//! does with its own machine: handing every byte to a task by channel would copy it once more and wake twice.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use futures::{Sink, SinkExt as _, StreamExt as _};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::AbortHandle;
+
+use crate::carrier::{Boxed, Class, Link, LinkError, Role, Stream};
+use crate::mux::{Mux, MuxEvent, Read};
+
+/// Streams opened and not yet accepted.
+const BACKLOG: usize = 256;
+/// Messages put on the pipe between two flushes.
+const BATCH: usize = 32;
+
+/// A pipe that carries whole messages in order.
+pub trait Pipe:
+    futures::Stream<Item = std::io::Result<Vec<u8>>> + Sink<Vec<u8>, Error = std::io::Error> + Send + Unpin + 'static
+{
+}
+
+impl<T> Pipe for T where
+    T: futures::Stream<Item = std::io::Result<Vec<u8>>>
+        + Sink<Vec<u8>, Error = std::io::Error>
+        + Send
+        + Unpin
+        + 'static
+{
+}
+
+/// A link over a pipe. Dropping it ends the link.
+#[derive(Debug)]
+pub struct MuxLink {
+    shared: Arc<Shared>,
+    accept: tokio::sync::Mutex<mpsc::Receiver<u32>>,
+    task: AbortHandle,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// Something to send.
+    work: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    mux: Mux,
+    readers: BTreeMap<u32, Waker>,
+    writers: BTreeMap<u32, Waker>,
+    /// Why the link is gone.
+    gone: Option<String>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic while the lock was held left a consistent mux: it has no step that panics halfway.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end(&self, why: String) {
+        let mut state = self.lock();
+        state.gone.get_or_insert(why);
+        let State { readers, writers, .. } = &mut *state;
+        for (_, waker) in std::mem::take(readers).into_iter().chain(std::mem::take(writers)) {
+            waker.wake();
+        }
+    }
+}
+
+impl MuxLink {
+    /// Starts the task that moves messages.
+    #[must_use]
+    pub fn new(role: Role, pipe: impl Pipe) -> Self {
+        let state = State { mux: Mux::new(role), readers: BTreeMap::new(), writers: BTreeMap::new(), gone: None };
+        let shared = Arc::new(Shared { state: Mutex::new(state), work: Notify::new() });
+        let (opened, accept) = mpsc::channel(BACKLOG);
+        let run = run(Arc::clone(&shared), opened, pipe);
+        let task = tokio::spawn(run).abort_handle();
+        Self { shared, accept: tokio::sync::Mutex::new(accept), task }
+    }
+
+    fn gone(&self) -> LinkError {
+        LinkError(self.shared.lock().gone.clone().unwrap_or_else(|| "closed".to_owned()))
+    }
+}
+
+impl Drop for MuxLink {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.shared.end("closed".to_owned());
+    }
+}
+
+impl Link for MuxLink {
+    fn open(&self, class: Class) -> Boxed<'_, Result<Box<dyn Stream>, LinkError>> {
+        Box::pin(async move {
+            let id = {
+                let mut state = self.shared.lock();
+                if let Some(why) = &state.gone {
+                    return Err(LinkError(why.clone()));
+                }
+                state.mux.open(class).map_err(|e| LinkError(e.to_string()))?
+            };
+            self.shared.work.notify_one();
+            Ok(Box::new(MuxStream { id, shared: Arc::clone(&self.shared) }) as Box<dyn Stream>)
+        })
+    }
+
+    fn accept(&self) -> Boxed<'_, Result<Box<dyn Stream>, LinkError>> {
+        Box::pin(async move {
+            let id = self.accept.lock().await.recv().await.ok_or_else(|| self.gone())?;
+            Ok(Box::new(MuxStream { id, shared: Arc::clone(&self.shared) }) as Box<dyn Stream>)
+        })
+    }
+
+    fn close(&self) {
+        self.task.abort();
+        self.shared.end("closed".to_owned());
+    }
+}
+
+async fn run(shared: Arc<Shared>, opened: mpsc::Sender<u32>, mut pipe: impl Pipe) {
+    let why = loop {
+        tokio::select! {
+            message = pipe.next() => {
+                let received = match message {
+                    Some(Ok(message)) => receive(&shared, &opened, &message),
+                    Some(Err(error)) => Err(error.to_string()),
+                    None => Err("the other end closed it".to_owned()),
+                };
+                if let Err(why) = received {
+                    break why;
+                }
+            }
+            () = shared.work.notified() => {}
+        }
+        if let Err(error) = send(&shared, &mut pipe).await {
+            break error.to_string();
+        }
+    };
+    tracing::debug!(%why, "link ended");
+    shared.end(why);
+}
+
+fn receive(shared: &Shared, opened: &mpsc::Sender<u32>, message: &[u8]) -> Result<(), String> {
+    let mut state = shared.lock();
+    state.mux.receive(message).map_err(|e| e.to_string())?;
+    wake(&mut state, opened)
+}
+
+/// Puts everything that may be sent on the pipe.
+async fn send(shared: &Shared, pipe: &mut (impl Pipe + ?Sized)) -> std::io::Result<()> {
+    let mut batch = 0;
+    loop {
+        let message = {
+            let mut state = shared.lock();
+            let message = state.mux.poll();
+            wake_writers(&mut state);
+            message
+        };
+        let Some(message) = message else { break };
+        pipe.feed(message).await?;
+        batch += 1;
+        if batch == BATCH {
+            pipe.flush().await?;
+            batch = 0;
+        }
+    }
+    pipe.flush().await
+}
+
+fn wake(state: &mut State, opened: &mpsc::Sender<u32>) -> Result<(), String> {
+    while let Some(event) = state.mux.event() {
+        match event {
+            MuxEvent::Opened(id, _) => {
+                opened.try_send(id).map_err(|_| "the other end opens streams faster than they are taken".to_owned())?;
+            }
+            MuxEvent::Readable(id) => state.readers.remove(&id).into_iter().for_each(Waker::wake),
+            MuxEvent::Writable(id) => state.writers.remove(&id).into_iter().for_each(Waker::wake),
+        }
+    }
+    Ok(())
+}
+
+/// Sending makes no events but `Writable`.
+fn wake_writers(state: &mut State) {
+    while let Some(MuxEvent::Writable(id) | MuxEvent::Readable(id) | MuxEvent::Opened(id, _)) = state.mux.event() {
+        state.writers.remove(&id).into_iter().for_each(Waker::wake);
+    }
+}
+
+/// One stream of a [`MuxLink`].
+struct MuxStream {
+    id: u32,
+    shared: Arc<Shared>,
+}
+
+impl Drop for MuxStream {
+    fn drop(&mut self) {
+        self.shared.lock().mux.drop_stream(self.id);
+        self.shared.work.notify_one();
+    }
+}
+
+fn broken(why: &str) -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::ConnectionReset, why.to_owned())
+}
+
+impl AsyncRead for MuxStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        let mut state = self.shared.lock();
+        match state.mux.read(self.id, buffer.initialize_unfilled()) {
+            Read::Bytes(n) => {
+                buffer.advance(n);
+                drop(state);
+                self.shared.work.notify_one();
+                Poll::Ready(Ok(()))
+            }
+            Read::End => Poll::Ready(Ok(())),
+            Read::Reset => Poll::Ready(Err(broken("the other end dropped the stream"))),
+            Read::Wait => {
+                if let Some(why) = &state.gone {
+                    return Poll::Ready(Err(broken(why)));
+                }
+                state.readers.insert(self.id, cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl AsyncWrite for MuxStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        let mut state = self.shared.lock();
+        if let Some(why) = &state.gone {
+            return Poll::Ready(Err(broken(why)));
+        }
+        match state.mux.write(self.id, bytes) {
+            None => Poll::Ready(Err(broken("the other end dropped the stream"))),
+            Some(0) if !bytes.is_empty() => {
+                state.writers.insert(self.id, cx.waker().clone());
+                Poll::Pending
+            }
+            Some(n) => {
+                drop(state);
+                self.shared.work.notify_one();
+                Poll::Ready(Ok(n))
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        let mut state = self.shared.lock();
+        if state.mux.is_flushed(self.id) {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(why) = &state.gone {
+            return Poll::Ready(Err(broken(why)));
+        }
+        state.writers.insert(self.id, cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.shared.lock().mux.finish(self.id);
+        self.shared.work.notify_one();
+        self.poll_flush(cx)
+    }
+}
