@@ -28,7 +28,7 @@ pub struct Directory {
 
 /// Evaluated at each prompt; until the script has run it is the script, and in a shell that has
 /// inherited nothing but this text it is nothing.
-const PROMPT_COMMAND: &str = r#"${__bz_prompt-eval "${BZ_MARKS-}"}"#;
+const PROMPT_COMMAND: &str = r#"${__bz_done-eval "${BZ_MARKS-}"}"#;
 
 /// Stands where start-up files replaced `PROMPT_COMMAND`: at least each command's output is marked.
 const PS0: &str = r"\e]133;C\a";
@@ -37,22 +37,35 @@ const PS0: &str = r"\e]133;C\a";
 pub fn marks(shell: &Path) -> Marks {
     match shell.file_name().and_then(|name| name.to_str()) {
         Some("bash" | "rbash") => Marks {
-            environment: pairs(&[("PROMPT_COMMAND", PROMPT_COMMAND), ("PS0", PS0), ("BZ_MARKS", include_str!("marks/bash.sh"))]),
+            environment: pairs(&[
+                ("PROMPT_COMMAND", PROMPT_COMMAND),
+                ("PS0", PS0),
+                ("BZ_MARKS", include_str!("marks/bash.sh")),
+            ]),
             ..Marks::default()
         },
         Some("zsh") => Marks {
-            directory: Some(Directory { variable: "ZDOTDIR".into(), files: pairs(&[(".zshenv", include_str!("marks/zshenv.zsh"))]) }),
+            directory: Some(Directory {
+                variable: "ZDOTDIR".into(),
+                files: pairs(&[(".zshenv", include_str!("marks/zshenv.zsh"))]),
+            }),
             ..Marks::default()
         },
-        Some("fish") => {
-            Marks { arguments: vec!["--init-command".into(), include_str!("marks/init.fish").into()], ..Marks::default() }
-        }
+        Some("fish") => Marks {
+            arguments: vec![
+                "--init-command".into(),
+                include_str!("marks/init.fish").into(),
+            ],
+            ..Marks::default()
+        },
         Some(_) | None => Marks::default(),
     }
 }
 
 fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
-    list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    list.iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -61,7 +74,14 @@ mod tests {
 
     #[test]
     fn shells_that_are_not_known_get_nothing() {
-        for shell in ["/bin/sh", "/bin/dash", "/usr/bin/ksh", "/opt/notbash", "/", ""] {
+        for shell in [
+            "/bin/sh",
+            "/bin/dash",
+            "/usr/bin/ksh",
+            "/opt/notbash",
+            "/",
+            "",
+        ] {
             assert_eq!(marks(Path::new(shell)), Marks::default(), "for {shell:?}");
         }
     }

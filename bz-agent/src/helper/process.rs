@@ -3,7 +3,10 @@
 //! Uses no signal handler: the process belongs to the program that embeds us.
 
 use bincode::{Decode, Encode};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_open, waitid};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_open,
+    waitid,
+};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Child;
@@ -30,7 +33,11 @@ impl Process {
     pub(crate) fn new(mut child: Child) -> io::Result<Self> {
         let pid = Pid::from_child(&child);
         match watch(pid) {
-            Ok(fd) => Ok(Self { pid, held: Some((child, fd)), runtime: Handle::current() }),
+            Ok(fd) => Ok(Self {
+                pid,
+                held: Some((child, fd)),
+                runtime: Handle::current(),
+            }),
             Err(error) => {
                 child.kill()?;
                 child.wait()?;
@@ -51,11 +58,16 @@ impl Process {
 
     /// Kills the process and the group that it leads.
     pub(crate) fn kill(&self) {
-        for outcome in [kill_process_group(self.pid, Signal::KILL), kill_process(self.pid, Signal::KILL)] {
+        for outcome in [
+            kill_process_group(self.pid, Signal::KILL),
+            kill_process(self.pid, Signal::KILL),
+        ] {
             match outcome {
                 // no such group yet, no such process any more
                 Ok(()) | Err(rustix::io::Errno::SRCH) => {}
-                Err(errno) => tracing::warn!(%errno, pid = %self.pid.as_raw_nonzero(), "a process could not be killed"),
+                Err(errno) => {
+                    tracing::warn!(%errno, pid = %self.pid.as_raw_nonzero(), "a process could not be killed");
+                }
             }
         }
     }
@@ -75,7 +87,10 @@ impl Drop for Process {
 
 fn watch(pid: Pid) -> io::Result<AsyncFd<OwnedFd>> {
     let fd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
-    #[expect(deprecated, reason = "its successor is unsafe for the sake of types that are not I/O-safe; OwnedFd is")]
+    #[expect(
+        deprecated,
+        reason = "its successor is unsafe for the sake of types that are not I/O-safe; OwnedFd is"
+    )]
     AsyncFd::with_interest(fd, Interest::READABLE)
 }
 
@@ -85,7 +100,9 @@ async fn exited(fd: &AsyncFd<OwnedFd>) -> io::Result<ExitStatus> {
         let mut ready = fd.readable().await?;
         if let Some(status) = waitid(WaitId::PidFd(fd.as_fd()), options)? {
             let code = status.exit_status().map(ExitStatus::Code);
-            return code.or_else(|| status.terminating_signal().map(ExitStatus::Signal)).ok_or_else(|| io::ErrorKind::InvalidData.into());
+            return code
+                .or_else(|| status.terminating_signal().map(ExitStatus::Signal))
+                .ok_or_else(|| io::ErrorKind::InvalidData.into());
         }
         ready.clear_ready();
     }

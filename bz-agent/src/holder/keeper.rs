@@ -34,8 +34,13 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// Programs switch the echo off without a word. After each sign of life the terminal is looked at
 /// again a few times, and then left in peace.
-const LOOKS: [Duration; 5] =
-    [Duration::from_millis(5), Duration::from_millis(25), Duration::from_millis(100), Duration::from_millis(400), Duration::from_secs(2)];
+const LOOKS: [Duration; 5] = [
+    Duration::from_millis(5),
+    Duration::from_millis(25),
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_secs(2),
+];
 
 pub(super) struct Keeper {
     kept: Kept,
@@ -87,8 +92,18 @@ enum Next {
 }
 
 impl Keeper {
-    pub(super) fn new(terminal: Terminal, kept: Kept, admitted: mpsc::Receiver<UnixStream>, idle: Duration) -> Self {
-        let Terminal { reader, writer, shell, control } = terminal;
+    pub(super) fn new(
+        terminal: Terminal,
+        kept: Kept,
+        admitted: mpsc::Receiver<UnixStream>,
+        idle: Duration,
+    ) -> Self {
+        let Terminal {
+            reader,
+            writer,
+            shell,
+            control,
+        } = terminal;
         let abandon = Instant::now().checked_add(idle);
         Self {
             kept,
@@ -103,7 +118,10 @@ impl Keeper {
             staged: None,
             status: None,
             idle,
-            timers: Timers { abandon, ..Timers::default() },
+            timers: Timers {
+                abandon,
+                ..Timers::default()
+            },
         }
     }
 
@@ -120,7 +138,9 @@ impl Keeper {
 
     fn stage(&mut self) {
         while self.link.is_some() && self.staged.is_none() {
-            let Some(message) = self.kept.next() else { break };
+            let Some(message) = self.kept.next() else {
+                break;
+            };
             // Every message is built below the limit of a frame; one that is not would be lost here.
             self.staged = frame::encode(&message).ok();
         }
@@ -128,7 +148,11 @@ impl Keeper {
 
     async fn event(&mut self) -> Event {
         let may_read = self.link.is_none() || !self.kept.ring.is_full();
-        let room = self.link.as_ref().filter(|_| self.staged.is_some()).map(|link| link.outgoing.clone());
+        let room = self
+            .link
+            .as_ref()
+            .filter(|_| self.staged.is_some())
+            .map(|link| link.outgoing.clone());
         let alarm = self.timers.next();
         let (to_write, _) = self.input.as_slices();
         tokio::select! {
@@ -186,7 +210,10 @@ impl Keeper {
 
     fn wrote(&mut self, wrote: &io::Result<usize>) {
         // Into a dead terminal everything is written, and nothing of it arrives.
-        let count = wrote.as_ref().map_or(self.input.len(), |count| *count).min(self.input.len());
+        let count = wrote
+            .as_ref()
+            .map_or(self.input.len(), |count| *count)
+            .min(self.input.len());
         self.input.drain(..count);
         self.kept.wrote(count as u64);
         self.sign_of_life();
@@ -238,8 +265,12 @@ impl Keeper {
 
     fn ended(&mut self, status: &io::Result<std::process::ExitStatus>) {
         let signal = status.as_ref().ok().and_then(ExitStatusExt::signal);
-        let code = status.as_ref().ok().and_then(std::process::ExitStatus::code);
-        self.status = Some(signal.map_or_else(|| ExitStatus::Code(code.unwrap_or(-1)), ExitStatus::Signal));
+        let code = status
+            .as_ref()
+            .ok()
+            .and_then(std::process::ExitStatus::code);
+        self.status =
+            Some(signal.map_or_else(|| ExitStatus::Code(code.unwrap_or(-1)), ExitStatus::Signal));
         self.control.forget_shell();
         self.timers.last_words = after(LAST_WORDS);
         self.finish();
@@ -247,7 +278,10 @@ impl Keeper {
 
     /// The exit is told only when the last output is in.
     fn finish(&mut self) {
-        if let Some(status) = self.status.filter(|_| self.reader.is_none() && self.timers.end.is_none()) {
+        if let Some(status) = self
+            .status
+            .filter(|_| self.reader.is_none() && self.timers.end.is_none())
+        {
             self.kept.password(false);
             self.kept.exited(status);
             // An abandoned shell that took the hang-up leaves nobody to tell.
@@ -298,7 +332,16 @@ impl Keeper {
 
 impl Timers {
     fn next(&self) -> Option<Instant> {
-        [self.look, self.abandon, self.kill, self.last_words, self.end].into_iter().flatten().min()
+        [
+            self.look,
+            self.abandon,
+            self.kill,
+            self.last_words,
+            self.end,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 }
 

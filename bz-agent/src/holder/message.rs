@@ -57,7 +57,10 @@ pub struct Size {
 
 impl Size {
     pub fn clamped(rows: u16, cols: u16) -> Self {
-        Self { rows: rows.clamp(1, 500), cols: cols.clamp(1, 1000) }
+        Self {
+            rows: rows.clamp(1, 500),
+            cols: cols.clamp(1, 1000),
+        }
     }
 
     pub const fn rows(self) -> u16 {
@@ -104,14 +107,20 @@ pub(crate) enum ShellSignal {
 
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub(crate) enum ToHolder {
-    Hello { version: u16 },
+    Hello {
+        version: u16,
+    },
     Input(Vec<u8>),
     Resize(Size),
     Signal(ShellSignal),
     /// Send output from this byte on, or from the first one still kept.
-    Take { from: u64 },
+    Take {
+        from: u64,
+    },
     /// Everything before `offset` is safe with the agent and may be forgotten.
-    Ack { offset: u64 },
+    Ack {
+        offset: u64,
+    },
     Repaint,
     /// The agent knows of the exit and has all output.
     Release,
@@ -119,15 +128,32 @@ pub(crate) enum ToHolder {
 
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub(crate) enum FromHolder {
-    Refused { version: u16 },
+    Refused {
+        version: u16,
+    },
     State(ShellState),
-    Output { offset: u64, bytes: Vec<u8> },
+    Output {
+        offset: u64,
+        bytes: Vec<u8>,
+    },
     /// One part of a screen dump; the last part says so.
-    Repaint { offset: u64, part: Vec<u8>, last: bool },
-    PasswordMode { offset: u64, on: bool },
-    Exited { offset: u64, status: ExitStatus },
+    Repaint {
+        offset: u64,
+        part: Vec<u8>,
+        last: bool,
+    },
+    PasswordMode {
+        offset: u64,
+        on: bool,
+    },
+    Exited {
+        offset: u64,
+        status: ExitStatus,
+    },
     /// Bytes of input that have reached the terminal, counted like `ShellState::input`.
-    Written { total: u64 },
+    Written {
+        total: u64,
+    },
 }
 
 /// What a new holder is told over its standard input.
@@ -165,6 +191,9 @@ pub enum StartError {
 
 impl StartError {
     pub(super) fn system(what: &str, error: &std::io::Error) -> Self {
-        Self::System { what: what.to_owned(), errno: error.raw_os_error().unwrap_or_default() }
+        Self::System {
+            what: what.to_owned(),
+            errno: error.raw_os_error().unwrap_or_default(),
+        }
     }
 }

@@ -3,7 +3,9 @@
 
 use crate::frame::{self, CHUNK, FrameError};
 use crate::helper::ExitStatus;
-use crate::holder::message::{FromHolder, ShellId, ShellSignal, ShellState, Size, ToHolder, VERSION};
+use crate::holder::message::{
+    FromHolder, ShellId, ShellSignal, ShellState, Size, ToHolder, VERSION,
+};
 use nix::unistd::geteuid;
 use std::io;
 use std::path::Path;
@@ -83,12 +85,16 @@ impl Shell {
             frame::write(&mut stream, &ToHolder::Hello { version: VERSION }).await?;
             match frame::read(&mut stream).await? {
                 Some(FromHolder::State(state)) => Ok(Self::new(stream, state)),
-                Some(FromHolder::Refused { version }) => Err(LinkError::Version { theirs: version }),
+                Some(FromHolder::Refused { version }) => {
+                    Err(LinkError::Version { theirs: version })
+                }
                 Some(_) => Err(LinkError::Malformed),
                 None => Err(LinkError::Closed),
             }
         };
-        tokio::time::timeout(PATIENCE, opening).await.map_err(|_| LinkError::Silent)?
+        tokio::time::timeout(PATIENCE, opening)
+            .await
+            .map_err(|_| LinkError::Silent)?
     }
 
     fn new(stream: UnixStream, state: ShellState) -> Self {
@@ -101,7 +107,16 @@ impl Shell {
         // Ends by itself with the last writer, after everything that was said has been sent.
         tokio::spawn(send(writer, queue));
         let sent = Arc::new(Mutex::new(state.input));
-        Self { state, events, writer: ShellWriter { frames, sent, written: watched }, _reader: reading }
+        Self {
+            state,
+            events,
+            writer: ShellWriter {
+                frames,
+                sent,
+                written: watched,
+            },
+            _reader: reading,
+        }
     }
 
     /// How the shell stood when this connection was made.
@@ -168,7 +183,10 @@ impl ShellWriter {
         let mut written = self.written.clone();
         let mut sent = self.sent.lock().await;
         for chunk in bytes.chunks(CHUNK) {
-            written.wait_for(|written| sent.saturating_sub(*written) < WINDOW).await.map_err(|_| LinkError::Closed)?;
+            written
+                .wait_for(|written| sent.saturating_sub(*written) < WINDOW)
+                .await
+                .map_err(|_| LinkError::Closed)?;
             self.say(&ToHolder::Input(chunk.to_vec())).await?;
             *sent = sent.saturating_add(chunk.len() as u64);
         }
@@ -203,7 +221,11 @@ async fn send(mut stream: OwnedWriteHalf, mut frames: mpsc::Receiver<Vec<u8>>) {
     }
 }
 
-async fn receive(mut stream: OwnedReadHalf, to_caller: mpsc::Sender<Result<HolderEvent, LinkError>>, written: watch::Sender<u64>) {
+async fn receive(
+    mut stream: OwnedReadHalf,
+    to_caller: mpsc::Sender<Result<HolderEvent, LinkError>>,
+    written: watch::Sender<u64>,
+) {
     let mut dump = Vec::new();
     loop {
         let event = match frame::read(&mut stream).await {
@@ -219,7 +241,11 @@ async fn receive(mut stream: OwnedReadHalf, to_caller: mpsc::Sender<Result<Holde
     }
 }
 
-fn event(message: FromHolder, dump: &mut Vec<u8>, written: &watch::Sender<u64>) -> Result<Option<HolderEvent>, LinkError> {
+fn event(
+    message: FromHolder,
+    dump: &mut Vec<u8>,
+    written: &watch::Sender<u64>,
+) -> Result<Option<HolderEvent>, LinkError> {
     Ok(Some(match message {
         FromHolder::Output { offset, bytes } => HolderEvent::Output { offset, bytes },
         FromHolder::PasswordMode { offset, on } => HolderEvent::PasswordMode { offset, on },
@@ -232,7 +258,10 @@ fn event(message: FromHolder, dump: &mut Vec<u8>, written: &watch::Sender<u64>) 
             if !last {
                 return Ok(None);
             }
-            HolderEvent::Repaint { offset, bytes: std::mem::take(dump) }
+            HolderEvent::Repaint {
+                offset,
+                bytes: std::mem::take(dump),
+            }
         }
         FromHolder::Written { total } => {
             written.send_replace(total);
@@ -245,7 +274,9 @@ fn event(message: FromHolder, dump: &mut Vec<u8>, written: &watch::Sender<u64>) 
 impl From<FrameError> for LinkError {
     fn from(error: FrameError) -> Self {
         match error {
-            FrameError::TooLarge(_) | FrameError::Malformed | FrameError::Truncated => Self::Malformed,
+            FrameError::TooLarge(_) | FrameError::Malformed | FrameError::Truncated => {
+                Self::Malformed
+            }
             FrameError::Io(error) => Self::Io(error),
         }
     }

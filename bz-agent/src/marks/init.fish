@@ -14,12 +14,13 @@ if status is-interactive
             printf '\e]133;D;%s\a' $status
         end
 
-        if functions --query fish_prompt
+        # `string collect` came with 3.1.
+        if functions --query fish_prompt; and string match --quiet --regex '^3\.[1-9]' -- $version
             functions --copy fish_prompt __bz_own_prompt
+            # The prompt's own last line break is dropped, as fish itself does it.
             function fish_prompt
-                printf '\e]133;A\a'
-                __bz_own_prompt
-                printf '\e]133;B\a'
+                set -l shown (__bz_own_prompt | string collect)
+                printf '\e]133;A\a%s\e]133;B\a' "$shown"
             end
         end
     end

@@ -9,8 +9,22 @@ use thiserror::Error;
 /// Names that a caller may set. All of them are read by programs of every privilege already when
 /// they come from a plain terminal, and none names a file to load.
 const ALLOWED: [&str; 16] = [
-    "TERM", "COLORTERM", "LANG", "LC_ALL", "LC_ADDRESS", "LC_COLLATE", "LC_CTYPE", "LC_IDENTIFICATION", "LC_MEASUREMENT",
-    "LC_MESSAGES", "LC_MONETARY", "LC_NAME", "LC_NUMERIC", "LC_PAPER", "LC_TELEPHONE", "LC_TIME",
+    "TERM",
+    "COLORTERM",
+    "LANG",
+    "LC_ALL",
+    "LC_ADDRESS",
+    "LC_COLLATE",
+    "LC_CTYPE",
+    "LC_IDENTIFICATION",
+    "LC_MEASUREMENT",
+    "LC_MESSAGES",
+    "LC_MONETARY",
+    "LC_NAME",
+    "LC_NUMERIC",
+    "LC_PAPER",
+    "LC_TELEPHONE",
+    "LC_TIME",
 ];
 
 /// No terminal or locale name comes near this length.
@@ -28,8 +42,14 @@ pub struct RefusedVariable {
 }
 
 impl Environment {
-    pub fn new(variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, RefusedVariable> {
-        variables.into_iter().try_fold(Self::default(), |taken, (name, value)| taken.with(&name, &value))
+    pub fn new(
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, RefusedVariable> {
+        variables
+            .into_iter()
+            .try_fold(Self::default(), |taken, (name, value)| {
+                taken.with(&name, &value)
+            })
     }
 
     /// The same with one more variable; a later value replaces an earlier one.
@@ -52,8 +72,14 @@ impl Environment {
             ("SHELL", user.shell.clone().into_os_string()),
             ("PATH", user.path().into()),
         ];
-        let given = self.0.iter().map(|(name, value)| (name.into(), value.into()));
-        own.into_iter().map(|(name, value)| (name.into(), value)).chain(given).collect()
+        let given = self
+            .0
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()));
+        own.into_iter()
+            .map(|(name, value)| (name.into(), value))
+            .chain(given)
+            .collect()
     }
 }
 
@@ -67,7 +93,11 @@ mod tests {
     use super::*;
 
     fn check(name: &str, value: &str, taken: bool) {
-        assert_eq!(Environment::default().with(name, value).is_ok(), taken, "for {name}={value}");
+        assert_eq!(
+            Environment::default().with(name, value).is_ok(),
+            taken,
+            "for {name}={value}"
+        );
     }
 
     #[test]
@@ -88,7 +118,8 @@ mod tests {
 
     #[test]
     fn a_later_value_replaces_an_earlier_one() {
-        let one = Environment::new([("LANG".into(), "C".into()), ("LANG".into(), "POSIX".into())]).unwrap();
+        let one = Environment::new([("LANG".into(), "C".into()), ("LANG".into(), "POSIX".into())])
+            .unwrap();
         assert_eq!(one.0, [("LANG".to_owned(), "POSIX".to_owned())]);
     }
 }
