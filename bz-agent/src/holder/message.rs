@@ -91,7 +91,7 @@ pub struct ShellState {
     pub end: u64,
     /// Bytes of output lost so far, because no agent took them and the room was used up.
     pub dropped: u64,
-    /// Bytes of input taken so far.
+    /// Bytes of input taken so far. What an agent had sent beyond this when it was cut off is lost.
     pub input: u64,
     /// Whether the foreground program reads a line with its echo off.
     pub password: bool,

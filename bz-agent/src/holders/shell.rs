@@ -155,7 +155,8 @@ impl Shell {
         self.writer.say(&ToHolder::Repaint).await
     }
 
-    /// The exit and all output are safe: lets the holder of an ended shell go.
+    /// The exit and all output are safe: lets the holder of an ended shell go. Does nothing before
+    /// the exit. A holder that is not released goes by itself ten minutes after its shell.
     pub async fn release(self) -> Result<(), LinkError> {
         self.writer.say(&ToHolder::Release).await
     }
@@ -202,7 +203,8 @@ impl ShellWriter {
         self.say(&ToHolder::Signal(ShellSignal::Hangup)).await
     }
 
-    /// For a shell that does not listen to a hang-up.
+    /// For a shell that does not listen to a hang-up. Kills it and the program in its foreground;
+    /// background jobs live on, as they do when a shell is killed on any terminal.
     pub async fn kill(&self) -> Result<(), LinkError> {
         self.say(&ToHolder::Signal(ShellSignal::Kill)).await
     }
