@@ -52,11 +52,7 @@ pub struct Exec {
 }
 
 impl Exec {
-    pub async fn spawn(
-        helper: &Helper,
-        user: &User,
-        request: ExecRequest,
-    ) -> Result<Self, ExecError> {
+    pub async fn spawn(helper: &Helper, user: &User, request: ExecRequest) -> Result<Self, ExecError> {
         if request.command.len() > LONGEST_COMMAND || request.command.contains(&0) {
             return Err(ExecError::Command);
         }
@@ -65,10 +61,7 @@ impl Exec {
         let (from_stdout, stdout) = pipe().map_err(ExecError::Helper)?;
         let (from_stderr, stderr) = pipe().map_err(ExecError::Helper)?;
         let mut command = helper.command(Role::Launch);
-        command
-            .stdin(OwnedFd::from(control))
-            .stdout(stdout)
-            .stderr(stderr);
+        command.stdin(OwnedFd::from(control)).stdout(stdout).stderr(stderr);
         let child = helper.start(command).await.map_err(ExecError::Helper)?;
         let process = Process::new(child).map_err(ExecError::Helper)?;
         let mut started = Self {
@@ -78,10 +71,7 @@ impl Exec {
             process,
             _helper: helper.clone(),
         };
-        let control = own
-            .set_nonblocking(true)
-            .and_then(|()| UnixStream::from_std(own))
-            .map_err(ExecError::Helper)?;
+        let control = own.set_nonblocking(true).and_then(|()| UnixStream::from_std(own)).map_err(ExecError::Helper)?;
         match launch(control, stdin.as_fd(), &orders(user, request)).await {
             Ok(()) => Ok(started),
             Err(failure) => {
@@ -115,9 +105,7 @@ fn orders(user: &User, request: ExecRequest) -> Launch {
         user: user.clone(),
         program: Path::new(&user.shell).to_owned(),
         arguments: vec![name.as_bytes().to_vec(), b"-c".to_vec(), request.command],
-        environment: environment
-            .map(|(name, value)| (name.into_vec(), value.into_vec()))
-            .collect(),
+        environment: environment.map(|(name, value)| (name.into_vec(), value.into_vec())).collect(),
         scratch: None,
         lifetime: Lifetime::With(std::process::id()),
     }

@@ -29,19 +29,14 @@ pub(crate) enum FrameError {
 }
 
 const fn layout() -> Configuration<BigEndian, Fixint, Limit<LIMIT>> {
-    bincode::config::standard()
-        .with_big_endian()
-        .with_fixed_int_encoding()
-        .with_limit::<LIMIT>()
+    bincode::config::standard().with_big_endian().with_fixed_int_encoding().with_limit::<LIMIT>()
 }
 
 /// A message as it goes over the stream, length included.
 pub(crate) fn encode<T: Encode>(message: &T) -> Result<Vec<u8>, FrameError> {
     let body = bincode::encode_to_vec(message, layout()).map_err(|_| FrameError::Malformed)?;
-    let length = u32::try_from(body.len())
-        .ok()
-        .filter(|_| body.len() <= LIMIT)
-        .ok_or(FrameError::TooLarge(body.len()))?;
+    let length =
+        u32::try_from(body.len()).ok().filter(|_| body.len() <= LIMIT).ok_or(FrameError::TooLarge(body.len()))?;
     Ok([length.to_be_bytes().as_slice(), &body].concat())
 }
 
@@ -54,17 +49,11 @@ fn decode<T: Decode<()>>(body: &[u8]) -> Result<T, FrameError> {
 
 fn body_of(prefix: [u8; PREFIX]) -> Result<Vec<u8>, FrameError> {
     let length = u32::from_be_bytes(prefix) as usize;
-    if length > LIMIT {
-        Err(FrameError::TooLarge(length))
-    } else {
-        Ok(vec![0; length])
-    }
+    if length > LIMIT { Err(FrameError::TooLarge(length)) } else { Ok(vec![0; length]) }
 }
 
 /// The next message, or `None` where the stream ends between two frames. Not cancel-safe.
-pub(crate) async fn read<T: Decode<()>>(
-    stream: &mut (impl AsyncRead + Unpin),
-) -> Result<Option<T>, FrameError> {
+pub(crate) async fn read<T: Decode<()>>(stream: &mut (impl AsyncRead + Unpin)) -> Result<Option<T>, FrameError> {
     let mut prefix = [0; PREFIX];
     if stream.read(&mut prefix[..1]).await? == 0 {
         return Ok(None);
@@ -76,10 +65,7 @@ pub(crate) async fn read<T: Decode<()>>(
 }
 
 /// Not cancel-safe.
-pub(crate) async fn write<T: Encode>(
-    stream: &mut (impl AsyncWrite + Unpin),
-    message: &T,
-) -> Result<(), FrameError> {
+pub(crate) async fn write<T: Encode>(stream: &mut (impl AsyncWrite + Unpin), message: &T) -> Result<(), FrameError> {
     Ok(stream.write_all(&encode(message)?).await?)
 }
 
@@ -91,19 +77,12 @@ pub(crate) fn read_blocking<T: Decode<()>>(stream: &mut impl Read) -> Result<T, 
     decode(&body)
 }
 
-pub(crate) fn write_blocking<T: Encode>(
-    stream: &mut impl Write,
-    message: &T,
-) -> Result<(), FrameError> {
+pub(crate) fn write_blocking<T: Encode>(stream: &mut impl Write, message: &T) -> Result<(), FrameError> {
     Ok(stream.write_all(&encode(message)?)?)
 }
 
 fn inside(error: std::io::Error) -> FrameError {
-    if error.kind() == std::io::ErrorKind::UnexpectedEof {
-        FrameError::Truncated
-    } else {
-        FrameError::Io(error)
-    }
+    if error.kind() == std::io::ErrorKind::UnexpectedEof { FrameError::Truncated } else { FrameError::Io(error) }
 }
 
 #[cfg(test)]
@@ -122,23 +101,11 @@ mod tests {
     #[test]
     fn a_frame_is_exactly_one_message_within_the_limit() {
         check(&encode(&(7_u16, vec![1_u8, 2])).unwrap(), "(7, [1, 2])");
-        check(
-            b"\0\0\0\x0b\0\x07\0\0\0\0\0\0\0\0\xff",
-            "a frame does not hold one whole message",
-        );
-        check(
-            b"\0\0\0\x0a\0\x07\xff\xff\xff\xff\0\0\0\0",
-            "a frame does not hold one whole message",
-        );
-        check(
-            b"\0\x10\0\x01",
-            "a frame of 1048577 bytes is over the limit",
-        );
+        check(b"\0\0\0\x0b\0\x07\0\0\0\0\0\0\0\0\xff", "a frame does not hold one whole message");
+        check(b"\0\0\0\x0a\0\x07\xff\xff\xff\xff\0\0\0\0", "a frame does not hold one whole message");
+        check(b"\0\x10\0\x01", "a frame of 1048577 bytes is over the limit");
         check(b"\0\0\0\x0a\0", "the stream ended inside a frame");
         check(b"\0\0", "the stream ended inside a frame");
-        assert!(matches!(
-            encode(&vec![0_u8; LIMIT]),
-            Err(FrameError::Malformed | FrameError::TooLarge(_))
-        ));
+        assert!(matches!(encode(&vec![0_u8; LIMIT]), Err(FrameError::Malformed | FrameError::TooLarge(_))));
     }
 }

@@ -50,9 +50,7 @@ pub fn enter() -> Helper {
     if arguments.next().is_none_or(|first| first != MARK) {
         return Helper::at(THIS_PROGRAM);
     }
-    let role = arguments
-        .next()
-        .and_then(|name| Role::ALL.into_iter().find(|role| name == role.name()));
+    let role = arguments.next().and_then(|name| Role::ALL.into_iter().find(|role| name == role.name()));
     let code = match (role, close_inherited()) {
         (Some(Role::Launch), Ok(())) => launch::run(),
         (Some(Role::Holder), Ok(())) => crate::holder::run(&Helper::at(THIS_PROGRAM)),
@@ -76,21 +74,14 @@ impl Role {
 impl Helper {
     /// For a program that ships a helper beside itself. `path` must call [`enter`] first thing.
     pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self {
-            path: path.into(),
-            spawner: Spawner::default(),
-        }
+        Self { path: path.into(), spawner: Spawner::default() }
     }
 
     /// A command that starts this helper with nothing of the environment; its orders come over
     /// whatever socket the caller puts on standard input.
     pub(crate) fn command(&self, role: Role) -> Command {
         let mut command = Command::new(&self.path);
-        command
-            .arg0("bz-helper")
-            .args([MARK, role.name()])
-            .env_clear()
-            .current_dir("/");
+        command.arg0("bz-helper").args([MARK, role.name()]).env_clear().current_dir("/");
         command
     }
 
@@ -102,12 +93,9 @@ impl Helper {
 /// What a library of the embedding program left open without close-on-exec ends here, before
 /// anything of our own is open, and reaches neither a shell nor a process that outlives the agent.
 fn close_inherited() -> std::io::Result<()> {
-    let names =
-        std::fs::read_dir("/proc/self/fd")?.map(|entry| entry.map(|entry| entry.file_name()));
+    let names = std::fs::read_dir("/proc/self/fd")?.map(|entry| entry.map(|entry| entry.file_name()));
     let open: Vec<_> = names.collect::<std::io::Result<_>>()?;
-    let numbers = open
-        .iter()
-        .filter_map(|name| name.to_str()?.parse::<i32>().ok());
+    let numbers = open.iter().filter_map(|name| name.to_str()?.parse::<i32>().ok());
     for number in numbers.filter(|number| *number > 2) {
         match nix::unistd::close(number) {
             // the listing itself was open while it was read

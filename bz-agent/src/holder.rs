@@ -36,9 +36,7 @@ pub(crate) fn run(helper: &Helper) -> i32 {
         return 2;
     };
     let mut control = BlockingStream::from(own);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(keep(helper, &mut control)),
         Err(error) => Err(StartError::system("its runtime", &error)),
@@ -59,26 +57,13 @@ async fn keep(helper: &Helper, control: &mut BlockingStream) -> Result<(), Start
     }
     setsid().map_err(|errno| StartError::system("its session", &errno.into()))?;
     umask(rustix::fs::Mode::from_raw_mode(0o177));
-    let (_door, listener) =
-        Door::open(&orders.socket).map_err(|error| StartError::system("its socket", &error))?;
+    let (_door, listener) = Door::open(&orders.socket).map_err(|error| StartError::system("its socket", &error))?;
     let terminal = Terminal::open(helper, &orders).await?;
-    let kept = Kept::new(
-        orders.id,
-        orders.user.name.clone(),
-        terminal.control.pid(),
-        orders.size.checked(),
-    );
+    let kept = Kept::new(orders.id, orders.user.name.clone(), terminal.control.pid(), orders.size.checked());
     let (to_keeper, admitted) = mpsc::channel(1);
-    let keeper = Keeper::new(
-        terminal,
-        kept,
-        admitted,
-        Duration::from_secs(orders.idle_seconds),
-    );
+    let keeper = Keeper::new(terminal, kept, admitted, Duration::from_secs(orders.idle_seconds));
     frame::write_blocking(control, &Outcome::Started)?;
-    control
-        .shutdown(std::net::Shutdown::Both)
-        .map_err(|error| StartError::system("its silence", &error))?;
+    control.shutdown(std::net::Shutdown::Both).map_err(|error| StartError::system("its silence", &error))?;
     tokio::select! {
         () = keeper.run() => {}
         () = door::answer(listener, to_keeper) => {}

@@ -67,31 +67,22 @@ impl Holders {
     /// Makes `directory` if it is missing; its parent must exist.
     pub fn new(helper: Helper, directory: impl Into<PathBuf>) -> Result<Self, HoldersError> {
         let path = directory.into();
-        let failed = |cause| HoldersError::Directory {
-            path: path.clone(),
-            cause,
-        };
+        let failed = |cause| HoldersError::Directory { path: path.clone(), cause };
         match std::fs::DirBuilder::new().mode(0o700).create(&path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(failed(error)),
         }
         let found = std::fs::symlink_metadata(&path).map_err(failed)?;
-        if !found.is_dir()
-            || found.uid() != geteuid().as_raw()
-            || found.permissions().mode() & 0o077 != 0
-        {
+        if !found.is_dir() || found.uid() != geteuid().as_raw() || found.permissions().mode() & 0o077 != 0 {
             return Err(HoldersError::Exposed { path });
         }
-        Ok(Self {
-            helper,
-            directory: path,
-        })
+        Ok(Self { helper, directory: path })
     }
 
     /// Starts a shell and connects to it. No output comes before [`Shell::take`].
     pub async fn start(&self, user: &User, request: ShellRequest) -> Result<Shell, HoldersError> {
-        let id = ShellId::random();
+        let id = ShellId::from_random(uuid::Uuid::new_v4().into_bytes());
         let orders = Orders {
             version: VERSION,
             id,
@@ -103,21 +94,12 @@ impl Holders {
         };
         let (own, control) = BlockingStream::pair().map_err(HoldersError::Helper)?;
         let mut command = self.helper.command(Role::Holder);
-        command
-            .stdin(OwnedFd::from(control))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let child = self
-            .helper
-            .start(command)
-            .await
-            .map_err(HoldersError::Helper)?;
+        command.stdin(OwnedFd::from(control)).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = self.helper.start(command).await.map_err(HoldersError::Helper)?;
         // Let go at once: the holder lives without us, and is reaped when it ends before we do.
         drop(Process::new(child).map_err(HoldersError::Helper)?);
-        let control = own
-            .set_nonblocking(true)
-            .and_then(|()| UnixStream::from_std(own))
-            .map_err(HoldersError::Helper)?;
+        let control =
+            own.set_nonblocking(true).and_then(|()| UnixStream::from_std(own)).map_err(HoldersError::Helper)?;
         match tokio::time::timeout(PATIENCE, order(control, &orders)).await {
             Ok(started) => started?,
             Err(_) => return Err(StartError::Died.into()),
@@ -127,19 +109,14 @@ impl Holders {
 
     /// Connects to a shell; an agent that is connected to it already is cut off.
     pub async fn connect(&self, id: ShellId) -> Result<Shell, HoldersError> {
-        Shell::connect(&self.socket(id))
-            .await
-            .map_err(HoldersError::Connect)
+        Shell::connect(&self.socket(id)).await.map_err(HoldersError::Connect)
     }
 
     /// Connects to every shell that answers in the directory, and clears away the sockets of those
     /// that ended without a word. A holder that cannot be talked to is left alone.
     pub async fn adopt(&self) -> Result<Vec<Shell>, HoldersError> {
         let mut shells = Vec::new();
-        for socket in self.sockets().map_err(|cause| HoldersError::Directory {
-            path: self.directory.clone(),
-            cause,
-        })? {
+        for socket in self.sockets().map_err(|cause| HoldersError::Directory { path: self.directory.clone(), cause })? {
             match Shell::connect(&socket).await {
                 Ok(shell) => shells.push(shell),
                 Err(LinkError::Io(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
@@ -168,9 +145,7 @@ impl Holders {
     }
 
     fn socket(&self, id: ShellId) -> PathBuf {
-        self.directory
-            .join(Path::new(&id.to_string()))
-            .with_extension(SUFFIX)
+        self.directory.join(Path::new(&id.to_string())).with_extension(SUFFIX)
     }
 }
 

@@ -1,13 +1,46 @@
-//! The agent: hands on the target.
+//! The agent: hands on the target, as a library.
 //!
-//! What touches the operating system on behalf of a person stands behind the feature `shell`:
-//! a [`user`] is resolved by name, a re-executed [`helper`] becomes that user, and either runs one
-//! command with pipes ([`exec`]) or lives on beside the agent and keeps a shell with its screen
-//! ([`holders`]). Nothing here decides whether somebody may: that was settled before these modules
-//! are called, and no protocol, key or token is known to them.
+//! It dials the server and nothing else, checks both roots of trust for every session on this machine, and gives an
+//! admitted session to a back end: a [`handler::Handler`] of the embedding program, or (feature `shell`) a shell or
+//! command of one of the host's users.
+//!
+//! **Absent:** a listening socket, a key that others' targets accept, and anything process-wide: dropping
+//! [`agent::Running`] ends every task of it.
+//!
+//! ```no_run
+//! # async fn embed(
+//! #     identity: bz_agent::agent::Identity, bundle: bz_core::trust::TrustBundle,
+//! #     carrier: std::sync::Arc<dyn bz_protocol::carrier::Carrier>,
+//! #     jwks: std::sync::Arc<dyn bz_agent::jwks::JwksSource>,
+//! # ) -> std::io::Result<()> {
+//! use bz_agent::agent::Agent;
+//! use bz_agent::handler::Call;
+//! use bz_core::access::Mode;
+//! use bz_core::api::target::Route;
+//! use tokio::io::AsyncWriteExt as _;
+//!
+//! let route = Route { name: "debug".into(), description: "state".into(), mode: Mode::Sealed };
+//! let hello = |mut call: Call| async move {
+//!     let who = call.identity.person.subject.clone();
+//!     call.stream.write_all(format!("hello, {who}\n").as_bytes()).await
+//! };
+//! let running = Agent::new(identity, bundle, carrier, jwks).route(route, hello).start()?;
+//! running.online().await;
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! A program that starts shells or commands calls [`helper::enter`] as the first line of `main`.
 
+pub mod agent;
+pub mod handler;
+pub mod jwks;
+mod backend;
+mod link;
+mod session;
+
+#[cfg(feature = "shell")]
+pub use backend::shell;
 #[cfg(feature = "shell")]
 pub mod exec;
 #[cfg(feature = "shell")]

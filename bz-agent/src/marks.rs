@@ -52,10 +52,7 @@ pub fn marks(shell: &Path) -> Marks {
             ..Marks::default()
         },
         Some("fish") => Marks {
-            arguments: vec![
-                "--init-command".into(),
-                include_str!("marks/init.fish").into(),
-            ],
+            arguments: vec!["--init-command".into(), include_str!("marks/init.fish").into()],
             ..Marks::default()
         },
         Some(_) | None => Marks::default(),
@@ -63,9 +60,7 @@ pub fn marks(shell: &Path) -> Marks {
 }
 
 fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
-    list.iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect()
+    list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 #[cfg(test)]
@@ -74,14 +69,7 @@ mod tests {
 
     #[test]
     fn shells_that_are_not_known_get_nothing() {
-        for shell in [
-            "/bin/sh",
-            "/bin/dash",
-            "/usr/bin/ksh",
-            "/opt/notbash",
-            "/",
-            "",
-        ] {
+        for shell in ["/bin/sh", "/bin/dash", "/usr/bin/ksh", "/opt/notbash", "/", ""] {
             assert_eq!(marks(Path::new(shell)), Marks::default(), "for {shell:?}");
         }
     }

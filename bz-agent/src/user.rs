@@ -43,44 +43,23 @@ impl User {
         let found = nix::unistd::User::from_name(name).map_err(|errno| lookup(name, errno))?;
         // A directory that answers to another spelling, a number or an alias has not found this name.
         let entry = found.filter(|entry| entry.name == name && !name.is_empty());
-        let entry = entry.ok_or_else(|| UserError::NotFound {
-            name: name.to_owned(),
-        })?;
+        let entry = entry.ok_or_else(|| UserError::NotFound { name: name.to_owned() })?;
         if !geteuid().is_root() && geteuid() != entry.uid {
-            return Err(UserError::NotPermitted {
-                name: name.to_owned(),
-            });
+            return Err(UserError::NotPermitted { name: name.to_owned() });
         }
-        let shell = if entry.shell.as_os_str().is_empty() {
-            PathBuf::from("/bin/sh")
-        } else {
-            entry.shell
-        };
+        let shell = if entry.shell.as_os_str().is_empty() { PathBuf::from("/bin/sh") } else { entry.shell };
         if !is_login_shell(&shell) {
-            return Err(UserError::NoShell {
-                name: name.to_owned(),
-                shell,
-            });
+            return Err(UserError::NoShell { name: name.to_owned(), shell });
         }
         let groups = groups_of(name, entry.gid)?;
-        Ok(Self {
-            name: entry.name,
-            uid: entry.uid.as_raw(),
-            gid: entry.gid.as_raw(),
-            groups,
-            home: entry.dir,
-            shell,
-        })
+        Ok(Self { name: entry.name, uid: entry.uid.as_raw(), gid: entry.gid.as_raw(), groups, home: entry.dir, shell })
     }
 
     /// The user this process runs as, whose name is looked up from its number.
     pub fn current() -> Result<Self, UserError> {
         let uid = geteuid();
-        let missing = || UserError::NotFound {
-            name: uid.to_string(),
-        };
-        let entry =
-            nix::unistd::User::from_uid(uid).map_err(|errno| lookup(&uid.to_string(), errno))?;
+        let missing = || UserError::NotFound { name: uid.to_string() };
+        let entry = nix::unistd::User::from_uid(uid).map_err(|errno| lookup(&uid.to_string(), errno))?;
         Self::resolve(&entry.ok_or_else(missing)?.name)
     }
 
@@ -103,9 +82,7 @@ impl User {
 }
 
 fn groups_of(name: &str, primary: Gid) -> Result<Vec<u32>, UserError> {
-    let c_name = CString::new(name).map_err(|_| UserError::NotFound {
-        name: name.to_owned(),
-    })?;
+    let c_name = CString::new(name).map_err(|_| UserError::NotFound { name: name.to_owned() })?;
     let mut groups: Vec<u32> = getgrouplist(&c_name, primary)
         .map_err(|errno| lookup(name, errno))?
         .into_iter()
@@ -120,15 +97,10 @@ fn groups_of(name: &str, primary: Gid) -> Result<Vec<u32>, UserError> {
 /// `nologin` and `false` are how an administrator says that nobody logs in here; a shell that is
 /// missing or not executable says the same by accident.
 fn is_login_shell(shell: &Path) -> bool {
-    let refuses = shell
-        .file_name()
-        .is_none_or(|name| matches!(name.as_bytes(), b"nologin" | b"false"));
+    let refuses = shell.file_name().is_none_or(|name| matches!(name.as_bytes(), b"nologin" | b"false"));
     shell.is_absolute() && !refuses && shell.is_file() && access(shell, AccessFlags::X_OK).is_ok()
 }
 
 fn lookup(name: &str, errno: Errno) -> UserError {
-    UserError::Lookup {
-        name: name.to_owned(),
-        cause: errno.into(),
-    }
+    UserError::Lookup { name: name.to_owned(), cause: errno.into() }
 }

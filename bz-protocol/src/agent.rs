@@ -59,6 +59,11 @@ impl Config {
 pub enum Event {
     /// Ask the gate, and answer with [`Action::Admit`] or [`Action::Refuse`].
     Judge(Box<Opening>),
+    /// The answer is on its way: from now on a carrier may resume this session.
+    Answered {
+        /// The session.
+        session: Digest,
+    },
     /// The client is there now. Let the gate consume the grant; only then begin.
     Confirmed(Box<Confirmed>),
     /// A stream's bytes. Say [`Action::Consumed`] when they are taken.
@@ -379,6 +384,7 @@ impl Agent {
         flow.sign(now)?;
         let answer = |carrier| (carrier, Packet::SynAck(Box::new(ack.clone())));
         self.early.extend(expect.carrier.map(answer));
+        self.events.push_back(Event::Answered { session });
         self.state = State::Open(Box::new(Open {
             line: Line::new(flow, expect.carrier, Direction::ToClient),
             ends: admission.ends,

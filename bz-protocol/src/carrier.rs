@@ -11,8 +11,9 @@ mod ws;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 pub use crate::carrier::memory::{MemoryCarrier, memory_pair};
 pub use crate::carrier::pipe::{MuxLink, Pipe};
@@ -91,4 +92,47 @@ where
 {
     let length = u32::try_from(message.len()).map_err(|_| std::io::ErrorKind::InvalidInput)?;
     stream.write_all(&[length.to_be_bytes().as_slice(), message].concat()).await
+}
+
+/// A stream whose first bytes were read already, and are read again.
+#[derive(Debug)]
+pub struct Prefixed {
+    prefix: std::io::Cursor<Vec<u8>>,
+    stream: Box<dyn Stream>,
+}
+
+impl Prefixed {
+    /// Puts a length-prefixed message back before the stream.
+    #[must_use]
+    pub fn message(message: &[u8], stream: Box<dyn Stream>) -> Self {
+        let length = u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes();
+        Self { prefix: std::io::Cursor::new([length.as_slice(), message].concat()), stream }
+    }
+}
+
+impl AsyncRead for Prefixed {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        std::task::ready!(Pin::new(&mut this.prefix).poll_read(cx, buffer))?;
+        if buffer.filled().len() > before {
+            Poll::Ready(Ok(()))
+        } else {
+            Pin::new(&mut this.stream).poll_read(cx, buffer)
+        }
+    }
+}
+
+impl AsyncWrite for Prefixed {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
 }

@@ -171,6 +171,12 @@ impl Opening {
         Self(packet)
     }
 
+    /// Digest of the signed message: the same for a repetition of it.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.0.syn.digest()
+    }
+
     /// The certificate beside it.
     #[must_use]
     pub fn certificate(&self) -> Option<&[u8]> {
@@ -256,6 +262,14 @@ impl Ends {
 pub struct Confirmed {
     pub(crate) admission: Admission,
     pub(crate) session: Digest,
+}
+
+impl Confirmed {
+    /// The session's id.
+    #[must_use]
+    pub const fn session(&self) -> Digest {
+        self.session
+    }
 }
 
 /// What a back end needs: a session whose grant was consumed.

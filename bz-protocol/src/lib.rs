@@ -34,6 +34,8 @@ pub mod control;
 pub mod carrier;
 #[cfg(feature = "driver")]
 pub mod driver;
+#[cfg(feature = "driver")]
+pub mod link;
 
 mod flow;
 

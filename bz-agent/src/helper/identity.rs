@@ -31,11 +31,7 @@ pub(super) fn become_user(user: &User) -> Result<(), SwitchError> {
         setgroups(&groups).map_err(at(SwitchStep::Groups))?;
         setgid(user.primary()).map_err(at(SwitchStep::Group))?;
         setuid(user.owner()).map_err(at(SwitchStep::User))?;
-        let mut held: Vec<_> = getgroups()
-            .map_err(at(SwitchStep::Verify))?
-            .into_iter()
-            .map(Gid::as_raw)
-            .collect();
+        let mut held: Vec<_> = getgroups().map_err(at(SwitchStep::Verify))?.into_iter().map(Gid::as_raw).collect();
         held.sort_unstable();
         verify(held == user.groups)?;
         let gid = getresgid().map_err(at(SwitchStep::Verify))?;
@@ -47,19 +43,9 @@ pub(super) fn become_user(user: &User) -> Result<(), SwitchError> {
 }
 
 const fn verify(holds: bool) -> Result<(), SwitchError> {
-    if holds {
-        Ok(())
-    } else {
-        Err(SwitchError {
-            step: SwitchStep::Verify,
-            errno: Errno::EPERM as i32,
-        })
-    }
+    if holds { Ok(()) } else { Err(SwitchError { step: SwitchStep::Verify, errno: Errno::EPERM as i32 }) }
 }
 
 fn at(step: SwitchStep) -> impl Fn(Errno) -> SwitchError {
-    move |errno| SwitchError {
-        step,
-        errno: errno as i32,
-    }
+    move |errno| SwitchError { step, errno: errno as i32 }
 }

@@ -10,12 +10,10 @@ use crate::frame::{self, FrameError};
 use crate::user::User;
 use bincode::{Decode, Encode};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
 };
-use rustix::process::{
-    Signal, getpgrp, getpid, getppid, set_parent_process_death_signal, setsid, umask,
-};
+use rustix::process::{Signal, getpgrp, getpid, getppid, set_parent_process_death_signal, setsid, umask};
 use std::ffi::OsString;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -131,9 +129,7 @@ fn obey(control: &mut BlockingStream) -> Result<std::convert::Infallible, Launch
         return Err(LaunchError::Version);
     }
     if getpgrp() != getpid() {
-        setsid().map_err(|errno| LaunchError::Session {
-            errno: errno.raw_os_error(),
-        })?;
+        setsid().map_err(|errno| LaunchError::Session { errno: errno.raw_os_error() })?;
     }
     umask(rustix::fs::Mode::from_raw_mode(0o022));
     become_user(&request.user).map_err(LaunchError::Switch)?;
@@ -154,23 +150,10 @@ fn obey(control: &mut BlockingStream) -> Result<std::convert::Infallible, Launch
     forget_ignored_signals();
     rustix::stdio::dup2_stdin(&stdin).map_err(|errno| execute(&errno.into()))?;
     frame::write_blocking(control, &Reply::Ready).map_err(|_| LaunchError::Orphaned)?;
-    let (first, rest) = request
-        .arguments
-        .split_first()
-        .ok_or(LaunchError::Request)?;
+    let (first, rest) = request.arguments.split_first().ok_or(LaunchError::Request)?;
     let mut program = std::process::Command::new(&request.program);
-    program
-        .arg0(text(first))
-        .args(rest.iter().map(text))
-        .env_clear();
-    program
-        .envs(
-            request
-                .environment
-                .iter()
-                .map(|(name, value)| (text(name), text(value))),
-        )
-        .envs(scratch);
+    program.arg0(text(first)).args(rest.iter().map(text)).env_clear();
+    program.envs(request.environment.iter().map(|(name, value)| (text(name), text(value)))).envs(scratch);
     Err(execute(&program.exec()))
 }
 
@@ -179,18 +162,13 @@ fn text(bytes: impl AsRef<[u8]>) -> OsString {
 }
 
 fn execute(error: &std::io::Error) -> LaunchError {
-    LaunchError::Execute {
-        errno: error.raw_os_error().unwrap_or_default(),
-    }
+    LaunchError::Execute { errno: error.raw_os_error().unwrap_or_default() }
 }
 
 /// Runs as the user, so that no file of another owner is ever written. Without room for the files
 /// the program starts without them.
 fn prepare(scratch: &Scratch) -> Option<(String, PathBuf)> {
-    let directory = tempfile::Builder::new()
-        .prefix("bz-")
-        .tempdir_in("/tmp")
-        .ok()?;
+    let directory = tempfile::Builder::new().prefix("bz-").tempdir_in("/tmp").ok()?;
     for (name, contents) in &scratch.files {
         std::fs::write(directory.path().join(name), contents).ok()?;
     }
@@ -201,10 +179,7 @@ fn prepare(scratch: &Scratch) -> Option<(String, PathBuf)> {
 /// falls back to the default at `exec`. So each signal gets a handler, which is never run.
 fn forget_ignored_signals() {
     use nix::sys::signal::Signal::{SIGCONT, SIGTSTP, SIGTTIN, SIGTTOU};
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()
-    else {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else {
         return;
     };
     let _inside = runtime.enter();
@@ -219,9 +194,9 @@ fn forget_ignored_signals() {
         SignalKind::user_defined2(),
         SignalKind::window_change(),
     ];
-    for kind in named.into_iter().chain(
-        [SIGCONT, SIGTSTP, SIGTTIN, SIGTTOU].map(|signal| SignalKind::from_raw(signal as i32)),
-    ) {
+    for kind in
+        named.into_iter().chain([SIGCONT, SIGTSTP, SIGTTIN, SIGTTOU].map(|signal| SignalKind::from_raw(signal as i32)))
+    {
         // Where even this is refused, the signal stays as it was inherited.
         drop(tokio::signal::unix::signal(kind));
     }
@@ -234,12 +209,7 @@ fn send_file(control: &UnixStream, file: BorrowedFd<'_>) -> std::io::Result<()> 
     if !ancillary.push(SendAncillaryMessage::ScmRights(&files)) {
         return Err(std::io::ErrorKind::StorageFull.into());
     }
-    sendmsg(
-        control,
-        &[IoSlice::new(&[0])],
-        &mut ancillary,
-        SendFlags::NOSIGNAL,
-    )?;
+    sendmsg(control, &[IoSlice::new(&[0])], &mut ancillary, SendFlags::NOSIGNAL)?;
     Ok(())
 }
 
@@ -247,13 +217,8 @@ fn receive_file(control: &BlockingStream) -> Result<OwnedFd, LaunchError> {
     let mut byte = [0];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    recvmsg(
-        control,
-        &mut [IoSliceMut::new(&mut byte)],
-        &mut ancillary,
-        RecvFlags::CMSG_CLOEXEC,
-    )
-    .map_err(|_| LaunchError::Request)?;
+    recvmsg(control, &mut [IoSliceMut::new(&mut byte)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)
+        .map_err(|_| LaunchError::Request)?;
     let files = ancillary.drain().filter_map(|message| match message {
         RecvAncillaryMessage::ScmRights(files) => Some(files),
         RecvAncillaryMessage::ScmCredentials(_) | _ => None,

@@ -4,8 +4,7 @@
 
 use bincode::{Decode, Encode};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_open,
-    waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, pidfd_open, waitid,
 };
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -33,11 +32,7 @@ impl Process {
     pub(crate) fn new(mut child: Child) -> io::Result<Self> {
         let pid = Pid::from_child(&child);
         match watch(pid) {
-            Ok(fd) => Ok(Self {
-                pid,
-                held: Some((child, fd)),
-                runtime: Handle::current(),
-            }),
+            Ok(fd) => Ok(Self { pid, held: Some((child, fd)), runtime: Handle::current() }),
             Err(error) => {
                 child.kill()?;
                 child.wait()?;
@@ -58,10 +53,7 @@ impl Process {
 
     /// Kills the process and the group that it leads.
     pub(crate) fn kill(&self) {
-        for outcome in [
-            kill_process_group(self.pid, Signal::KILL),
-            kill_process(self.pid, Signal::KILL),
-        ] {
+        for outcome in [kill_process_group(self.pid, Signal::KILL), kill_process(self.pid, Signal::KILL)] {
             match outcome {
                 // no such group yet, no such process any more
                 Ok(()) | Err(rustix::io::Errno::SRCH) => {}
@@ -87,10 +79,7 @@ impl Drop for Process {
 
 fn watch(pid: Pid) -> io::Result<AsyncFd<OwnedFd>> {
     let fd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
-    #[expect(
-        deprecated,
-        reason = "its successor is unsafe for the sake of types that are not I/O-safe; OwnedFd is"
-    )]
+    #[expect(deprecated, reason = "its successor is unsafe for the sake of types that are not I/O-safe; OwnedFd is")]
     AsyncFd::with_interest(fd, Interest::READABLE)
 }
 

@@ -20,9 +20,7 @@ impl Spawner {
     pub(super) async fn start(&self, command: Command) -> io::Result<Child> {
         let (started, outcome) = oneshot::channel();
         let gone = || io::Error::other("the thread that starts helpers is gone");
-        self.thread()?
-            .send(Job { command, started })
-            .map_err(|_| gone())?;
+        self.thread()?.send(Job { command, started }).map_err(|_| gone())?;
         outcome.await.map_err(|_| gone())?
     }
 
@@ -32,19 +30,13 @@ impl Spawner {
             return Ok(jobs.clone());
         }
         let (jobs, queue) = mpsc::channel();
-        std::thread::Builder::new()
-            .name("bz-spawner".into())
-            .spawn(move || work(&queue))?;
+        std::thread::Builder::new().name("bz-spawner".into()).spawn(move || work(&queue))?;
         Ok(slot.insert(jobs).clone())
     }
 }
 
 fn work(queue: &mpsc::Receiver<Job>) {
-    while let Ok(Job {
-        mut command,
-        started,
-    }) = queue.recv()
-    {
+    while let Ok(Job { mut command, started }) = queue.recv() {
         let outcome = command.spawn();
         drop(command);
         if let Err(Ok(mut unwanted)) = started.send(outcome) {

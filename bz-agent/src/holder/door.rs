@@ -63,10 +63,7 @@ pub(super) async fn answer(listener: UnixListener, admitted: mpsc::Sender<UnixSt
 }
 
 async fn admit(mut stream: UnixStream, admitted: mpsc::Sender<UnixStream>) {
-    if !stream
-        .peer_cred()
-        .is_ok_and(|peer| peer.uid() == geteuid().as_raw())
-    {
+    if !stream.peer_cred().is_ok_and(|peer| peer.uid() == geteuid().as_raw()) {
         return;
     }
     match frame::read(&mut stream).await {
@@ -87,11 +84,7 @@ impl Link {
         let mut tasks = JoinSet::new();
         tasks.spawn(read(reader, to_loop));
         tasks.spawn(write(writer, from_loop));
-        Self {
-            incoming,
-            outgoing,
-            _tasks: tasks,
-        }
+        Self { incoming, outgoing, _tasks: tasks }
     }
 }
 

@@ -92,18 +92,8 @@ enum Next {
 }
 
 impl Keeper {
-    pub(super) fn new(
-        terminal: Terminal,
-        kept: Kept,
-        admitted: mpsc::Receiver<UnixStream>,
-        idle: Duration,
-    ) -> Self {
-        let Terminal {
-            reader,
-            writer,
-            shell,
-            control,
-        } = terminal;
+    pub(super) fn new(terminal: Terminal, kept: Kept, admitted: mpsc::Receiver<UnixStream>, idle: Duration) -> Self {
+        let Terminal { reader, writer, shell, control } = terminal;
         let abandon = Instant::now().checked_add(idle);
         Self {
             kept,
@@ -118,10 +108,7 @@ impl Keeper {
             staged: None,
             status: None,
             idle,
-            timers: Timers {
-                abandon,
-                ..Timers::default()
-            },
+            timers: Timers { abandon, ..Timers::default() },
         }
     }
 
@@ -148,11 +135,7 @@ impl Keeper {
 
     async fn event(&mut self) -> Event {
         let may_read = self.link.is_none() || !self.kept.ring.is_full();
-        let room = self
-            .link
-            .as_ref()
-            .filter(|_| self.staged.is_some())
-            .map(|link| link.outgoing.clone());
+        let room = self.link.as_ref().filter(|_| self.staged.is_some()).map(|link| link.outgoing.clone());
         let alarm = self.timers.next();
         let (to_write, _) = self.input.as_slices();
         tokio::select! {
@@ -210,10 +193,7 @@ impl Keeper {
 
     fn wrote(&mut self, wrote: &io::Result<usize>) {
         // Into a dead terminal everything is written, and nothing of it arrives.
-        let count = wrote
-            .as_ref()
-            .map_or(self.input.len(), |count| *count)
-            .min(self.input.len());
+        let count = wrote.as_ref().map_or(self.input.len(), |count| *count).min(self.input.len());
         self.input.drain(..count);
         self.kept.wrote(count as u64);
         self.sign_of_life();
@@ -265,12 +245,8 @@ impl Keeper {
 
     fn ended(&mut self, status: &io::Result<std::process::ExitStatus>) {
         let signal = status.as_ref().ok().and_then(ExitStatusExt::signal);
-        let code = status
-            .as_ref()
-            .ok()
-            .and_then(std::process::ExitStatus::code);
-        self.status =
-            Some(signal.map_or_else(|| ExitStatus::Code(code.unwrap_or(-1)), ExitStatus::Signal));
+        let code = status.as_ref().ok().and_then(std::process::ExitStatus::code);
+        self.status = Some(signal.map_or_else(|| ExitStatus::Code(code.unwrap_or(-1)), ExitStatus::Signal));
         self.control.forget_shell();
         self.timers.last_words = after(LAST_WORDS);
         self.finish();
@@ -278,10 +254,7 @@ impl Keeper {
 
     /// The exit is told only when the last output is in.
     fn finish(&mut self) {
-        if let Some(status) = self
-            .status
-            .filter(|_| self.reader.is_none() && self.timers.end.is_none())
-        {
+        if let Some(status) = self.status.filter(|_| self.reader.is_none() && self.timers.end.is_none()) {
             self.kept.password(false);
             self.kept.exited(status);
             // An abandoned shell that took the hang-up leaves nobody to tell.
@@ -332,16 +305,7 @@ impl Keeper {
 
 impl Timers {
     fn next(&self) -> Option<Instant> {
-        [
-            self.look,
-            self.abandon,
-            self.kill,
-            self.last_words,
-            self.end,
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        [self.look, self.abandon, self.kill, self.last_words, self.end].into_iter().flatten().min()
     }
 }
 

@@ -68,10 +68,7 @@ impl Kept {
     /// An agent came: it is owed the state and nothing else until it asks.
     pub(super) fn connected(&mut self) {
         let exit = self.exited.map(|_| Fact::Exited);
-        self.owed = Owed {
-            facts: exit.into_iter().chain([Fact::State]).collect(),
-            ..Owed::default()
-        };
+        self.owed = Owed { facts: exit.into_iter().chain([Fact::State]).collect(), ..Owed::default() };
     }
 
     /// The agent went: from here on only the newest output is kept.
@@ -121,19 +118,12 @@ impl Kept {
             return Some(FromHolder::State(self.state()));
         }
         if self.owed.take(Fact::Written) {
-            return Some(FromHolder::Written {
-                total: self.written,
-            });
+            return Some(FromHolder::Written { total: self.written });
         }
         if self.owed.take(Fact::Password) {
-            return Some(FromHolder::PasswordMode {
-                offset: self.ring.end(),
-                on: self.password,
-            });
+            return Some(FromHolder::PasswordMode { offset: self.ring.end(), on: self.password });
         }
-        self.next_repaint()
-            .or_else(|| self.next_output())
-            .or_else(|| self.next_exit())
+        self.next_repaint().or_else(|| self.next_output()).or_else(|| self.next_exit())
     }
 
     fn next_repaint(&mut self) -> Option<FromHolder> {
@@ -161,13 +151,8 @@ impl Kept {
 
     fn next_exit(&mut self) -> Option<FromHolder> {
         let all_sent = self.owed.output.is_some_and(|next| next >= self.ring.end());
-        let status = self
-            .exited
-            .filter(|_| all_sent && self.owed.take(Fact::Exited))?;
-        Some(FromHolder::Exited {
-            offset: self.ring.end(),
-            status,
-        })
+        let status = self.exited.filter(|_| all_sent && self.owed.take(Fact::Exited))?;
+        Some(FromHolder::Exited { offset: self.ring.end(), status })
     }
 
     fn state(&self) -> ShellState {
@@ -191,17 +176,14 @@ mod tests {
     use super::*;
 
     fn kept() -> Kept {
-        Kept::new(ShellId::random(), "alice".into(), 7, Size::clamped(4, 20))
+        Kept::new(ShellId::from_bytes([7; 16]), "alice".into(), 7, Size::clamped(4, 20))
     }
 
     fn drain(kept: &mut Kept) -> Vec<String> {
         let short = |message| match message {
             FromHolder::Output { offset, bytes } => format!("output {offset} {}", bytes.len()),
             FromHolder::Repaint { offset, last, .. } => format!("repaint {offset} {last}"),
-            FromHolder::State(state) => format!(
-                "state {}..{} dropped {}",
-                state.base, state.end, state.dropped
-            ),
+            FromHolder::State(state) => format!("state {}..{} dropped {}", state.base, state.end, state.dropped),
             FromHolder::PasswordMode { offset, on } => format!("password {offset} {on}"),
             FromHolder::Exited { offset, status } => format!("exited {offset} {status:?}"),
             other @ (FromHolder::Refused { .. } | FromHolder::Written { .. }) => {
@@ -229,22 +211,12 @@ mod tests {
         kept.connected();
         kept.take(0);
         kept.output(&vec![b'x'; CHUNK + 1]);
-        assert_eq!(
-            drain(&mut kept),
-            [
-                "state 0..65537 dropped 0",
-                "output 0 65536",
-                "output 65536 1"
-            ]
-        );
+        assert_eq!(drain(&mut kept), ["state 0..65537 dropped 0", "output 0 65536", "output 65536 1"]);
         kept.ring.release(65_530);
         kept.disconnected();
         kept.connected();
         kept.take(0);
-        assert_eq!(
-            drain(&mut kept),
-            ["state 65530..65537 dropped 0", "output 65530 7"]
-        );
+        assert_eq!(drain(&mut kept), ["state 65530..65537 dropped 0", "output 65530 7"]);
     }
 
     #[test]
@@ -258,9 +230,6 @@ mod tests {
         kept.password(true);
         kept.repaint();
         kept.repaint();
-        assert_eq!(
-            drain(&mut kept),
-            ["password 10 true", "repaint 10 true", "output 0 10"]
-        );
+        assert_eq!(drain(&mut kept), ["password 10 true", "repaint 10 true", "output 0 10"]);
     }
 }

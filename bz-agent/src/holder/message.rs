@@ -4,46 +4,12 @@
 use crate::helper::{ExitStatus, LaunchError};
 use crate::user::{Environment, User};
 use bincode::{Decode, Encode};
-use std::fmt;
 use std::path::PathBuf;
 use thiserror::Error;
-use uuid::Uuid;
 
 pub(crate) const VERSION: u16 = 1;
 
-/// Names one shell, as long as its holder lives.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Encode, Decode)]
-pub struct ShellId(u128);
-
-impl ShellId {
-    pub(crate) fn random() -> Self {
-        Self(Uuid::new_v4().as_u128())
-    }
-
-    pub const fn as_u128(self) -> u128 {
-        self.0
-    }
-}
-
-impl fmt::Display for ShellId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Uuid::from_u128(self.0).fmt(f)
-    }
-}
-
-impl fmt::Debug for ShellId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl std::str::FromStr for ShellId {
-    type Err = uuid::Error;
-
-    fn from_str(text: &str) -> Result<Self, uuid::Error> {
-        Ok(Self(Uuid::try_parse(text)?.as_u128()))
-    }
-}
+pub use bz_core::id::ShellId;
 
 /// A terminal's size in characters.
 ///
@@ -57,10 +23,7 @@ pub struct Size {
 
 impl Size {
     pub fn clamped(rows: u16, cols: u16) -> Self {
-        Self {
-            rows: rows.clamp(1, 500),
-            cols: cols.clamp(1, 1000),
-        }
+        Self { rows: rows.clamp(1, 500), cols: cols.clamp(1, 1000) }
     }
 
     pub const fn rows(self) -> u16 {
@@ -191,9 +154,6 @@ pub enum StartError {
 
 impl StartError {
     pub(super) fn system(what: &str, error: &std::io::Error) -> Self {
-        Self::System {
-            what: what.to_owned(),
-            errno: error.raw_os_error().unwrap_or_default(),
-        }
+        Self::System { what: what.to_owned(), errno: error.raw_os_error().unwrap_or_default() }
     }
 }

@@ -36,9 +36,7 @@ impl Ring {
 
     /// Forgets what lies before `offset`; a number from the future forgets all there is.
     pub(super) fn release(&mut self, offset: u64) {
-        let count = usize::try_from(offset.saturating_sub(self.base))
-            .unwrap_or(usize::MAX)
-            .min(self.bytes.len());
+        let count = usize::try_from(offset.saturating_sub(self.base)).unwrap_or(usize::MAX).min(self.bytes.len());
         self.bytes.drain(..count);
         self.base = self.base.saturating_add(count as u64);
         if self.bytes.is_empty() {
@@ -56,9 +54,7 @@ impl Ring {
     /// Up to `most` bytes from `offset`, which is moved up to the first byte still kept.
     pub(super) fn read(&self, offset: u64, most: usize) -> (u64, Vec<u8>) {
         let start = offset.max(self.base);
-        let skip = usize::try_from(start.saturating_sub(self.base))
-            .unwrap_or(usize::MAX)
-            .min(self.bytes.len());
+        let skip = usize::try_from(start.saturating_sub(self.base)).unwrap_or(usize::MAX).min(self.bytes.len());
         let until = skip.saturating_add(most).min(self.bytes.len());
         (start, self.bytes.range(skip..until).copied().collect())
     }
@@ -69,11 +65,7 @@ mod tests {
     use super::*;
 
     fn check(ring: &Ring, from: u64, expected: (u64, &[u8])) {
-        assert_eq!(
-            ring.read(from, 4),
-            (expected.0, expected.1.to_vec()),
-            "from {from} in {ring:?}"
-        );
+        assert_eq!(ring.read(from, 4), (expected.0, expected.1.to_vec()), "from {from} in {ring:?}");
     }
 
     #[test]
@@ -101,10 +93,7 @@ mod tests {
         assert_eq!((ring.dropped(), ring.is_full()), (0, true));
         ring.push(b"yyy");
         ring.shed();
-        assert_eq!(
-            (ring.base(), ring.dropped(), ring.end()),
-            (3, 3, LIMIT as u64 + 3)
-        );
+        assert_eq!((ring.base(), ring.dropped(), ring.end()), (3, 3, LIMIT as u64 + 3));
         check(&ring, ring.end() - 4, (ring.end() - 4, b"xyyy"));
     }
 }

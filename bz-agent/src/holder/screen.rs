@@ -23,12 +23,7 @@ pub(super) struct Screen {
 
 impl Screen {
     pub(super) fn new(size: Size) -> Self {
-        Self {
-            terminal: blank(size),
-            modes: Modes::default(),
-            size,
-            partial: Vec::new(),
-        }
+        Self { terminal: blank(size), modes: Modes::default(), size, partial: Vec::new() }
     }
 
     pub(super) fn feed(&mut self, bytes: &[u8]) {
@@ -58,13 +53,7 @@ impl Screen {
     pub(super) fn dump(&mut self) -> Vec<u8> {
         let mut dump = String::new();
         self.guarded(|terminal| dump = terminal.dump());
-        [
-            CLEAR.as_bytes(),
-            self.modes.dump().as_bytes(),
-            dump.as_bytes(),
-            &self.partial,
-        ]
-        .concat()
+        [CLEAR.as_bytes(), self.modes.dump().as_bytes(), dump.as_bytes(), &self.partial].concat()
     }
 
     /// A fault in the emulator must cost the picture, not the shell.
@@ -92,17 +81,7 @@ mod tests {
     fn shown(bytes: &[u8]) -> Vec<String> {
         let mut terminal = Terminal::new(20, 4).unwrap();
         terminal.feed(String::from_utf8(bytes.to_vec()).unwrap().as_str());
-        (0..4)
-            .map(|row| {
-                terminal
-                    .screen()
-                    .line(row)
-                    .unwrap()
-                    .text()
-                    .trim_end()
-                    .to_owned()
-            })
-            .collect()
+        (0..4).map(|row| terminal.screen().line(row).unwrap().text().trim_end().to_owned()).collect()
     }
 
     /// Fed in pieces of every length, the dump brings a fresh terminal to the same picture.
@@ -121,10 +100,7 @@ mod tests {
     #[test]
     fn a_dump_shows_what_the_output_showed() {
         check(b"one\r\ntwo", &["one", "two"]);
-        check(
-            "a日本é\r\n\x1b[31mred\x1b[0m".as_bytes(),
-            &["a日本é", "red"],
-        );
+        check("a日本é\r\n\x1b[31mred\x1b[0m".as_bytes(), &["a日本é", "red"]);
         check(b"\xff\xfeok\xe2\x82!", &["\u{fffd}\u{fffd}ok\u{fffd}!"]);
         check(b"gone\x1b[?1049h\x1b[2;3Hhere", &["", "  here"]);
         check(b"1\r\n2\r\n3\r\n4\r\n5", &["2", "3", "4", "5"]);
@@ -144,13 +120,7 @@ mod tests {
         screen.feed(b"\x1b[?2004h\x1b[?10");
         screen.feed(b"06;1000h\x1b[?1000l\x1b[?77h");
         let dump = String::from_utf8(screen.dump()).unwrap();
-        assert!(
-            dump.contains("\x1b[?2004h") && dump.contains("\x1b[?1006h"),
-            "{dump:?}"
-        );
-        assert!(
-            dump.contains("\x1b[?1000l") && !dump.contains("\x1b[?77"),
-            "{dump:?}"
-        );
+        assert!(dump.contains("\x1b[?2004h") && dump.contains("\x1b[?1006h"), "{dump:?}");
+        assert!(dump.contains("\x1b[?1000l") && !dump.contains("\x1b[?77"), "{dump:?}");
     }
 }

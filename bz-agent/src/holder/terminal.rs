@@ -35,14 +35,10 @@ impl Terminal {
     pub(super) async fn open(helper: &Helper, orders: &Orders) -> Result<Self, StartError> {
         let failed = |error: io::Error| StartError::system("the terminal", &error);
         let (pty, pts) = pty_process::open().map_err(|error| failed(plain(error)))?;
-        pty.resize(pty_process::Size::new(
-            orders.size.rows(),
-            orders.size.cols(),
-        ))
-        .map_err(|error| failed(plain(error)))?;
+        pty.resize(pty_process::Size::new(orders.size.rows(), orders.size.cols()))
+            .map_err(|error| failed(plain(error)))?;
         // A terminal belongs to whoever sits at it: programs open it again by name.
-        nix::unistd::fchown(pts.as_fd(), Some(orders.user.owner()), None)
-            .map_err(|errno| failed(errno.into()))?;
+        nix::unistd::fchown(pts.as_fd(), Some(orders.user.owner()), None).map_err(|errno| failed(errno.into()))?;
         rustix::fs::fchmod(pts.as_fd(), rustix::fs::Mode::from_raw_mode(0o620))
             .map_err(|errno| failed(errno.into()))?;
         let stdin = pts.as_fd().try_clone_to_owned().map_err(failed)?;
@@ -53,30 +49,16 @@ impl Terminal {
         let shell = command.spawn(pts).map_err(|error| failed(plain(error)))?;
         own.set_nonblocking(true).map_err(failed)?;
         let own = UnixStream::from_std(own).map_err(failed)?;
-        launch(own, stdin.as_fd(), &login(orders))
-            .await
-            .map_err(StartError::Shell)?;
-        let pid = shell
-            .id()
-            .and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        launch(own, stdin.as_fd(), &login(orders)).await.map_err(StartError::Shell)?;
+        let pid = shell.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
         let (reader, writer) = pty.into_split();
-        Ok(Self {
-            reader,
-            writer,
-            shell,
-            control: Control { master, shell: pid },
-        })
+        Ok(Self { reader, writer, shell, control: Control { master, shell: pid } })
     }
 }
 
 impl Control {
     pub(super) fn resize(&self, size: Size) -> io::Result<()> {
-        let size = Winsize {
-            ws_row: size.rows(),
-            ws_col: size.cols(),
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
+        let size = Winsize { ws_row: size.rows(), ws_col: size.cols(), ws_xpixel: 0, ws_ypixel: 0 };
         Ok(tcsetwinsize(&self.master, size)?)
     }
 
@@ -84,14 +66,12 @@ impl Control {
     /// draws the echo itself, reads single keys.
     pub(super) fn password(&self) -> bool {
         tcgetattr(&self.master).is_ok_and(|modes| {
-            modes.local_modes.contains(LocalModes::ICANON)
-                && !modes.local_modes.contains(LocalModes::ECHO)
+            modes.local_modes.contains(LocalModes::ICANON) && !modes.local_modes.contains(LocalModes::ECHO)
         })
     }
 
     pub(super) fn pid(&self) -> u32 {
-        self.shell
-            .map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs())
+        self.shell.map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs())
     }
 
     /// The shell's number may belong to a stranger from now on.
@@ -101,20 +81,12 @@ impl Control {
 
     /// Reaches the shell and whatever has the terminal; a shell passes a hang-up on to its jobs.
     pub(super) fn signal(&self, signal: ShellSignal) {
-        let foreground = tcgetpgrp(&self.master)
-            .ok()
-            .filter(|_| self.shell.is_some());
+        let foreground = tcgetpgrp(&self.master).ok().filter(|_| self.shell.is_some());
         let signals: &[_] = match signal {
             ShellSignal::Hangup => &[Signal::HUP, Signal::CONT],
             ShellSignal::Kill => &[Signal::KILL],
         };
-        for group in [
-            foreground.filter(|group| Some(*group) != self.shell),
-            self.shell,
-        ]
-        .into_iter()
-        .flatten()
-        {
+        for group in [foreground.filter(|group| Some(*group) != self.shell), self.shell].into_iter().flatten() {
             for signal in signals {
                 // A group that is gone, or is root's while this holder is not, is left alone.
                 kill_process_group(group, *signal).unwrap_or_default();
@@ -127,29 +99,15 @@ fn login(orders: &Orders) -> Launch {
     let marks = marks(&orders.user.shell);
     let name = orders.user.shell.file_name().unwrap_or_default();
     let arguments = marks.arguments.into_iter().map(String::into_bytes);
-    let marked = marks
-        .environment
-        .into_iter()
-        .map(|(name, value)| (OsString::from(name), OsString::from(value)));
-    let environment = orders
-        .environment
-        .of(&orders.user)
-        .into_iter()
-        .chain(marked);
+    let marked = marks.environment.into_iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+    let environment = orders.environment.of(&orders.user).into_iter().chain(marked);
     Launch {
         version: launch::VERSION,
         user: orders.user.clone(),
         program: Path::new(&orders.user.shell).to_owned(),
-        arguments: std::iter::once([b"-", name.as_bytes()].concat())
-            .chain(arguments)
-            .collect(),
-        environment: environment
-            .map(|(name, value)| (name.into_vec(), value.into_vec()))
-            .collect(),
-        scratch: marks.directory.map(|made| Scratch {
-            variable: made.variable,
-            files: made.files,
-        }),
+        arguments: std::iter::once([b"-", name.as_bytes()].concat()).chain(arguments).collect(),
+        environment: environment.map(|(name, value)| (name.into_vec(), value.into_vec())).collect(),
+        scratch: marks.directory.map(|made| Scratch { variable: made.variable, files: made.files }),
         lifetime: Lifetime::Terminal,
     }
 }
@@ -158,9 +116,7 @@ fn plain(error: pty_process::Error) -> io::Error {
     match error {
         pty_process::Error::Io(error) => error,
         pty_process::Error::Rustix(errno) => errno.into(),
-        pty_process::Error::TokioAsyncFd(_) | pty_process::Error::Unsplit(..) => {
-            io::Error::other(error.to_string())
-        }
+        pty_process::Error::TokioAsyncFd(_) | pty_process::Error::Unsplit(..) => io::Error::other(error.to_string()),
     }
 }
 

@@ -3,9 +3,7 @@
 
 use crate::frame::{self, CHUNK, FrameError};
 use crate::helper::ExitStatus;
-use crate::holder::message::{
-    FromHolder, ShellId, ShellSignal, ShellState, Size, ToHolder, VERSION,
-};
+use crate::holder::message::{FromHolder, ShellId, ShellSignal, ShellState, Size, ToHolder, VERSION};
 use nix::unistd::geteuid;
 use std::io;
 use std::path::Path;
@@ -85,16 +83,12 @@ impl Shell {
             frame::write(&mut stream, &ToHolder::Hello { version: VERSION }).await?;
             match frame::read(&mut stream).await? {
                 Some(FromHolder::State(state)) => Ok(Self::new(stream, state)),
-                Some(FromHolder::Refused { version }) => {
-                    Err(LinkError::Version { theirs: version })
-                }
+                Some(FromHolder::Refused { version }) => Err(LinkError::Version { theirs: version }),
                 Some(_) => Err(LinkError::Malformed),
                 None => Err(LinkError::Closed),
             }
         };
-        tokio::time::timeout(PATIENCE, opening)
-            .await
-            .map_err(|_| LinkError::Silent)?
+        tokio::time::timeout(PATIENCE, opening).await.map_err(|_| LinkError::Silent)?
     }
 
     fn new(stream: UnixStream, state: ShellState) -> Self {
@@ -107,16 +101,7 @@ impl Shell {
         // Ends by itself with the last writer, after everything that was said has been sent.
         tokio::spawn(send(writer, queue));
         let sent = Arc::new(Mutex::new(state.input));
-        Self {
-            state,
-            events,
-            writer: ShellWriter {
-                frames,
-                sent,
-                written: watched,
-            },
-            _reader: reading,
-        }
+        Self { state, events, writer: ShellWriter { frames, sent, written: watched }, _reader: reading }
     }
 
     /// How the shell stood when this connection was made.
@@ -184,10 +169,7 @@ impl ShellWriter {
         let mut written = self.written.clone();
         let mut sent = self.sent.lock().await;
         for chunk in bytes.chunks(CHUNK) {
-            written
-                .wait_for(|written| sent.saturating_sub(*written) < WINDOW)
-                .await
-                .map_err(|_| LinkError::Closed)?;
+            written.wait_for(|written| sent.saturating_sub(*written) < WINDOW).await.map_err(|_| LinkError::Closed)?;
             self.say(&ToHolder::Input(chunk.to_vec())).await?;
             *sent = sent.saturating_add(chunk.len() as u64);
         }
@@ -260,10 +242,7 @@ fn event(
             if !last {
                 return Ok(None);
             }
-            HolderEvent::Repaint {
-                offset,
-                bytes: std::mem::take(dump),
-            }
+            HolderEvent::Repaint { offset, bytes: std::mem::take(dump) }
         }
         FromHolder::Written { total } => {
             written.send_replace(total);
@@ -276,9 +255,7 @@ fn event(
 impl From<FrameError> for LinkError {
     fn from(error: FrameError) -> Self {
         match error {
-            FrameError::TooLarge(_) | FrameError::Malformed | FrameError::Truncated => {
-                Self::Malformed
-            }
+            FrameError::TooLarge(_) | FrameError::Malformed | FrameError::Truncated => Self::Malformed,
             FrameError::Io(error) => Self::Io(error),
         }
     }

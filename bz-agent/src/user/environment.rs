@@ -42,14 +42,8 @@ pub struct RefusedVariable {
 }
 
 impl Environment {
-    pub fn new(
-        variables: impl IntoIterator<Item = (String, String)>,
-    ) -> Result<Self, RefusedVariable> {
-        variables
-            .into_iter()
-            .try_fold(Self::default(), |taken, (name, value)| {
-                taken.with(&name, &value)
-            })
+    pub fn new(variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, RefusedVariable> {
+        variables.into_iter().try_fold(Self::default(), |taken, (name, value)| taken.with(&name, &value))
     }
 
     /// The same with one more variable; a later value replaces an earlier one.
@@ -72,14 +66,8 @@ impl Environment {
             ("SHELL", user.shell.clone().into_os_string()),
             ("PATH", user.path().into()),
         ];
-        let given = self
-            .0
-            .iter()
-            .map(|(name, value)| (name.into(), value.into()));
-        own.into_iter()
-            .map(|(name, value)| (name.into(), value))
-            .chain(given)
-            .collect()
+        let given = self.0.iter().map(|(name, value)| (name.into(), value.into()));
+        own.into_iter().map(|(name, value)| (name.into(), value)).chain(given).collect()
     }
 }
 
@@ -93,11 +81,7 @@ mod tests {
     use super::*;
 
     fn check(name: &str, value: &str, taken: bool) {
-        assert_eq!(
-            Environment::default().with(name, value).is_ok(),
-            taken,
-            "for {name}={value}"
-        );
+        assert_eq!(Environment::default().with(name, value).is_ok(), taken, "for {name}={value}");
     }
 
     #[test]
@@ -118,8 +102,7 @@ mod tests {
 
     #[test]
     fn a_later_value_replaces_an_earlier_one() {
-        let one = Environment::new([("LANG".into(), "C".into()), ("LANG".into(), "POSIX".into())])
-            .unwrap();
+        let one = Environment::new([("LANG".into(), "C".into()), ("LANG".into(), "POSIX".into())]).unwrap();
         assert_eq!(one.0, [("LANG".to_owned(), "POSIX".to_owned())]);
     }
 }

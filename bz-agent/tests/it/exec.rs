@@ -9,39 +9,22 @@ use std::collections::BTreeMap;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
 fn request(command: &str) -> ExecRequest {
-    ExecRequest {
-        command: command.into(),
-        environment: Environment::default(),
-    }
+    ExecRequest { command: command.into(), environment: Environment::default() }
 }
 
 async fn spawn(user: &User, command: &str) -> Exec {
-    Exec::spawn(&helper(), user, request(command))
-        .await
-        .unwrap()
+    Exec::spawn(&helper(), user, request(command)).await.unwrap()
 }
 
 /// Runs a command to its end with `input`: its output, errors and status.
 async fn outcome(user: &User, command: &str, input: &[u8]) -> (Vec<u8>, Vec<u8>, ExitStatus) {
     let mut exec = spawn(user, command).await;
-    let (mut stdin, mut stdout, mut stderr) = (
-        exec.stdin.take().unwrap(),
-        exec.stdout.take().unwrap(),
-        exec.stderr.take().unwrap(),
-    );
+    let (mut stdin, mut stdout, mut stderr) =
+        (exec.stdin.take().unwrap(), exec.stdout.take().unwrap(), exec.stderr.take().unwrap());
     let (mut out, mut err) = (vec![], vec![]);
     let feeding = async move { stdin.write_all(input).await };
-    let all = async {
-        tokio::join!(
-            feeding,
-            stdout.read_to_end(&mut out),
-            stderr.read_to_end(&mut err),
-            exec.wait()
-        )
-    };
-    let (fed, read, read_err, status) = tokio::time::timeout(DEADLINE, all)
-        .await
-        .expect("the command did not end");
+    let all = async { tokio::join!(feeding, stdout.read_to_end(&mut out), stderr.read_to_end(&mut err), exec.wait()) };
+    let (fed, read, read_err, status) = tokio::time::timeout(DEADLINE, all).await.expect("the command did not end");
     fed.unwrap();
     read.unwrap();
     read_err.unwrap();
@@ -56,31 +39,17 @@ async fn check(command: &str, input: &[u8], expected: (&[u8], &[u8], ExitStatus)
     let person = Person::new();
     let (out, err, status) = outcome(&person.user, command, input).await;
     let show = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert_eq!(
-        (show(&out), show(&err), status),
-        (show(expected.0), show(expected.1), expected.2),
-        "for {command:?}"
-    );
+    assert_eq!((show(&out), show(&err), status), (show(expected.0), show(expected.1), expected.2), "for {command:?}");
 }
 
 #[tokio::test]
 async fn output_errors_and_exit_code_come_apart() {
-    check(
-        "echo out; echo err >&2; exit 7",
-        b"",
-        (b"out\n", b"err\n", ExitStatus::Code(7)),
-    )
-    .await;
+    check("echo out; echo err >&2; exit 7", b"", (b"out\n", b"err\n", ExitStatus::Code(7))).await;
 }
 
 #[tokio::test]
 async fn input_goes_in_byte_for_byte_and_ends() {
-    check(
-        "cat; echo end",
-        b"a\xff\0b",
-        (b"a\xff\0bend\n", b"", ExitStatus::Code(0)),
-    )
-    .await;
+    check("cat; echo end", b"a\xff\0b", (b"a\xff\0bend\n", b"", ExitStatus::Code(0))).await;
 }
 
 #[tokio::test]
@@ -93,27 +62,16 @@ async fn a_signal_is_not_an_exit_code() {
 #[tokio::test]
 async fn much_goes_through_both_ways() {
     let person = Person::new();
-    let input: Vec<u8> = (0..5_000_000_u32)
-        .map(|number| (number % 251) as u8)
-        .collect();
+    let input: Vec<u8> = (0..5_000_000_u32).map(|number| (number % 251) as u8).collect();
     let (out, _, status) = outcome(&person.user, "cat", &input).await;
     assert_eq!(status, ExitStatus::Code(0));
-    assert!(
-        out == input,
-        "{} bytes came back from {}",
-        out.len(),
-        input.len()
-    );
+    assert!(out == input, "{} bytes came back from {}", out.len(), input.len());
 }
 
 /// The numbers of the shell and of the sleeper it started.
 async fn sleepers(exec: &mut Exec) -> Vec<u32> {
     let mut lines = BufReader::new(exec.stdout.take().unwrap()).lines();
-    let sleeper = tokio::time::timeout(DEADLINE, lines.next_line())
-        .await
-        .unwrap()
-        .unwrap()
-        .unwrap();
+    let sleeper = tokio::time::timeout(DEADLINE, lines.next_line()).await.unwrap().unwrap().unwrap();
     vec![exec.pid(), sleeper.parse().unwrap()]
 }
 
@@ -121,11 +79,7 @@ async fn sleepers(exec: &mut Exec) -> Vec<u32> {
 async fn dropping_kills_the_whole_group() {
     let person = Person::new();
     let mut exec = spawn(&person.user, "trap '' HUP TERM; sleep 1000 & echo $!; wait").await;
-    let watched: Vec<_> = sleepers(&mut exec)
-        .await
-        .into_iter()
-        .map(Watched::new)
-        .collect();
+    let watched: Vec<_> = sleepers(&mut exec).await.into_iter().map(Watched::new).collect();
     assert!(watched.iter().all(Watched::is_running));
     drop(exec);
     for process in watched {
@@ -155,36 +109,14 @@ async fn not_started(user: &User) -> LaunchError {
 #[tokio::test]
 async fn a_command_that_never_ran_has_no_exit_status() {
     let person = Person::new();
-    let missing = User {
-        shell: "/no/such/shell".into(),
-        ..person.user.clone()
-    };
-    assert_eq!(
-        not_started(&missing).await,
-        LaunchError::Execute {
-            errno: nix::errno::Errno::ENOENT as i32
-        }
-    );
-    let useless = User {
-        shell: "/etc/passwd".into(),
-        ..person.user.clone()
-    };
-    assert_eq!(
-        not_started(&useless).await,
-        LaunchError::Execute {
-            errno: nix::errno::Errno::EACCES as i32
-        }
-    );
+    let missing = User { shell: "/no/such/shell".into(), ..person.user.clone() };
+    assert_eq!(not_started(&missing).await, LaunchError::Execute { errno: nix::errno::Errno::ENOENT as i32 });
+    let useless = User { shell: "/etc/passwd".into(), ..person.user.clone() };
+    assert_eq!(not_started(&useless).await, LaunchError::Execute { errno: nix::errno::Errno::EACCES as i32 });
     if !is_root() {
-        let root = User {
-            uid: 0,
-            ..person.user.clone()
-        };
+        let root = User { uid: 0, ..person.user.clone() };
         let failure = not_started(&root).await;
-        assert!(
-            matches!(&failure, LaunchError::Switch(error) if error.step == SwitchStep::Verify),
-            "{failure:?}"
-        );
+        assert!(matches!(&failure, LaunchError::Switch(error) if error.step == SwitchStep::Verify), "{failure:?}");
     }
 }
 
@@ -192,18 +124,9 @@ async fn a_command_that_never_ran_has_no_exit_status() {
 async fn a_helper_that_is_none_is_an_error() {
     let person = Person::new();
     for path in ["/no/such/helper", "/bin/true", "/bin/cat"] {
-        let outcome = Exec::spawn(
-            &bz_agent::helper::Helper::at(path),
-            &person.user,
-            request("echo never"),
-        )
-        .await;
+        let outcome = Exec::spawn(&bz_agent::helper::Helper::at(path), &person.user, request("echo never")).await;
         assert!(
-            matches!(
-                outcome,
-                Err(ExecError::Helper(_)
-                    | ExecError::Launch(LaunchError::Died | LaunchError::Request))
-            ),
+            matches!(outcome, Err(ExecError::Helper(_) | ExecError::Launch(LaunchError::Died | LaunchError::Request))),
             "{outcome:?}"
         );
     }
@@ -213,68 +136,30 @@ async fn a_helper_that_is_none_is_an_error() {
 async fn a_command_that_cannot_be_an_argument_is_refused() {
     let person = Person::new();
     for command in [b"echo a\0b".to_vec(), vec![b' '; 128 << 10]] {
-        let outcome = Exec::spawn(
-            &helper(),
-            &person.user,
-            ExecRequest {
-                command,
-                environment: Environment::default(),
-            },
-        )
-        .await;
+        let outcome =
+            Exec::spawn(&helper(), &person.user, ExecRequest { command, environment: Environment::default() }).await;
         assert!(matches!(outcome, Err(ExecError::Command)), "{outcome:?}");
     }
     check(
         "printf '\u{e9}\\377'",
         b"",
-        (
-            "\u{e9}"
-                .as_bytes()
-                .iter()
-                .chain(b"\xff")
-                .copied()
-                .collect::<Vec<_>>()
-                .as_slice(),
-            b"",
-            ExitStatus::Code(0),
-        ),
+        ("\u{e9}".as_bytes().iter().chain(b"\xff").copied().collect::<Vec<_>>().as_slice(), b"", ExitStatus::Code(0)),
     )
     .await;
 }
 
 #[tokio::test]
 async fn the_environment_is_made_from_nothing() {
-    assert!(
-        std::env::var_os("CARGO_MANIFEST_DIR").is_some(),
-        "this test needs something that could leak"
-    );
+    assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some(), "this test needs something that could leak");
     let person = Person::new();
-    let environment = Environment::default()
-        .with("LANG", "C.UTF-8")
-        .unwrap()
-        .with("LC_TIME", "POSIX")
-        .unwrap();
-    let mut exec = Exec::spawn(
-        &helper(),
-        &person.user,
-        ExecRequest {
-            command: b"exec env -0".to_vec(),
-            environment,
-        },
-    )
-    .await
-    .unwrap();
-    let mut listed = String::new();
-    exec.stdout
-        .take()
-        .unwrap()
-        .read_to_string(&mut listed)
+    let environment = Environment::default().with("LANG", "C.UTF-8").unwrap().with("LC_TIME", "POSIX").unwrap();
+    let mut exec = Exec::spawn(&helper(), &person.user, ExecRequest { command: b"exec env -0".to_vec(), environment })
         .await
         .unwrap();
-    let mut listed: BTreeMap<_, _> = listed
-        .split_terminator('\0')
-        .map(|entry| entry.split_once('=').unwrap())
-        .collect();
+    let mut listed = String::new();
+    exec.stdout.take().unwrap().read_to_string(&mut listed).await.unwrap();
+    let mut listed: BTreeMap<_, _> =
+        listed.split_terminator('\0').map(|entry| entry.split_once('=').unwrap()).collect();
     // what bash sets for every program
     for own in ["PWD", "SHLVL", "_", "OLDPWD"] {
         listed.remove(own);
@@ -305,36 +190,26 @@ async fn no_file_of_the_agent_is_open_in_a_command() {
     let person = Person::new();
     let open = text(&person.user, "ls /proc/$$/fd; true").await;
     let open: Vec<_> = open.lines().collect();
-    assert_eq!(
-        open,
-        ["0", "1", "2"],
-        "{}",
-        secret.metadata().unwrap().len()
-    );
+    assert_eq!(open, ["0", "1", "2"], "{}", secret.metadata().unwrap().len());
 }
 
 #[tokio::test]
 async fn a_command_has_a_session_of_its_own_and_no_terminal() {
     let person = Person::new();
-    let told = text(&person.user, "read -r _ _ _ _ group session tty _ < /proc/$$/stat; echo $(($$ == group && $$ == session)) $tty; umask").await;
+    let told = text(
+        &person.user,
+        "read -r _ _ _ _ group session tty _ < /proc/$$/stat; echo $(($$ == group && $$ == session)) $tty; umask",
+    )
+    .await;
     assert_eq!(told, "1 0\n0022\n");
 }
 
 #[tokio::test]
 async fn a_command_starts_at_home_or_at_the_root() {
     let person = Person::new();
-    assert_eq!(
-        text(&person.user, "pwd").await,
-        format!("{}\n", person.user.home.display())
-    );
-    let homeless = User {
-        home: "/no/such/home".into(),
-        ..person.user.clone()
-    };
-    assert_eq!(
-        text(&homeless, "pwd; echo $HOME").await,
-        "/\n/no/such/home\n"
-    );
+    assert_eq!(text(&person.user, "pwd").await, format!("{}\n", person.user.home.display()));
+    let homeless = User { home: "/no/such/home".into(), ..person.user.clone() };
+    assert_eq!(text(&homeless, "pwd; echo $HOME").await, "/\n/no/such/home\n");
 }
 
 #[tokio::test]
@@ -347,22 +222,14 @@ async fn root_becomes_another_user_wholly_and_for_good() {
     assert_eq!(text(&person.user, "id").await, run("id", &[name]));
     let status = text(&person.user, "cat /proc/$$/status").await;
     let line = |key: &str| {
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix(key))
-            .unwrap()
-            .split_whitespace()
-            .collect::<Vec<_>>()
+        status.lines().find_map(|line| line.strip_prefix(key)).unwrap().split_whitespace().collect::<Vec<_>>()
     };
     let (uid, gid) = (person.user.uid.to_string(), person.user.gid.to_string());
     assert_eq!(line("Uid:"), [uid.as_str(); 4]);
     assert_eq!(line("Gid:"), [gid.as_str(); 4]);
     assert_eq!(line("CapPrm:"), ["0000000000000000"]);
     assert_eq!(line("CapEff:"), ["0000000000000000"]);
-    assert_eq!(
-        outcome(&person.user, "cat /etc/shadow", b"").await.2,
-        ExitStatus::Code(1)
-    );
+    assert_eq!(outcome(&person.user, "cat /etc/shadow", b"").await.2, ExitStatus::Code(1));
 }
 
 #[tokio::test]
@@ -372,13 +239,7 @@ async fn a_user_that_is_not_what_the_system_makes_of_it_is_not_started() {
     }
     let person = Person::new();
     // An unsorted list is none that a lookup gives: what the process then holds differs from it.
-    let odd = User {
-        groups: vec![9, 1],
-        ..person.user.clone()
-    };
+    let odd = User { groups: vec![9, 1], ..person.user.clone() };
     let failure = not_started(&odd).await;
-    assert!(
-        matches!(&failure, LaunchError::Switch(error) if error.step == SwitchStep::Verify),
-        "{failure:?}"
-    );
+    assert!(matches!(&failure, LaunchError::Switch(error) if error.step == SwitchStep::Verify), "{failure:?}");
 }

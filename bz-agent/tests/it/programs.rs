@@ -26,8 +26,7 @@ async fn a_multiplexer_runs_a_shell_in_the_shell() {
     let person = Person::new();
     let place = Place::new();
     let mut seen = place.start(&person.user).await;
-    seen.line(&format!("tmux -L bz -f /dev/null new -s in{}side", "''"))
-        .await;
+    seen.line(&format!("tmux -L bz -f /dev/null new -s in{}side", "''")).await;
     seen.shows("[inside]").await;
     seen.line("echo pane=$TMUX_PANE.").await;
     seen.shows("pane=%0.").await;
@@ -40,10 +39,7 @@ async fn a_multiplexer_runs_a_shell_in_the_shell() {
 #[tokio::test]
 async fn sudo_gives_a_root_shell_and_asks_nobody_for_a_secret() {
     let (Some(_), true) = (installed("sudo"), is_root()) else {
-        return left_out(
-            "sudo",
-            "it is not installed, or no user may be allowed to use it",
-        );
+        return left_out("sudo", "it is not installed, or no user may be allowed to use it");
     };
     let person = Person::new();
     let rule = Rule::new(&person.user.name, "NOPASSWD: ALL");
@@ -56,22 +52,14 @@ async fn sudo_gives_a_root_shell_and_asks_nobody_for_a_secret() {
     seen.line("exit").await;
     seen.shows("$ ").await;
     seen.line("echo now=$(id -u) home=$HOME").await;
-    seen.shows(&format!(
-        "now={} home={}",
-        person.user.uid,
-        person.user.home.display()
-    ))
-    .await;
+    seen.shows(&format!("now={} home={}", person.user.uid, person.user.home.display())).await;
     drop(rule);
 }
 
 #[tokio::test]
 async fn sudo_that_asks_for_a_password_is_announced() {
     let (Some(_), true) = (installed("sudo"), is_root()) else {
-        return left_out(
-            "sudo",
-            "it is not installed, or no user may be allowed to use it",
-        );
+        return left_out("sudo", "it is not installed, or no user may be allowed to use it");
     };
     let person = Person::new();
     let hash = run("openssl", &["passwd", "-6", "open sesame"]);
@@ -79,8 +67,7 @@ async fn sudo_that_asks_for_a_password_is_announced() {
     let rule = Rule::new(&person.user.name, "ALL");
     let place = Place::new();
     let mut seen = place.start(&person.user).await;
-    seen.line("sudo -k; sudo -p se''cret: id -u; echo do''ne")
-        .await;
+    seen.line("sudo -k; sudo -p se''cret: id -u; echo do''ne").await;
     seen.shows("secret:").await;
     seen.asks_for_password(true).await;
     seen.line("open sesame").await;

@@ -20,17 +20,9 @@ fn a_name_is_never_a_prefix_a_number_or_another_spelling() {
     assert_eq!(User::resolve(name).unwrap().uid, person.user.uid);
     let upper = name.to_uppercase();
     let uid = person.user.uid.to_string();
-    for other in [
-        &name[..name.len() - 1],
-        &format!("{name}x"),
-        &upper,
-        &uid,
-        "",
-        "a\0b",
-        "a:b",
-        "../root",
-        "no such user",
-    ] {
+    for other in
+        [&name[..name.len() - 1], &format!("{name}x"), &upper, &uid, "", "a\0b", "a:b", "../root", "no such user"]
+    {
         assert_eq!(refused(other), "not found", "for {other:?}");
     }
 }
@@ -42,21 +34,8 @@ fn an_agent_of_root_serves_nobody_without_a_login_shell() {
     }
     assert_eq!(refused("daemon"), "no shell /usr/sbin/nologin");
     let person = Person::new();
-    for shell in [
-        "/bin/false",
-        "/no/such/shell",
-        "/etc/passwd",
-        "bash",
-        "/tmp",
-    ] {
-        run(
-            "sed",
-            &[
-                "-i",
-                &format!("s#^\\({}:.*\\):[^:]*$#\\1:{shell}#", person.user.name),
-                "/etc/passwd",
-            ],
-        );
+    for shell in ["/bin/false", "/no/such/shell", "/etc/passwd", "bash", "/tmp"] {
+        run("sed", &["-i", &format!("s#^\\({}:.*\\):[^:]*$#\\1:{shell}#", person.user.name), "/etc/passwd"]);
         assert_eq!(refused(&person.user.name), format!("no shell {shell}"));
     }
 }
@@ -69,43 +48,22 @@ fn an_agent_that_is_not_root_serves_its_own_user_only() {
         let place = tempfile::tempdir().unwrap();
         let copy = place.path().join("it");
         std::fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
-        run(
-            "chmod",
-            &[
-                "755",
-                place.path().to_str().unwrap(),
-                copy.to_str().unwrap(),
-            ],
-        );
+        run("chmod", &["755", place.path().to_str().unwrap(), copy.to_str().unwrap()]);
         let this = "user::an_agent_that_is_not_root_serves_its_own_user_only";
-        let told = run(
-            "setpriv",
-            &[
-                "--reuid",
-                &person.user.name,
-                "--clear-groups",
-                copy.to_str().unwrap(),
-                "--exact",
-                this,
-            ],
-        );
+        let told =
+            run("setpriv", &["--reuid", &person.user.name, "--clear-groups", copy.to_str().unwrap(), "--exact", this]);
         assert!(told.contains("1 passed"), "{told}");
         return;
     }
     assert_eq!(refused("root"), "not permitted");
-    assert_eq!(
-        User::current().unwrap().uid,
-        nix::unistd::geteuid().as_raw()
-    );
+    assert_eq!(User::current().unwrap().uid, nix::unistd::geteuid().as_raw());
 }
 
 #[test]
 fn groups_are_exactly_those_that_the_system_names() {
     let person = Person::in_groups(if is_root() { &["audio", "cdrom"] } else { &[] });
-    let mut listed: Vec<u32> = run("id", &["-G", &person.user.name])
-        .split_whitespace()
-        .map(|id| id.parse().unwrap())
-        .collect();
+    let mut listed: Vec<u32> =
+        run("id", &["-G", &person.user.name]).split_whitespace().map(|id| id.parse().unwrap()).collect();
     listed.sort_unstable();
     assert_eq!(person.user.groups, listed);
 }

@@ -27,11 +27,7 @@ pub(crate) fn is_root() -> bool {
 
 /// Says what is left out and why; where everything must run, that is a failure.
 pub(crate) fn left_out(what: &str, why: &str) {
-    assert_ne!(
-        std::env::var("CI").as_deref(),
-        Ok("true"),
-        "{what} may not be left out here: {why}"
-    );
+    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{what} may not be left out here: {why}");
     println!("LEFT OUT: {what}: {why}");
 }
 
@@ -62,29 +58,12 @@ impl Person {
         if !is_root() {
             let home = tempfile::tempdir().unwrap();
             run("cp", &["-rT", "/etc/skel", home.path().to_str().unwrap()]);
-            let user = User {
-                home: home.path().to_owned(),
-                shell: "/bin/bash".into(),
-                ..User::current().unwrap()
-            };
-            return Self {
-                user,
-                home: Some(home),
-            };
+            let user = User { home: home.path().to_owned(), shell: "/bin/bash".into(), ..User::current().unwrap() };
+            return Self { user, home: Some(home) };
         }
-        let name = format!(
-            "bzt{}n{}",
-            std::process::id(),
-            COUNT.fetch_add(1, Ordering::Relaxed)
-        );
-        account(
-            "useradd",
-            &["-m", "-s", "/bin/bash", "-G", &groups.join(","), &name],
-        );
-        Self {
-            user: User::resolve(&name).unwrap(),
-            home: None,
-        }
+        let name = format!("bzt{}n{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        account("useradd", &["-m", "-s", "/bin/bash", "-G", &groups.join(","), &name]);
+        Self { user: User::resolve(&name).unwrap(), home: None }
     }
 
     pub(crate) fn with_shell(mut self, shell: &Path) -> Self {
@@ -97,10 +76,7 @@ impl Person {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, contents).unwrap();
         if is_root() {
-            run(
-                "chown",
-                &["-R", &self.user.name, self.user.home.to_str().unwrap()],
-            );
+            run("chown", &["-R", &self.user.name, self.user.home.to_str().unwrap()]);
         }
     }
 }
@@ -115,31 +91,16 @@ impl Drop for Person {
 
 /// Another program on the machine may hold the lock for a moment: its file's end is waited for.
 fn account(tool: &str, arguments: &[&str]) {
-    let _alone = ACCOUNTS
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    let output = Command::new("flock")
-        .arg("/run/bz-agent-tests.lock")
-        .arg(tool)
-        .args(arguments)
-        .output()
-        .unwrap();
+    let _alone = ACCOUNTS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let output = Command::new("flock").arg("/run/bz-agent-tests.lock").arg(tool).args(arguments).output().unwrap();
     // userdel reports a mail spool that never existed, and still removes the user
     let done = output.status.success() || (tool == "userdel" && output.status.code() == Some(12));
-    assert!(
-        done,
-        "{tool} {arguments:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(done, "{tool} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 pub(crate) fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap();
-    assert!(
-        output.status.success(),
-        "{program} {arguments:?}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -164,10 +125,7 @@ impl Watched {
 
     fn ends_within(&self, time: Duration) -> bool {
         let Some(fd) = &self.0 else { return true };
-        let time = Timespec {
-            tv_sec: i64::try_from(time.as_secs()).unwrap(),
-            tv_nsec: 0,
-        };
+        let time = Timespec { tv_sec: i64::try_from(time.as_secs()).unwrap(), tv_nsec: 0 };
         poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&time)).unwrap() > 0
     }
 }
@@ -187,11 +145,7 @@ impl Place {
 
     fn sockets(&self) -> impl Iterator<Item = PathBuf> {
         let found = std::fs::read_dir(self.directory.path().join("shells"));
-        found
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path())
+        found.into_iter().flatten().flatten().map(|entry| entry.path())
     }
 
     pub(crate) async fn start(&self, user: &User) -> Seen {
@@ -199,16 +153,9 @@ impl Place {
     }
 
     pub(crate) async fn start_with(&self, user: &User, idle: Duration) -> Seen {
-        let environment = Environment::default()
-            .with("TERM", "xterm-256color")
-            .unwrap()
-            .with("LANG", "C.UTF-8")
-            .unwrap();
-        let request = ShellRequest {
-            environment,
-            size: Size::clamped(24, 80),
-            idle,
-        };
+        let environment =
+            Environment::default().with("TERM", "xterm-256color").unwrap().with("LANG", "C.UTF-8").unwrap();
+        let request = ShellRequest { environment, size: Size::clamped(24, 80), idle };
         Seen::from(self.holders.start(user, request).await.unwrap(), 0).await
     }
 }
@@ -217,9 +164,7 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         for socket in self.sockets() {
-            let holder = UnixStream::connect(socket)
-                .ok()
-                .and_then(|stream| socket_peercred(&stream).ok());
+            let holder = UnixStream::connect(socket).ok().and_then(|stream| socket_peercred(&stream).ok());
             if let Some(holder) = holder {
                 kill_process(holder.pid, Signal::KILL).unwrap_or_default();
             }
@@ -244,16 +189,7 @@ pub(crate) struct Seen {
 impl Seen {
     pub(crate) async fn from(shell: Shell, first: u64) -> Self {
         shell.take(first).await.unwrap();
-        Self {
-            shell,
-            first,
-            output: vec![],
-            passwords: vec![],
-            repaint: None,
-            exited: None,
-            mark: 0,
-            confirms: true,
-        }
+        Self { shell, first, output: vec![], passwords: vec![], repaint: None, exited: None, mark: 0, confirms: true }
     }
 
     pub(crate) fn end(&self) -> u64 {
@@ -273,17 +209,12 @@ impl Seen {
     /// Waits until `text` has been shown since the last input.
     pub(crate) async fn shows(&mut self, text: &str) {
         let mark = self.mark;
-        self.until(text, |seen| {
-            contains(seen.output.get(mark..).unwrap_or_default(), text.as_bytes())
-        })
-        .await;
+        self.until(text, |seen| contains(seen.output.get(mark..).unwrap_or_default(), text.as_bytes())).await;
     }
 
     pub(crate) async fn asks_for_password(&mut self, on: bool) {
-        self.until(&format!("password mode {on}"), |seen| {
-            seen.passwords.last().map_or(!on, |(_, last)| *last == on)
-        })
-        .await;
+        self.until(&format!("password mode {on}"), |seen| seen.passwords.last().map_or(!on, |(_, last)| *last == on))
+            .await;
     }
 
     pub(crate) async fn ends(&mut self) -> ExitStatus {
@@ -305,10 +236,7 @@ impl Seen {
         };
         if tokio::time::timeout(DEADLINE, waiting).await.is_err() {
             let tail = self.output.len().saturating_sub(2000);
-            panic!(
-                "{what:?} did not come; the last output was {:?}",
-                String::from_utf8_lossy(&self.output[tail..])
-            );
+            panic!("{what:?} did not come; the last output was {:?}", String::from_utf8_lossy(&self.output[tail..]));
         }
     }
 

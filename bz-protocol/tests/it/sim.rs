@@ -343,7 +343,10 @@ impl Sim {
                 self.agent.act(self.now, agent::Action::Finish(self.answer.clone())).unwrap_or_default();
             }
             agent::Event::Ended(end) => self.agent_ended = Some(end),
-            agent::Event::Eof { .. } | agent::Event::Resize(_) | agent::Event::Resumed => {}
+            agent::Event::Eof { .. }
+            | agent::Event::Resize(_)
+            | agent::Event::Answered { .. }
+            | agent::Event::Resumed => {}
         }
     }
 

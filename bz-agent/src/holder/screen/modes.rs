@@ -51,9 +51,7 @@ impl Modes {
             (State::Control, b'?') => State::Private(vec![0]),
             (State::Private(mut numbers), b'0'..=b'9') => {
                 if let Some(last) = numbers.last_mut() {
-                    *last = last
-                        .saturating_mul(10)
-                        .saturating_add(u16::from(byte - b'0'));
+                    *last = last.saturating_mul(10).saturating_add(u16::from(byte - b'0'));
                 }
                 State::Private(numbers)
             }
@@ -65,9 +63,7 @@ impl Modes {
                 self.set(&numbers, byte == b'h');
                 State::Ground
             }
-            (State::Ground | State::Escape | State::Control | State::Private(_), _) => {
-                State::Ground
-            }
+            (State::Ground | State::Escape | State::Control | State::Private(_), _) => State::Ground,
         }
     }
 

@@ -1,0 +1,188 @@
+//! The agent as a library: configured by value, started once, ended by dropping it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bz_core::api::target::Route;
+use bz_core::id::{BootId, OrganizationId, TargetId};
+use bz_core::key::PrivateKey;
+use bz_core::trust::TrustBundle;
+use bz_protocol::carrier::{Carrier, Link};
+use bz_protocol::driver::{Clock, SystemClock, random};
+use bz_protocol::gate::{Gate, LocalRule};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::backend::Backends;
+use crate::handler::{Handler, Routed};
+use crate::jwks::{Cache, JwksSource};
+use crate::session::Sessions;
+
+/// What registration leaves: who this agent is.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The organization.
+    pub organization: OrganizationId,
+    /// The target.
+    pub target: TargetId,
+    /// Signs sessions.
+    pub identity_key: PrivateKey,
+    /// Signs link logins.
+    pub control_key: PrivateKey,
+}
+
+/// An agent that is not started.
+pub struct Agent {
+    identity: Identity,
+    bundle: TrustBundle,
+    local: LocalRule,
+    carrier: Arc<dyn Carrier>,
+    jwks: Arc<dyn JwksSource>,
+    clock: Arc<dyn Clock>,
+    routes: BTreeMap<String, Routed>,
+    backends: Backends,
+}
+
+impl Agent {
+    /// An agent that serves nothing yet.
+    ///
+    /// `jwks` fetches the issuers' keys: [`crate::jwks::Fetch`] does it over the agent's own link or directly.
+    #[must_use]
+    pub fn new(identity: Identity, bundle: TrustBundle, carrier: Arc<dyn Carrier>, jwks: Arc<dyn JwksSource>) -> Self {
+        Self {
+            identity,
+            bundle,
+            local: LocalRule::Unrestricted,
+            carrier,
+            jwks,
+            clock: Arc::new(SystemClock::new()),
+            routes: BTreeMap::new(),
+            backends: Backends::default(),
+        }
+    }
+
+    /// Narrows what grants may allow on this host.
+    #[must_use]
+    pub fn local_policy(mut self, local: LocalRule) -> Self {
+        self.local = local;
+        self
+    }
+
+    /// Reads other clocks.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Serves a route of this program. Sealed unless the route says inspected.
+    #[must_use]
+    pub fn route(mut self, route: Route, handler: impl Handler) -> Self {
+        self.routes.insert(route.name.clone(), Routed { route, handler: Arc::new(handler) });
+        self
+    }
+
+    /// Serves shells and commands of the host's users.
+    #[cfg(feature = "shell")]
+    #[must_use]
+    pub fn shell(mut self, shell: crate::backend::shell::Shells) -> Self {
+        self.backends.shells = Some(Arc::new(shell));
+        self
+    }
+
+    /// Starts it. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When the operating system gives no random bytes.
+    pub fn start(self) -> std::io::Result<Running> {
+        let boot = BootId::from_random(random()?);
+        let key = self.identity.identity_key.public();
+        let mut gate = Gate::new(self.bundle.clone(), key, vec![self.identity.target], boot);
+        gate.local = self.local;
+        let (online, _) = watch::channel(None);
+        let context = Arc::new(Context {
+            gate: Mutex::new(gate),
+            jwks: Cache::new(self.jwks, Arc::clone(&self.clock)),
+            link: online,
+            identity: self.identity,
+            bundle: self.bundle,
+            boot,
+            clock: self.clock,
+            routes: self.routes,
+            backends: self.backends,
+            sessions: Sessions::default(),
+        });
+        let task = tokio::spawn(crate::link::run(Arc::clone(&context), self.carrier));
+        Ok(Running { context, task })
+    }
+}
+
+impl std::fmt::Debug for Agent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Agent").field("target", &self.identity.target).finish_non_exhaustive()
+    }
+}
+
+/// What every task of one agent shares.
+pub(crate) struct Context {
+    gate: Mutex<Gate>,
+    pub(crate) jwks: Cache,
+    pub(crate) link: watch::Sender<Option<Arc<dyn Link>>>,
+    pub(crate) identity: Identity,
+    pub(crate) bundle: TrustBundle,
+    pub(crate) boot: BootId,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) routes: BTreeMap<String, Routed>,
+    pub(crate) backends: Backends,
+    pub(crate) sessions: Sessions,
+}
+
+impl Context {
+    /// The gate. Never held across an await.
+    pub(crate) fn gate(&self) -> MutexGuard<'_, Gate> {
+        // A session that panicked while it asked left the gate as it was or with one grant more consumed.
+        self.gate.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A started agent. Dropping it ends every task of it; shells that holders keep live on.
+pub struct Running {
+    context: Arc<Context>,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    /// Waits until the agent has a link to the server.
+    pub async fn online(&self) {
+        let mut link = self.context.link.subscribe();
+        // The sender lives in the context, which we hold.
+        link.wait_for(Option::is_some).await.map(drop).unwrap_or_default();
+    }
+
+    /// This start, as grants name it.
+    #[must_use]
+    pub fn boot(&self) -> BootId {
+        self.context.boot
+    }
+
+    /// Ends the agent: sessions get their end, links are closed.
+    pub async fn stop(mut self) {
+        self.context.sessions.end().await;
+        self.task.abort();
+        // An aborted task ends with an error that says so.
+        (&mut self.task).await.unwrap_or_default();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.context.sessions.abort();
+    }
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running").field("boot", &self.context.boot).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,126 @@
+//! What the agent does with the bytes of an admitted session: the crate's one match on the shape of a back end.
+
+#[cfg(feature = "shell")]
+mod exec;
+mod route;
+#[cfg(feature = "shell")]
+pub mod shell;
+
+use std::sync::Arc;
+
+use bz_core::access::Backend;
+use bz_core::access::request::{Parameters, Size};
+use bz_core::id::ConnectionId;
+use bz_protocol::agent::{Action, Event};
+use bz_protocol::frame::Fin;
+use bz_protocol::gate::{Admission, Admitted};
+use bz_protocol::handshake::Attached;
+use bz_protocol::refusal::Code;
+use tokio::sync::mpsc;
+
+use crate::agent::Context;
+
+/// What a back end hears.
+#[derive(Debug)]
+pub(crate) enum ToBackend {
+    /// The person's bytes.
+    Bytes(Vec<u8>),
+    /// No more of them.
+    Eof,
+    /// The terminal's new size.
+    Resize(Size),
+    /// The person ends the session.
+    Finished(Fin),
+    /// The session must end.
+    Close(Closing),
+}
+
+/// How far an order to close goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Closing {
+    /// The session alone; a shell runs on.
+    Session,
+    /// What it holds, too.
+    ForGood,
+}
+
+impl ToBackend {
+    /// What of a machine's event concerns the back end.
+    pub(crate) fn from_event(event: Event) -> Option<Self> {
+        match event {
+            Event::Bytes { bytes, .. } => Some(Self::Bytes(bytes)),
+            Event::Eof { .. } => Some(Self::Eof),
+            Event::Resize(size) => Some(Self::Resize(size)),
+            Event::Finished(fin) => Some(Self::Finished(fin)),
+            Event::Judge(_)
+            | Event::Answered { .. }
+            | Event::Confirmed(_)
+            | Event::Reauthenticate(_)
+            | Event::Resumed
+            | Event::Ended(_) => None,
+        }
+    }
+}
+
+/// One session as its back end sees it.
+pub(crate) struct Io {
+    pub(crate) words: mpsc::Receiver<ToBackend>,
+    pub(crate) actions: mpsc::Sender<Action>,
+}
+
+impl Io {
+    /// Says something to the machine; `false` when the session is gone.
+    pub(crate) async fn act(&self, action: Action) -> bool {
+        self.actions.send(action).await.is_ok()
+    }
+}
+
+/// The built-in technologies that this agent serves.
+#[derive(Default)]
+pub(crate) struct Backends {
+    #[cfg(feature = "shell")]
+    pub(crate) shells: Option<Arc<shell::Shells>>,
+}
+
+impl Backends {
+    /// What an attached shell was before; nothing for anything else.
+    pub(crate) fn attached(&self, admission: &Admission) -> Option<Attached> {
+        let Parameters::Attach { shell, .. } = &admission.request().parameters else { return None };
+        Some(Attached { shell: *shell, predecessor: None })
+    }
+}
+
+/// Runs an admitted session's back end to its end.
+pub(crate) async fn run(
+    context: Arc<Context>,
+    connection: ConnectionId,
+    admitted: Admitted,
+    words: mpsc::Receiver<ToBackend>,
+    actions: mpsc::Sender<Action>,
+) {
+    let mut io = Io { words, actions };
+    let done = match admitted.request().access().spec().backend {
+        Backend::Handler => route::run(&context, &admitted, &mut io).await,
+        #[cfg(feature = "shell")]
+        Backend::Exec => match &context.backends.shells {
+            Some(shells) => exec::run(shells, &admitted, &mut io).await,
+            None => Err(Code::Unavailable),
+        },
+        #[cfg(feature = "shell")]
+        Backend::Pty => match &context.backends.shells {
+            Some(shells) => shell::run(shells, connection, &admitted, &mut io).await,
+            None => Err(Code::Unavailable),
+        },
+        #[cfg(not(feature = "shell"))]
+        Backend::Exec | Backend::Pty => Err(Code::Unavailable),
+    };
+    let last = match done {
+        Ok(fin) => Action::Finish(fin),
+        Err(code) => {
+            tracing::warn!(%connection, %code, "the back end refused");
+            Action::Refuse(code)
+        }
+    };
+    // A session that is gone needs no last word.
+    io.act(last).await;
+}

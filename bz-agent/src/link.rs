@@ -1,0 +1,115 @@
+//! The agent's one link: dialed for ever, logged in by the control key, kept alive both ways.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bz_core::grant::Pins;
+use bz_core::key::Signature;
+use bz_protocol::carrier::{Carrier, Class, Link, LinkError, Stream};
+use bz_protocol::control::{AgentHello, FromServer, LINK_VERSIONS, Order, Orders, Preamble, SignedOrder, ToServer};
+use bz_protocol::driver::{random, sleep_until};
+use bz_protocol::limits::HANDSHAKE;
+use bz_protocol::link::{Conversation, agent_login, receive};
+use tokio::task::JoinSet;
+
+use crate::agent::Context;
+
+/// The longest wait between two attempts.
+const SLOWEST: Duration = Duration::from_secs(60);
+/// A link that stood this long was a good one: the next attempt is immediate.
+const GOOD: Duration = Duration::from_secs(60);
+
+/// Dials for ever.
+pub(crate) async fn run(context: Arc<Context>, carrier: Arc<dyn Carrier>) {
+    let mut failures = 0;
+    let mut orders = Orders::new(context.identity.identity_key.public(), context.boot);
+    loop {
+        let began = context.clock.now().mono;
+        let error = serve(&context, carrier.as_ref(), &mut orders).await;
+        context.link.send_replace(None);
+        let stood = context.clock.now().mono.since(began);
+        failures = if stood >= GOOD { 0 } else { failures + 1 };
+        let wait = backoff(failures, random().unwrap_or([255; 2]));
+        tracing::info!(carrier = carrier.name(), %error, wait_ms = wait.as_millis(), "no link to the server; dialing again");
+        let at = context.clock.now().mono.after(wait);
+        sleep_until(context.clock.as_ref(), Some(at)).await;
+    }
+}
+
+/// Full jitter: anywhere between nothing and one second, doubled with each failure, at most [`SLOWEST`].
+fn backoff(failures: u32, random: [u8; 2]) -> Duration {
+    let ceiling = Duration::from_secs(1).saturating_mul(1 << failures.saturating_sub(1).min(6)).min(SLOWEST);
+    if failures == 0 { Duration::ZERO } else { ceiling.mul_f64(f64::from(u16::from_be_bytes(random)) / 65536.0) }
+}
+
+/// One link from dialing to its end; says why it ended.
+async fn serve(context: &Arc<Context>, carrier: &dyn Carrier, orders: &mut Orders) -> LinkError {
+    match open(context, carrier).await {
+        Ok((link, control)) => {
+            tracing::info!(carrier = carrier.name(), "linked to the server");
+            context.link.send_replace(Some(Arc::clone(&link)));
+            let error = hold(context, link.as_ref(), control, orders).await;
+            link.close();
+            error
+        }
+        Err(error) => error,
+    }
+}
+
+async fn open(context: &Context, carrier: &dyn Carrier) -> Result<(Arc<dyn Link>, Box<dyn Stream>), LinkError> {
+    let late = |_| LinkError("the server did not answer in time".to_owned());
+    let link = tokio::time::timeout(HANDSHAKE, carrier.dial()).await.map_err(late)??;
+    let mut control = link.open(Class::Interactive).await?;
+    let hello = AgentHello {
+        versions: LINK_VERSIONS.to_vec(),
+        target: context.identity.target,
+        boot: context.boot,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        routes: context.routes.values().map(|r| r.route.clone()).collect(),
+        proof: Signature::from_bytes([0; 64]),
+    };
+    agent_login(&mut control, context.identity.organization, hello, &context.identity.control_key).await?;
+    Ok((link, control))
+}
+
+async fn hold(context: &Arc<Context>, link: &dyn Link, control: Box<dyn Stream>, orders: &mut Orders) -> LinkError {
+    let mut server = Conversation::<FromServer, ToServer>::new(control, ToServer::Ping, Arc::clone(&context.clock));
+    let mut streams = JoinSet::new();
+    loop {
+        tokio::select! {
+            message = server.next() => match message {
+                Ok(FromServer::Order(order)) => obey(context, orders, &order),
+                Ok(_) => {}
+                Err(error) => return error,
+            },
+            stream = link.accept() => match stream {
+                Ok(stream) => {
+                    let context = Arc::clone(context);
+                    streams.spawn(async move { accept(&context, stream).await });
+                }
+                Err(error) => return error,
+            },
+            Some(_) = streams.join_next() => {}
+        }
+    }
+}
+
+fn obey(context: &Context, orders: &mut Orders, signed: &SignedOrder) {
+    let bundle = &context.bundle;
+    let pins = Pins { organization: bundle.organization, roots: &bundle.roots, now: context.clock.now().wall };
+    match orders.hear(signed, &pins) {
+        Ok(Order::Close { connection }) => context.sessions.close(connection, true),
+        Ok(Order::Detach { connection }) => context.sessions.close(connection, false),
+        Err(error) => tracing::warn!(%error, "an order was not obeyed"),
+    }
+}
+
+async fn accept(context: &Arc<Context>, mut stream: Box<dyn Stream>) {
+    let preamble = tokio::time::timeout(HANDSHAKE, receive::<_, Preamble>(&mut stream)).await;
+    match preamble {
+        Ok(Ok(Preamble::Session { connection })) => crate::session::carrier(context, connection, stream).await,
+        Ok(Ok(Preamble::Issuer { .. })) => tracing::warn!("the server asked this agent to reach an issuer"),
+        Ok(Err(error)) => tracing::debug!(%error, "a stream without a preamble"),
+        Err(_) => tracing::debug!("a stream whose preamble did not come in time"),
+    }
+}

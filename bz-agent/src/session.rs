@@ -1,0 +1,300 @@
+//! Sessions: one task each, from the first packet to the end; one that panics takes no other with it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bz_core::digest::Digest;
+use bz_core::id::ConnectionId;
+use bz_protocol::agent::{Action, Agent, Config, Event};
+use bz_protocol::carrier::{Prefixed, Stream, read_message};
+use bz_protocol::driver::{Channels, drive, random};
+use bz_protocol::gate::{Admission, Admitted, Denial, Opening};
+use bz_protocol::limits::{HANDSHAKE, MAX_PACKET};
+use bz_protocol::packet::Packet;
+use bz_protocol::refusal::Code;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::agent::Context;
+use crate::backend::{Closing, ToBackend};
+
+/// Sessions of one agent at once.
+const MAX_SESSIONS: usize = 4096;
+
+/// The sessions of one agent.
+#[derive(Default)]
+pub(crate) struct Sessions(Mutex<Table>);
+
+#[derive(Default)]
+struct Table {
+    tasks: JoinSet<()>,
+    running: BTreeMap<u64, Entry>,
+    next: u64,
+}
+
+struct Entry {
+    connection: ConnectionId,
+    syn: Digest,
+    /// Known once the `Syn` was answered.
+    session: Option<Digest>,
+    carriers: mpsc::Sender<Box<dyn Stream>>,
+    closing: mpsc::Sender<Closing>,
+    task: AbortHandle,
+}
+
+impl Sessions {
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        // The table is consistent after each statement that changes it.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends a connection's sessions, and their shells where `for_good`.
+    pub(crate) fn close(&self, connection: ConnectionId, for_good: bool) {
+        let closing = if for_good { Closing::ForGood } else { Closing::Session };
+        for entry in self.lock().running.values().filter(|e| e.connection == connection) {
+            if entry.closing.try_send(closing).is_err() {
+                entry.task.abort();
+            }
+        }
+    }
+
+    /// Lets every session say its end.
+    pub(crate) async fn end(&self) {
+        let mut tasks = {
+            let mut table = self.lock();
+            for entry in table.running.values() {
+                entry.closing.try_send(Closing::Session).unwrap_or_default();
+            }
+            std::mem::take(&mut table.tasks)
+        };
+        let all = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(std::time::Duration::from_secs(5), all).await.is_err() {
+            tracing::warn!("sessions did not end in time and were cut");
+        }
+    }
+
+    pub(crate) fn abort(&self) {
+        self.lock().tasks.abort_all();
+    }
+
+    /// Where a carrier with this first packet belongs, if a session is waiting for it.
+    fn find(&self, packet: &Packet) -> Option<mpsc::Sender<Box<dyn Stream>>> {
+        let fits = |entry: &&Entry| match packet {
+            Packet::Syn(syn) => entry.syn == syn.syn.digest(),
+            Packet::Resume(resume) => entry.session == Some(resume.session),
+            Packet::SynAck(_)
+            | Packet::Data(_)
+            | Packet::DataAck(_)
+            | Packet::Control(_)
+            | Packet::Refusal(_)
+            | Packet::ResumeAck(_)
+            | Packet::ResumeDone(_) => false,
+        };
+        self.lock().running.values().find(fits).map(|e| e.carriers.clone())
+    }
+}
+
+/// A stream of a connection: the first carrier of a new session, or another carrier of one that runs.
+pub(crate) async fn carrier(context: &Arc<Context>, connection: ConnectionId, mut stream: Box<dyn Stream>) {
+    let first = tokio::time::timeout(HANDSHAKE, read_message(&mut stream, MAX_PACKET)).await;
+    let Ok(Ok(Some(bytes))) = first else {
+        tracing::debug!(%connection, "a carrier without a first packet");
+        return;
+    };
+    let Ok(packet) = Packet::decode(&bytes) else {
+        tracing::warn!(%connection, "a carrier whose first packet is malformed");
+        return;
+    };
+    let known = context.sessions.find(&packet);
+    let stream = Box::new(Prefixed::message(&bytes, stream));
+    match (known, packet) {
+        (Some(carriers), _) => {
+            if carriers.send(stream).await.is_err() {
+                tracing::debug!(%connection, "a carrier for a session that has just ended");
+            }
+        }
+        (None, Packet::Syn(syn)) => start(context, connection, syn.syn.digest(), stream).await,
+        (None, packet) => tracing::debug!(%connection, packet = packet.name(), "a carrier for no session"),
+    }
+}
+
+async fn start(context: &Arc<Context>, connection: ConnectionId, syn: Digest, stream: Box<dyn Stream>) {
+    let (carriers, from_links) = mpsc::channel(4);
+    let (closing, closed) = mpsc::channel(1);
+    if carriers.send(stream).await.is_err() {
+        return;
+    }
+    let mut table = context.sessions.lock();
+    if table.running.len() >= MAX_SESSIONS {
+        tracing::warn!(%connection, "too many sessions");
+        return;
+    }
+    while table.tasks.try_join_next().is_some() {}
+    let id = table.next;
+    table.next = id.wrapping_add(1);
+    let session = Session { id, connection, context: Arc::clone(context) };
+    let task = table.tasks.spawn(session.run(from_links, closed));
+    table.running.insert(id, Entry { connection, syn, session: None, carriers, closing, task });
+}
+
+struct Session {
+    id: u64,
+    connection: ConnectionId,
+    context: Arc<Context>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Also when the task panicked.
+        self.context.sessions.lock().running.remove(&self.id);
+    }
+}
+
+impl Session {
+    async fn run(self, carriers: mpsc::Receiver<Box<dyn Stream>>, closed: mpsc::Receiver<Closing>) {
+        let (Ok(seed), Ok(fresh)) = (random(), random()) else {
+            tracing::error!("the operating system gives no random bytes");
+            return;
+        };
+        let identity = &self.context.identity;
+        let config = Config::new(identity.organization, identity.identity_key.clone(), seed, fresh);
+        let machine = Agent::new(config, self.context.clock.now());
+        let (actions, from_us) = mpsc::channel(8);
+        let (to_us, events) = mpsc::channel(8);
+        let channels = Channels { carriers, actions: from_us, events: to_us };
+        let driver = drive(machine, channels, Arc::clone(&self.context.clock));
+        let end = tokio::join!(driver, self.serve(actions, events, closed)).0;
+        tracing::info!(connection = %self.connection, %end, "session ended");
+    }
+
+    /// Answers the machine's questions, and stands between it and the back end.
+    async fn serve(
+        &self,
+        actions: mpsc::Sender<Action>,
+        mut events: mpsc::Receiver<Event>,
+        mut closed: mpsc::Receiver<Closing>,
+    ) {
+        let mut backend: Option<Running> = None;
+        loop {
+            let event = tokio::select! {
+                event = events.recv() => event,
+                Some(closing) = closed.recv() => {
+                    if let Some(running) = &backend {
+                        running.tell(ToBackend::Close(closing)).await;
+                    } else if actions.send(Action::Refuse(Code::Revoked)).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+            };
+            let Some(event) = event else { return };
+            let answer = match event {
+                Event::Judge(opening) => Some(self.judge(&opening).await),
+                Event::Answered { session } => {
+                    self.known_as(session);
+                    None
+                }
+                Event::Confirmed(confirmed) => {
+                    let admitted = self.context.gate().consume(*confirmed, self.context.clock.now());
+                    match admitted {
+                        Ok(admitted) => {
+                            backend = Some(self.begin(admitted, actions.clone()));
+                            None
+                        }
+                        Err(denial) => Some(self.refuse(&denial)),
+                    }
+                }
+                Event::Reauthenticate(certificate) => match &backend {
+                    Some(running) => self.renew(&running.admitted, &certificate).await,
+                    None => None,
+                },
+                Event::Ended(_) => None,
+                Event::Bytes { .. } | Event::Eof { .. } | Event::Resize(_) | Event::Finished(_) | Event::Resumed => {
+                    if let (Some(running), Some(word)) = (&backend, ToBackend::from_event(event)) {
+                        running.tell(word).await;
+                    }
+                    None
+                }
+            };
+            if let Some(action) = answer
+                && actions.send(action).await.is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    async fn judge(&self, opening: &Opening) -> Action {
+        match self.admit(opening).await {
+            Ok(admission) => {
+                let attached = self.context.backends.attached(&admission);
+                Action::Admit { admission: Box::new(admission), attached, facts: vec![] }
+            }
+            Err(denial) => self.refuse(&denial),
+        }
+    }
+
+    async fn admit(&self, opening: &Opening) -> Result<Admission, Denial> {
+        let issuer = self.context.gate().issuer(opening)?;
+        let jwks = self.context.jwks.get(&issuer).await;
+        let first = self.context.gate().admit(opening, jwks.as_ref(), self.context.clock.now());
+        match first {
+            Err(denial) if denial.wants_fresh_keys() => {
+                let jwks = self.context.jwks.get_anew(&issuer).await;
+                self.context.gate().admit(opening, jwks.as_ref(), self.context.clock.now())
+            }
+            decided => decided,
+        }
+    }
+
+    async fn renew(&self, admitted: &Admitted, certificate: &[u8]) -> Option<Action> {
+        let issuer = self.context.gate().issuer_of(certificate).ok()?;
+        let jwks = self.context.jwks.get_anew(&issuer).await;
+        let renewal = self.context.gate().renew(admitted, certificate, jwks.as_ref(), self.context.clock.now());
+        match renewal {
+            Ok(renewal) => Some(Action::Renew(renewal)),
+            Err(denial) => {
+                tracing::warn!(connection = %self.connection, %denial, "a newer token is refused; the session ends at its old end");
+                None
+            }
+        }
+    }
+
+    fn refuse(&self, denial: &Denial) -> Action {
+        if denial.code() == Code::CertificateUnknown {
+            tracing::debug!(connection = %self.connection, "asking for the certificate");
+        } else {
+            tracing::warn!(connection = %self.connection, %denial, "refused");
+        }
+        Action::Refuse(denial.code())
+    }
+
+    fn known_as(&self, session: Digest) {
+        if let Some(entry) = self.context.sessions.lock().running.get_mut(&self.id) {
+            entry.session = Some(session);
+        }
+    }
+
+    fn begin(&self, admitted: Admitted, actions: mpsc::Sender<Action>) -> Running {
+        let (to_backend, words) = mpsc::channel(64);
+        let mut task = JoinSet::new();
+        let (context, connection) = (Arc::clone(&self.context), self.connection);
+        let run = crate::backend::run(context, connection, admitted.clone(), words, actions);
+        task.spawn(run);
+        Running { admitted: Box::new(admitted), to_backend, _task: task }
+    }
+}
+
+/// A back end at work; ends with the session.
+struct Running {
+    admitted: Box<Admitted>,
+    to_backend: mpsc::Sender<ToBackend>,
+    _task: JoinSet<()>,
+}
+
+impl Running {
+    async fn tell(&self, word: ToBackend) {
+        // A back end that has ended has said so to the machine itself.
+        self.to_backend.send(word).await.unwrap_or_default();
+    }
+}
