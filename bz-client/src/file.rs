@@ -35,6 +35,9 @@ pub enum FileError {
     /// Others may read it.
     #[error("others may read {0}, which holds secrets: run `chmod 600` on it, and log in again if anybody did")]
     Exposed(PathBuf),
+    /// Another program does not let go of it.
+    #[error("another program has held {0} for a minute: end it, then try again")]
+    Locked(PathBuf),
 }
 
 impl FileError {

@@ -30,6 +30,7 @@ pub mod login;
 pub mod target_name;
 pub mod pins;
 pub mod client;
+pub mod doctor;
 #[cfg(feature = "cli")]
 pub mod profile;
 

@@ -33,7 +33,7 @@ use redirect::{Expected, LIMIT, Redirect};
 pub use browser::{Browser, BrowserFailed, Opening};
 pub use provider::ProviderFailed;
 pub use redirect::RedirectError;
-pub use store::{LockedLogin, LoginStore, Locking};
+pub use store::{LockedLogin, Locking, LoginStore};
 pub use stored::ParseLoginError;
 
 /// A login: the session key, the tokens bound to it, and who the server says this is. Clones share nothing.

@@ -75,7 +75,9 @@ pub enum KnownBy {
 #[derive(Debug, thiserror::Error)]
 pub enum PinError {
     /// Nothing is known of the name and first contact is refused.
-    #[error("nothing is known of {name}: if its agent's key is {fingerprint}, run `bz target trust {name} {fingerprint}`")]
+    #[error(
+        "nothing is known of {name}: if its agent's key is {fingerprint}, run `bz target trust {name} {fingerprint}`"
+    )]
     Unknown {
         /// The name as typed.
         name: String,

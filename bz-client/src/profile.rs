@@ -12,7 +12,7 @@ use bz_core::trust::{BundleError, TrustBundle};
 use serde::{Deserialize, Serialize};
 
 use crate::file::{self, FileError};
-use crate::login::{LockedLogin, Login, LoginStore, Locking};
+use crate::login::{LockedLogin, Locking, Login, LoginStore};
 use crate::pins::KnownAgentsFile;
 use crate::platform;
 use crate::server::{Roots, Server, ServerError};
@@ -59,9 +59,6 @@ pub enum ProfileError {
     /// The bundle cannot be written.
     #[error(transparent)]
     Bundle(#[from] BundleError),
-    /// Another program holds the login.
-    #[error("another program has held {0} for a minute: end it, then try again")]
-    Locked(PathBuf),
 }
 
 impl Profile {
@@ -194,8 +191,8 @@ impl LoginFile {
     /// Takes the right to change the login, for a program that means to put another in its place or remove it.
     ///
     /// # Errors
-    /// [`ProfileError::Locked`] when another program has it for too long.
-    pub async fn take(&self) -> Result<LoginFileLock, ProfileError> {
+    /// [`FileError::Locked`] when another program has it for too long.
+    pub async fn take(&self) -> Result<LoginFileLock, FileError> {
         let path = self.profile.folder.join("lock");
         platform::create_private_dir(&self.profile.folder).map_err(FileError::io(&self.profile.folder, "made"))?;
         let file = platform::open_lock(&path).map_err(FileError::io(&path, "opened"))?;
@@ -209,20 +206,14 @@ impl LoginFile {
             }
         };
         let locked = tokio::time::timeout(LOCK_LIMIT, locking).await;
-        locked.map_err(|_| ProfileError::Locked(path.clone()))??;
+        locked.map_err(|_| FileError::Locked(path.clone()))??;
         Ok(LoginFileLock { profile: self.profile.clone(), _lock: file })
     }
 }
 
 impl LoginStore for LoginFile {
     fn lock(&self) -> Locking<'_> {
-        Box::pin(async move {
-            let locked = self.take().await.map_err(|error| match error {
-                ProfileError::File(error) => error,
-                other => FileError::io(&self.profile.folder, "locked")(io::Error::other(other)),
-            })?;
-            Ok(Box::new(locked) as Box<dyn LockedLogin>)
-        })
+        Box::pin(async move { Ok(Box::new(self.take().await?) as Box<dyn LockedLogin>) })
     }
 }
 

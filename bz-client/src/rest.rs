@@ -19,6 +19,7 @@ use crate::clock;
 use crate::http::{Answer, Http};
 use crate::server::Server;
 
+pub(crate) use error::ahead;
 pub use error::{Refused, RestError};
 
 /// Who calls.
@@ -122,7 +123,7 @@ impl Rest {
             server: self.server.to_string(),
             status,
             body,
-            clock_ahead: answer.date().map(|theirs| error::ahead(clock::now(), theirs)),
+            clock_ahead: answer.date().map(|theirs| ahead(clock::now(), theirs)),
         }))
     }
 }

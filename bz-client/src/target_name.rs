@@ -70,7 +70,10 @@ impl FromStr for TargetRef {
             None => (text, None),
         };
         let plain = |part: &str| {
-            !part.trim().is_empty() && part.len() <= MAX_NAME && !part.chars().any(char::is_control) && !part.contains('@')
+            !part.trim().is_empty()
+                && part.len() <= MAX_NAME
+                && !part.chars().any(char::is_control)
+                && !part.contains('@')
         };
         if !plain(name) || !environment.is_none_or(plain) {
             return Err(ParseTargetNameError::Name);

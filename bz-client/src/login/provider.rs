@@ -21,14 +21,8 @@ use crate::secret::Secret;
 use crate::server::{Roots, is_safe};
 use crate::shown::shown;
 
-type Client = CoreClient<
-    EndpointSet,
-    EndpointNotSet,
-    EndpointNotSet,
-    EndpointNotSet,
-    EndpointMaybeSet,
-    EndpointMaybeSet,
->;
+type Client =
+    CoreClient<EndpointSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointMaybeSet, EndpointMaybeSet>;
 
 /// Why the provider gave no usable tokens.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -80,8 +74,7 @@ pub(super) struct Tokens {
 impl Oidc {
     /// Discovers the pinned provider; `roots` as for the server, save pins, which are the server's own.
     pub(super) async fn discover(provider: &Provider, roots: &Roots) -> Result<Self, ProviderFailed> {
-        let failed =
-            |cause: String| ProviderFailed::Metadata { issuer: provider.issuer.clone(), cause: shown(&cause) };
+        let failed = |cause: String| ProviderFailed::Metadata { issuer: provider.issuer.clone(), cause: shown(&cause) };
         let issuer = IssuerUrl::new(provider.issuer.clone()).map_err(|e| failed(e.to_string()))?;
         let platform = Roots::Platform;
         let roots = if matches!(roots, Roots::Pins(_)) { &platform } else { roots };

@@ -129,9 +129,10 @@ impl Expected {
 
 async fn answer(mut stream: TcpStream, expected: Expected, found: mpsc::Sender<Url>) {
     let Some(line) = first_line(&mut stream).await else { return };
-    let url = line.strip_prefix("GET ").and_then(|rest| rest.split(' ').next()).and_then(|path| {
-        path.starts_with(PATH).then(|| expected.redirect.join(path).ok()).flatten()
-    });
+    let url = line
+        .strip_prefix("GET ")
+        .and_then(|rest| rest.split(' ').next())
+        .and_then(|path| path.starts_with(PATH).then(|| expected.redirect.join(path).ok()).flatten());
     let code = url.as_ref().map(|url| expected.code(url));
     let (status, text) = match &code {
         Some(Ok(_)) => ("200 OK", "Back to the terminal: it says whether the login worked. This page can be closed."),
