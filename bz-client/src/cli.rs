@@ -19,33 +19,37 @@ pub(crate) struct Cli {
 
 /// What every command takes.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// Print JSON, times in UTC
     #[arg(long, global = true)]
     pub(crate) json: bool,
     /// The profile: one server and one login
-    #[arg(long, global = true, env = "BZ_PROFILE", value_name = "NAME", default_value = "default")]
+    #[arg(
+        long,
+        global = true,
+        env = "BZ_PROFILE",
+        hide_env_values = true,
+        value_name = "NAME",
+        default_value = "default"
+    )]
     pub(crate) profile: String,
     /// The folder that holds the profiles
-    #[arg(long, global = true, env = "BZ_CONFIG_DIR", value_name = "DIR")]
+    #[arg(long, global = true, env = "BZ_CONFIG_DIR", hide_env_values = true, value_name = "DIR")]
     pub(crate) config_dir: Option<PathBuf>,
     /// Say nothing but results, warnings and errors
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
-    /// When to color
-    #[arg(long, global = true, value_enum, default_value_t = ColorWhen::Auto, value_name = "WHEN")]
+    /// Whether to color.
+    #[arg(long, global = true, help = "Use color; auto: on a terminal, unless NO_COLOR is set", value_enum, default_value_t = ColorWhen::Auto, value_name = "WHEN")]
     pub(crate) color: ColorWhen,
 }
 
-/// When to color.
+// When to color: `auto` is on a terminal, unless NO_COLOR is set. Doc comments would make every help text twice as long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ColorWhen {
-    /// On a terminal.
-    #[value(help = "On a terminal, unless NO_COLOR is set")]
     Auto,
-    /// Also into pipes
     Always,
-    /// Nowhere
     Never,
 }
 

@@ -151,7 +151,7 @@ impl Output {
 }
 
 fn cell(field: &Field) -> Cell {
-    let cell = Cell::new(shown(&field.text));
+    let cell = Cell::new(shown(&field.text).replace('\n', "\u{fffd}"));
     match field.tone {
         Tone::Plain => cell,
         Tone::Good => cell.fg(Color::Green),

@@ -20,7 +20,7 @@ pub(crate) enum ApiKey {
 #[derive(Debug, Args)]
 pub(crate) struct Create {
     /// The key's name
-    #[arg(default_value = "")]
+    #[arg(default_value = "", hide_default_value = true)]
     name: String,
     /// It can register targets, and nothing else
     #[arg(long, short)]

@@ -27,14 +27,11 @@ pub(crate) struct ListTargets {
     show_id: bool,
 }
 
-/// A status to look for.
+// A status to look for; the names say all.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Status {
-    /// Registered, never seen
     NotActivated,
-    /// Away
     Offline,
-    /// Reachable
     Online,
 }
 

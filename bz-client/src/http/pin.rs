@@ -23,8 +23,14 @@ pub(super) struct PinVerifier {
 }
 
 /// No pin fits; names the key that came, so that a person can compare.
-#[derive(Debug)]
 struct OtherKey(Digest);
+
+impl fmt::Debug for OtherKey {
+    // The TLS library shows its errors' causes this way.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
 
 impl fmt::Display for OtherKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

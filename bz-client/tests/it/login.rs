@@ -114,7 +114,9 @@ async fn secrets_are_in_no_debug() {
     let client = stand.client().await;
     let login = client.login();
     let text = format!("{client:?} {login:?}");
-    for secret in [hex::encode(*login.key().to_bytes()), login.current_token().reveal().to_owned(), "refresh-".to_owned()] {
+    for secret in
+        [hex::encode(*login.key().to_bytes()), login.current_token().reveal().to_owned(), "refresh-".to_owned()]
+    {
         assert!(!text.contains(&secret), "{text}");
     }
 }
@@ -126,7 +128,9 @@ async fn a_stored_login_reads_back_whole() {
     let read = Login::from_text(&text).unwrap();
     assert_eq!(*read.to_text(), *text);
     assert_eq!(read.certificate().unwrap(), login.certificate().unwrap());
-    for broken in ["", "{}", &text.replace("\"version\": 1", "\"version\": 2"), &text.replace("\"key\": \"", "\"key\": \"x")] {
+    for broken in
+        ["", "{}", &text.replace("\"version\": 1", "\"version\": 2"), &text.replace("\"key\": \"", "\"key\": \"x")]
+    {
         assert!(Login::from_text(broken).is_err(), "{broken}");
     }
 }

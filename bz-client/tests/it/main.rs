@@ -19,7 +19,7 @@ mod refresh;
 mod made;
 mod rest;
 mod tls;
-#[cfg(feature = "cli")]
+#[cfg(all(feature = "cli", unix))]
 mod profile;
 #[cfg(feature = "cli")]
 mod program;

@@ -9,9 +9,9 @@ use bz_client::pins::{FirstContact, KnownAgents, KnownAgentsFile, KnownBy, Memor
 use bz_client::trust::Trust;
 use bz_core::access::request::Parameters;
 use bz_core::api::Bytes;
+use bz_core::api::access::ConnectionMade;
 use bz_core::digest::Digest;
 use bz_core::grant::GrantBody;
-use bz_core::api::access::ConnectionMade;
 use bz_core::id::TargetId;
 use bz_core::signed::Signed;
 use bz_core::trust::DirectoryEntry;
@@ -55,7 +55,10 @@ async fn a_key_is_pinned_at_first_contact_and_a_change_refused() {
     let client = stand.client().await.with_known_agents(pins.clone(), FirstContact::Accept);
     assert!(matches!(contact(&client, "web").await, Ok(KnownBy::FirstUse)));
     assert!(matches!(contact(&client, "web").await, Ok(KnownBy::Pin)));
-    assert!(matches!(contact(&client, "web.Default").await, Ok(KnownBy::FirstUse)), "a name as typed is a name of its own");
+    assert!(
+        matches!(contact(&client, "web.Default").await, Ok(KnownBy::FirstUse)),
+        "a name as typed is a name of its own"
+    );
     stand.rest.lie(OTHER_TARGET);
     assert!(matches!(contact(&client, "web").await, Err(PinError::Changed { what: "target", .. })));
     stand.rest.lie(OTHER_KEY);
@@ -111,12 +114,19 @@ async fn a_directory_replaces_first_contact() {
     check("web", |made, _| attach(made, entry(4), 60), |got| matches!(got, Err(PinError::OldEntry(_)))).await;
     check("db", |made, _| attach(made, entry(6), 60), other_entry).await;
     check("web.prod", |made, _| attach(made, entry(6), 60), other_entry).await;
-    check("web", |made, _| attach(made, DirectoryEntry { target: TargetId::from_bytes([8; 16]), ..entry(6) }, 60), other_entry)
+    check(
+        "web",
+        |made, _| attach(made, DirectoryEntry { target: TargetId::from_bytes([8; 16]), ..entry(6) }, 60),
+        other_entry,
+    )
+    .await;
+    check("web", |made, _| attach(made, DirectoryEntry { agent_key: key(51).public(), ..entry(6) }, 60), other_entry)
         .await;
-    check("web", |made, _| attach(made, DirectoryEntry { agent_key: key(51).public(), ..entry(6) }, 60), other_entry).await;
-    check("web", |made, _| attach(made, DirectoryEntry { expires_at: now(), ..entry(6) }, 60), |got| {
-        matches!(got, Err(PinError::Entry { .. }))
-    })
+    check(
+        "web",
+        |made, _| attach(made, DirectoryEntry { expires_at: now(), ..entry(6) }, 60),
+        |got| matches!(got, Err(PinError::Entry { .. })),
+    )
     .await;
     let named: fn(&mut ConnectionMade, &mut GrantBody) =
         |made, _| attach(made, DirectoryEntry { name: "web.Default".to_owned(), ..entry(6) }, 60);
@@ -130,8 +140,8 @@ fn pins_in_a_file_last_and_a_damaged_file_trusts_nobody() {
     let path = folder.path().join("known-agents.toml");
     let pin = Pin { agent_key: Digest::of(b"key"), target: Some(TARGET), serial: 3 };
     KnownAgentsFile::new(&path).keep("web.prod", &pin).unwrap();
-    KnownAgentsFile::new(&path).keep("db \"x\"", &Pin { target: None, ..pin.clone() }).unwrap();
-    assert_eq!(KnownAgentsFile::new(&path).find("web.prod").unwrap(), Some(pin.clone()));
+    KnownAgentsFile::new(&path).keep("db \"x\"", &Pin { target: None, ..pin }).unwrap();
+    assert_eq!(KnownAgentsFile::new(&path).find("web.prod").unwrap().as_ref(), Some(&pin));
     assert_eq!(KnownAgentsFile::new(&path).find("web").unwrap(), None);
     let damaged = "[web\n";
     std::fs::write(&path, damaged).unwrap();

@@ -26,7 +26,8 @@ async fn a_due_refresh_happens_before_the_next_call_and_once() {
     // A second later in the provider's whole seconds, so that the tokens differ.
     stand.provider.state.lock().unwrap().claims = json!({"jti": "second"});
     let (one, two) = tokio::join!(client.targets(), client.environments());
-    (one.unwrap(), two.unwrap());
+    one.unwrap();
+    two.unwrap();
     let after = client.login();
     assert_eq!(stand.provider.state.lock().unwrap().refreshed, 1);
     assert_eq!((after.id(), after.key().public()), (before.id(), before.key().public()));

@@ -58,7 +58,13 @@ async fn the_servers_words_are_kept() {
     };
     let body = |code: &str| json!({"errorMsg": "several fit", "errorType": "x", "code": code, "candidates": ["web.a", "web.b"]});
     check(409, body("ambiguous"), Code::Ambiguous, &["several fit", "web.a, web.b"]).await;
-    check(400, json!({"errorMsg": "no", "errorType": "x", "errors": {"name": ["is empty"]}, "code": "badRequest"}), Code::BadRequest, &["name: is empty"]).await;
+    check(
+        400,
+        json!({"errorMsg": "no", "errorType": "x", "errors": {"name": ["is empty"]}, "code": "badRequest"}),
+        Code::BadRequest,
+        &["name: is empty"],
+    )
+    .await;
     check(403, body("aCodeOfTheFuture"), Code::Internal, &["several fit"]).await;
     check(401, json!("a proxy's words"), Code::NotLoggedIn, &["log in again"]).await;
     check(403, json!({}), Code::Denied, &["not allowed"]).await;
@@ -89,7 +95,11 @@ async fn one_target_is_found_or_the_candidates_are_told() {
             "environmentId": "00000000-0000-4000-8000-000000000001", "environmentName": environment,
             "agentVersion": "1", "agentPublicKey": crate::stand::key(50).public(), "region": "self-hosted"})
     };
-    stand.rest.answer("GET targets/bzero", 200, json!([target("web", "prod"), target("web", "test2"), target("db", "prod")]));
+    stand.rest.answer(
+        "GET targets/bzero",
+        200,
+        json!([target("web", "prod"), target("web", "test2"), target("db", "prod")]),
+    );
     let find = async |name: &str| client.find_target(&name.parse().unwrap()).await;
     assert_eq!(find("web.prod").await.unwrap().environment_name, "prod");
     assert_eq!(find("00000000-0000-4000-8000-000000000005").await.unwrap().environment_name, "test2");
@@ -124,7 +134,9 @@ fn addresses_are_exact_or_refused() {
     for plain in ["http://bz.example.com", "http://10.0.0.1", "http://localhost.evil.example"] {
         assert!(matches!(Server::new(plain), Err(ServerError::Plain(_))), "{plain}");
     }
-    for no_server in ["", "ftp://x.example", "https://a:b@x.example", "https://x.example/path", "https://x.example?q", "https://"] {
+    for no_server in
+        ["", "ftp://x.example", "https://a:b@x.example", "https://x.example/path", "https://x.example?q", "https://"]
+    {
         assert!(matches!(Server::new(no_server), Err(ServerError::Url(_))), "{no_server}");
     }
     let server = Server::new("https://x.example").unwrap();

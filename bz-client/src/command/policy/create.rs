@@ -30,7 +30,7 @@ pub(crate) struct TargetAccess {
     #[arg(long, short)]
     name: String,
     /// What it is for
-    #[arg(long, short, default_value = "")]
+    #[arg(long, short, default_value = "", hide_default_value = true)]
     description: String,
     /// A person, by address; may be given several times
     #[arg(long, short, value_name = "EMAIL")]
@@ -48,7 +48,12 @@ pub(crate) struct TargetAccess {
     #[arg(long, value_name = "USER", required = true)]
     target_user: Vec<UserRule>,
     /// What may be opened.
-    #[arg(long, short, required = true, help = "Shell, FileTransfer, Tunnel or Handler:NAME; may be given several times")]
+    #[arg(
+        long,
+        short,
+        required = true,
+        help = "Shell, FileTransfer, Tunnel or Handler:NAME; may be given several times"
+    )]
     verb: Vec<Verb>,
 }
 

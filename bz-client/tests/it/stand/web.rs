@@ -25,7 +25,10 @@ pub(crate) async fn get(url: &Url) -> io::Result<Page> {
     stream.read_to_string(&mut answer).await?;
     let (head, body) = answer.split_once("\r\n\r\n").expect("an HTTP answer");
     let header = |name: &str| {
-        head.lines().filter_map(|line| line.split_once(": ")).find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v)
+        head.lines()
+            .filter_map(|line| line.split_once(": "))
+            .find(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, v)| v)
     };
     Ok(Page {
         status: head.split(' ').nth(1).unwrap().parse().unwrap(),
