@@ -49,6 +49,7 @@ pub struct Login {
     refresh: Option<Secret>,
     started_at: UnixTime,
     obtained_at: UnixTime,
+    token_expires_at: UnixTime,
     expires_at: UnixTime,
     user: User,
     mfa: MfaActionRequired,
@@ -60,7 +61,7 @@ pub struct LoginOptions {
     /// Which provider, where the bundle names several for people.
     pub issuer: Option<String>,
     /// The claim code that makes this person an administrator.
-    pub claim: Option<String>,
+    pub claim: Option<Secret>,
     /// The loopback port of the redirect; any free one when absent. For providers that take no other than one they know.
     pub port: Option<u16>,
 }
@@ -131,7 +132,7 @@ impl Login {
         let verified = BzCert::verify(&certificate, &check(organization, provider, &oidc))?;
         let claims = verified.claims();
         let caller = Caller { login: LoginId::from_random(clock::random()?), key: key.clone() };
-        let registered = register(&Rest::new(server)?, &caller, (certificate, options.claim.clone())).await?;
+        let registered = register(&Rest::new(server)?, &caller, (certificate, options.claim.as_ref())).await?;
         honest(&registered, organization, &claims.person)?;
         Ok(Self {
             id: caller.login,
@@ -144,15 +145,17 @@ impl Login {
             refresh: tokens.refresh,
             started_at: claims.issued_at,
             obtained_at: clock::now(),
+            token_expires_at: claims.expires_at,
             expires_at: registered.expires_at.min(claims.expires_at),
             user: registered.user,
             mfa: registered.mfa_action_required,
         })
     }
 
-    /// The same login with a newer current token, registered with the server. The initial token stays.
+    /// The same login with a newer current token, to be registered with the server. The initial token stays.
     ///
-    /// The provider may take each refresh token once: keep the answer before using it.
+    /// The provider may take each refresh token once: keep the answer before using it. It lasts no longer than before
+    /// until the server has registered it.
     ///
     /// # Errors
     /// [`LoginError`]; most mean that the person must log in again.
@@ -170,7 +173,7 @@ impl Login {
             current: tokens.id,
             refresh: tokens.refresh.or_else(|| self.refresh.clone()),
             obtained_at: clock::now(),
-            expires_at: claims.expires_at,
+            token_expires_at: claims.expires_at,
             ..self.clone()
         })
     }
@@ -179,7 +182,7 @@ impl Login {
     pub(crate) async fn register(&self, rest: &Rest) -> Result<Self, LoginError> {
         let registered = register(rest, &self.caller(), (self.certificate()?, None)).await?;
         honest(&registered, self.organization, &self.person())?;
-        let expires_at = registered.expires_at.min(self.expires_at);
+        let expires_at = registered.expires_at.min(self.token_expires_at);
         Ok(Self { expires_at, user: registered.user, mfa: registered.mfa_action_required, ..self.clone() })
     }
 
@@ -330,8 +333,9 @@ fn check<'a>(organization: OrganizationId, provider: &'a Provider, oidc: &'a Oid
 async fn register(
     rest: &Rest,
     caller: &Caller,
-    (certificate, claim): (Vec<u8>, Option<String>),
+    (certificate, claim): (Vec<u8>, Option<&Secret>),
 ) -> Result<Registered, RestError> {
+    let claim = claim.map(|code| code.reveal().to_owned());
     rest.post(caller, "users/register", &RegisterUser { certificate: Bytes(certificate), claim }).await
 }
 

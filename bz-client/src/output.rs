@@ -57,7 +57,7 @@ impl<T: ToString> From<T> for Field {
 }
 
 impl Table {
-    /// A table that says `empty` when it has no rows.
+    /// A table that says `empty` when it has no rows; without headings where the first column says all.
     pub(crate) fn new(headings: impl Into<Vec<&'static str>>, empty: &'static str) -> Self {
         Self { headings: headings.into(), rows: Vec::new(), empty }
     }
@@ -140,7 +140,9 @@ impl Output {
         } else {
             grid.force_no_tty();
         }
-        grid.set_header(table.headings.iter().map(|text| Cell::new(text).add_attribute(Attribute::Bold)));
+        if !table.headings.is_empty() {
+            grid.set_header(table.headings.iter().map(|text| Cell::new(text).add_attribute(Attribute::Bold)));
+        }
         for row in &table.rows {
             grid.add_row(row.iter().map(cell));
         }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context as _, bail};
 use bz_client::login::{Browser, LockedLogin as _, Login as LibraryLogin, LoginOptions};
 use bz_client::profile::ProfileError;
+use bz_client::secret::Secret;
 use bz_client::server::{Roots, Server, SpkiPin};
 use bz_client::trust::{Trust, TrustSource};
 use bz_core::api::login::MfaActionRequired;
@@ -55,7 +56,8 @@ impl Login {
             true => Box::new(Paste(output.clone())),
             false => Box::new(SystemBrowser(output.clone())),
         };
-        let options = LoginOptions { issuer: self.issuer, claim: self.claim, port: self.callback_port };
+        let options =
+            LoginOptions { issuer: self.issuer, claim: self.claim.map(Secret::new), port: self.callback_port };
         let login = LibraryLogin::begin(&server, &trust, &options, browser.as_ref()).await?;
         let locked = context.profile.login_store().take().await?;
         context.profile.keep(&server, &trust)?;

@@ -11,7 +11,8 @@ use crate::output::{Field, Table, Tone};
 /// What `bz why` takes.
 #[derive(Debug, Args)]
 pub(crate) struct Why {
-    /// The target: [user@]target[.environment], or its id
+    /// What is asked about.
+    #[arg(help = "The target: [user@]target[.environment], or its id")]
     target: TargetName,
 }
 
@@ -21,7 +22,7 @@ impl Why {
         asked.target_user.clone_from(&self.target.user);
         let why = context.client()?.why(&asked).await?;
         context.output.list(&why, || {
-            let mut table = Table::new(["", ""], "");
+            let mut table = Table::new([], "");
             let mut row = |name: &str, field: Field| table.row([name.into(), field]);
             row("Allowed", if why.allowed { Field::toned(&"yes", Tone::Good) } else { Field::toned(&"no", Tone::Bad) });
             row("Reason", why.reason.as_str().into());

@@ -37,6 +37,8 @@ struct Stored {
     #[zeroize(skip)]
     obtained_at: UnixTime,
     #[zeroize(skip)]
+    token_expires_at: UnixTime,
+    #[zeroize(skip)]
     expires_at: UnixTime,
     #[zeroize(skip)]
     user: User,
@@ -60,6 +62,7 @@ impl Login {
             refresh_token: self.refresh.as_ref().map(|token| token.reveal().to_owned()),
             started_at: self.started_at,
             obtained_at: self.obtained_at,
+            token_expires_at: self.token_expires_at,
             expires_at: self.expires_at,
             user: self.user.clone(),
             mfa: self.mfa,
@@ -93,6 +96,7 @@ impl Login {
             refresh: stored.refresh_token.clone().map(Secret::new),
             started_at: stored.started_at,
             obtained_at: stored.obtained_at,
+            token_expires_at: stored.token_expires_at,
             expires_at: stored.expires_at,
             user: stored.user.clone(),
             mfa: stored.mfa,

@@ -1,6 +1,7 @@
 //! Logging in, over real sockets: what the provider is asked, what the server registers, and what is refused.
 
 use bz_client::login::{Login, LoginError, LoginOptions, RedirectError};
+use bz_client::secret::Secret;
 use bz_client::trust::{Trust, TrustError, TrustSource};
 use bz_core::cert::{BzCert, CertCheck, CertError, DEFAULT_MAX_AGE};
 use bz_core::id::OrganizationId;
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use crate::stand::server::now;
 use crate::stand::{ORGANIZATION, Stand, Walk};
 
-/// F-176~, F-177~, TRUST-4: the token commits to the session key, and a target accepts the certificate.
+/// TRUST-4: the token commits to the session key, and a target accepts the certificate.
 #[tokio::test]
 async fn a_login_binds_the_token_to_a_new_key() {
     let stand = Stand::new().await;
@@ -101,8 +102,9 @@ async fn a_server_that_registers_somebody_else_is_caught() {
 #[tokio::test]
 async fn the_claim_code_goes_to_the_server_alone() {
     let stand = Stand::new().await;
-    let options = LoginOptions { claim: Some("claim-me".to_owned()), ..LoginOptions::default() };
+    let options = LoginOptions { claim: Some(Secret::new("claim-me")), ..LoginOptions::default() };
     Login::begin(&stand.server, &stand.trust, &options, &Walk::Visit).await.unwrap();
+    assert!(!format!("{options:?}").contains("claim-me"));
     assert_eq!(stand.rest.state.lock().unwrap().claims, [Some("claim-me".to_owned())]);
     let asked = format!("{:?}", stand.provider.state.lock().unwrap().authorized);
     assert!(!asked.contains("claim-me"), "{asked}");

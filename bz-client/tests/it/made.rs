@@ -18,7 +18,7 @@ fn exec() -> Parameters {
     Parameters::Exec { command: "uptime".to_owned() }
 }
 
-/// F-005~, F-177~: what an honest server answers is taken, with the exact request that the grant names.
+/// What an honest server answers is taken, with the exact request that the grant names.
 #[tokio::test]
 async fn an_honest_answer_is_taken() {
     let stand = Stand::new().await;
@@ -103,7 +103,7 @@ async fn a_connection_that_is_refused_here_is_closed_again() {
     assert_eq!(stand.rest.calls().last().unwrap(), &format!("PATCH connections/{CONNECTION}/close"));
 }
 
-/// F-172~: attaching asks for the shell that the connection has, and never closes it.
+/// Attaching asks for the shell that the connection has, and never closes it.
 #[tokio::test]
 async fn attaching_is_checked_like_asking_and_closes_nothing() {
     let stand = Stand::new().await;

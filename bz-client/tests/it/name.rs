@@ -19,7 +19,7 @@ fn check(text: &str, want: Result<(Option<&str>, &str, Option<&str>), ParseTarge
     assert_eq!(got, want.map(owned), "{text:?}");
 }
 
-/// F-177~, api 3.3: the last `@` ends the user, the first `.` begins the environment, a GUID is an id.
+/// The last `@` ends the user, the first `.` begins the environment, a GUID is an id.
 #[test]
 fn targets_are_named_as_zli_names_them() {
     check("web", Ok((None, "web", None)));

@@ -125,7 +125,7 @@ async fn a_crash_while_writing_loses_nothing() {
     assert_eq!(profile.login().unwrap().id(), login.id());
 }
 
-/// C-17: two programs of one person spend one refresh token once.
+/// Two programs of one person spend one refresh token once.
 #[tokio::test]
 async fn a_refresh_of_one_program_is_taken_over_by_the_other() {
     let config = tempfile::tempdir().unwrap();

@@ -43,7 +43,6 @@ async fn logged_in() -> (Stand, tempfile::TempDir) {
     (stand, config)
 }
 
-/// F-252: every command and flag is documented.
 #[tokio::test]
 async fn help_says_everything() {
     let config = tempfile::tempdir().unwrap();
@@ -71,7 +70,7 @@ async fn help_says_everything() {
     expect_file!["program/help.txt"].assert_eq(&all);
 }
 
-/// api 3.7: exit statuses say what kind of failure it is.
+/// Exit statuses say what kind of failure it is.
 #[tokio::test]
 async fn failures_exit_with_their_number_and_say_what_to_do() {
     let empty = tempfile::tempdir().unwrap();
@@ -224,6 +223,61 @@ async fn an_administrator_makes_keys_and_policies() {
     ] {
         check(config.path(), &with(more), status, expect![""]).await;
     }
+}
+
+#[tokio::test]
+async fn policies_keys_and_reasons_are_shown() {
+    let (stand, config) = logged_in().await;
+    let id = "00000000-0000-4000-8000-000000000007";
+    let access = json!({"id": id, "type": "TargetConnect", "name": "ops", "subjects": [{"id": id, "type": "User"}],
+        "groups": [{"id": "g", "name": "dev"}], "environments": [{"id": id}], "targetUsers": [{"userName": "{username}"}],
+        "verbs": [{"type": "Shell"}, {"type": "Handler", "name": "debug"}]});
+    let recording = json!({"id": id, "type": "SessionRecording", "name": "all", "recordInput": true});
+    stand.rest.answer("GET policies/target-connect", 200, json!([access]));
+    stand.rest.answer("GET policies/session-recording", 200, json!([recording]));
+    check(
+        config.path(),
+        &["policy", "list"],
+        0,
+        expect![[r#"
+        Name  Type              Subjects  Groups  Targets         Target users  Verbs
+        ops   TargetConnect     1         dev     1 environments  {username}    Shell, Handler:debug
+        all   SessionRecording  0                 everywhere                    output and input
+    "#]],
+    )
+    .await;
+    let listed = run(config.path(), &["policy", "list", "--json"]).await;
+    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert_eq!((&listed[0]["type"], &listed[1]["type"]), (&json!("TargetConnect"), &json!("SessionRecording")));
+    let key = json!({"id": id, "name": "ci", "timeCreated": "2026-01-02T03:04:05Z", "isRegistrationKey": false});
+    stand.rest.answer("GET api-keys", 200, json!([key]));
+    check(
+        config.path(),
+        &["api-key", "list"],
+        0,
+        expect![[r#"
+        Name  Id                                    For      Created
+        ci    00000000-0000-4000-8000-000000000007  the API  2026-01-02 05:04:05
+    "#]],
+    )
+    .await;
+    let denied = json!({"allowed": false, "policies": [], "allowedTargetUsers": ["deploy"], "allowedVerbs": [{"type": "Shell"}],
+        "reason": "no policy names root here", "remedy": "bz policy create target-access --target-user root"});
+    stand.rest.answer("POST policy-query/why", 200, denied);
+    check(
+        config.path(),
+        &["why", "root@web"],
+        1,
+        expect![[r#"
+            Allowed       no
+            Reason        no policy names root here
+            Policies
+            Target users  deploy
+            Verbs         Shell
+            Remedy        bz policy create target-access --target-user root
+        "#]],
+    )
+    .await;
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ async fn a_refresh_is_due_after_three_quarters_of_the_life() {
     assert!(!login.is_refresh_due(at(44)) && login.is_refresh_due(at(46)), "{login:?}");
 }
 
-/// C-17: a refresh keeps the initial token and the key, replaces the current token, and tells the server.
+/// A refresh keeps the initial token and the key, replaces the current token, and tells the server.
 #[tokio::test]
 async fn a_due_refresh_happens_before_the_next_call_and_once() {
     let stand = Stand::new().await;
@@ -67,4 +67,21 @@ async fn a_spent_refresh_token_is_told_as_the_provider_tells_it() {
     stand.provider.state.lock().unwrap().refresh = 7;
     let error = client.refresh().await.expect_err("the token is spent");
     assert!(error.to_string().contains("invalid_grant"), "{error}");
+}
+
+/// What was refreshed and not registered lasts no longer than before, so that the next attempt is not put off.
+#[tokio::test]
+async fn a_refresh_that_the_server_did_not_register_is_tried_again() {
+    let stand = Stand::new().await;
+    stand.rest.state.lock().unwrap().life = Duration::from_secs(60);
+    let client = stand.client().await;
+    let before = client.login();
+    stand.rest.state.lock().unwrap().registered = |answer| answer.user.subject = "mallory".to_owned();
+    let error = client.refresh().await.expect_err("the server registered somebody else");
+    assert!(matches!(error, RefreshError::Login(LoginError::Lie("person"))), "{error:?}");
+    assert_eq!(client.login().expires_at(), before.expires_at());
+    stand.rest.state.lock().unwrap().registered = |_| {};
+    stand.rest.state.lock().unwrap().life = Duration::from_secs(3600);
+    client.refresh().await.expect("the rotated refresh token was kept");
+    assert!(client.login().expires_at() > before.expires_at());
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::stand::Stand;
 use crate::stand::server::CONNECTION;
 
-/// F-173~: the method, path, query and body that the server sees are the ones that were signed.
+/// The method, path, query and body that the server sees are the ones that were signed.
 #[tokio::test]
 async fn every_call_is_proved() {
     let stand = Stand::new().await;
