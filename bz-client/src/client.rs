@@ -6,7 +6,7 @@ mod session;
 
 use std::sync::Arc;
 
-use bz_core::api::access::{Connection, NewConnection, Why};
+use bz_core::api::access::{Connection, Why, WhyQuestion};
 use bz_core::api::login::User;
 use bz_core::api::policy::{ApiKey, ApiKeyMade, NewApiKey, RecordingPolicy, TargetConnectContent, TargetConnectPolicy};
 use bz_core::api::record::{CommandEvent, ConnectionEvent, UserEvent};
@@ -100,20 +100,27 @@ impl Client {
         self.get("environments", &[]).await
     }
 
-    /// The caller's connections.
+    /// The caller's connections that live.
     ///
     /// # Errors
     /// [`RestError`].
     pub async fn connections(&self) -> Result<Vec<Connection>, RestError> {
-        self.get("connections", &[]).await
+        self.connections_where(&ConnectionFilter::default()).await
     }
 
-    /// The connections of the person with this address, for administrators.
+    /// The connections that fit.
     ///
     /// # Errors
     /// [`RestError`].
-    pub async fn connections_of(&self, email: &str) -> Result<Vec<Connection>, RestError> {
-        self.get("connections", &[("userEmail", email)]).await
+    pub async fn connections_where(&self, filter: &ConnectionFilter) -> Result<Vec<Connection>, RestError> {
+        let mut query = Vec::new();
+        if let Some(email) = &filter.user_email {
+            query.push(("userEmail", email.as_str()));
+        }
+        if filter.with_ended {
+            query.extend(["Open", "Pending", "Closed", "Error"].map(|state| ("connectionState", state)));
+        }
+        self.get("connections", &query).await
     }
 
     /// Closes a connection, of any kind.
@@ -128,7 +135,7 @@ impl Client {
     ///
     /// # Errors
     /// [`RestError`].
-    pub async fn why(&self, question: &NewConnection) -> Result<Why, RestError> {
+    pub async fn why(&self, question: &WhyQuestion) -> Result<Why, RestError> {
         self.rest.post(&self.caller().await, "policy-query/why", question).await
     }
 
@@ -253,6 +260,15 @@ impl Client {
     }
 }
 
+/// Which connections to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConnectionFilter {
+    /// Those of the person with this address, for administrators; the caller's own when absent.
+    pub user_email: Option<String>,
+    /// Those that ended, too.
+    pub with_ended: bool,
+}
+
 /// Why there is no one target.
 #[derive(Debug, thiserror::Error)]
 pub enum FindError {
@@ -265,18 +281,4 @@ pub enum FindError {
     /// Several.
     #[error("several targets have that name: name the environment, one of {0}")]
     Several(String),
-}
-
-/// What `why` asks about: a target, and as whom.
-#[must_use]
-pub fn question(target: &TargetRef) -> NewConnection {
-    let mut question = NewConnection::default();
-    match target {
-        TargetRef::Id(id) => question.target_id = Some(*id),
-        TargetRef::Name { name, environment } => {
-            question.target_name = Some(name.clone());
-            question.environment_name.clone_from(environment);
-        }
-    }
-    question
 }

@@ -82,6 +82,35 @@ impl FromStr for TargetRef {
     }
 }
 
+impl TargetRef {
+    /// The id, where that was typed.
+    #[must_use]
+    pub const fn id(&self) -> Option<TargetId> {
+        match self {
+            Self::Id(id) => Some(*id),
+            Self::Name { .. } => None,
+        }
+    }
+
+    /// The name, where that was typed.
+    #[must_use]
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Id(_) => None,
+            Self::Name { name, .. } => Some(name),
+        }
+    }
+
+    /// The environment, where one was typed.
+    #[must_use]
+    pub fn environment(&self) -> Option<&str> {
+        match self {
+            Self::Id(_) => None,
+            Self::Name { environment, .. } => environment.as_deref(),
+        }
+    }
+}
+
 impl fmt::Display for TargetName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.user {

@@ -3,13 +3,13 @@
 use bz_core::access::Mode;
 use bz_core::access::request::{MAX_REQUEST, Parameters, Request, RequestError, Size};
 use bz_core::api::Bytes;
-use bz_core::api::access::{Connection, ConnectionMade, NewConnection};
+use bz_core::api::access::{AttachShell, Connection, ConnectionMade, NewConnection};
 use bz_core::grant::SignedGrant;
 use bz_core::id::TargetId;
 use bz_core::target::TargetUser;
 use bz_core::wire::{self, WireError};
 
-use crate::client::{Client, Lie, made, question};
+use crate::client::{Client, Lie, made};
 use crate::clock;
 use crate::pins::{self, KnownBy, Meeting, PinError};
 use crate::rest::RestError;
@@ -102,7 +102,8 @@ impl Client {
         };
         let question = Question::new(&target, Parameters::Attach { shell, size: size.clamped() }, None);
         let path = format!("connections/{}/shell/attach", connection.id);
-        let made: ConnectionMade = self.rest.post(&self.caller().await, &path, &question.body()?).await?;
+        let body = AttachShell { size: size.clamped() };
+        let made: ConnectionMade = self.rest.post(&self.caller().await, &path, &body).await?;
         made::same("connection", &connection.id, &made.connection_id)?;
         made::same("target", &connection.target_id, &made.target_id)?;
         self.check(&question, made)
@@ -149,10 +150,12 @@ impl Question {
 
     fn body(&self) -> Result<NewConnection, WireError> {
         Ok(NewConnection {
+            target_id: self.target.id(),
+            target_name: self.target.name().map(str::to_owned),
+            environment_name: self.target.environment().map(str::to_owned),
             target_user: self.user.clone(),
             parameters: Some(Bytes(wire::encode(&self.parameters, MAX_REQUEST)?)),
             mode: Some(self.mode),
-            ..question(&self.target)
         })
     }
 }

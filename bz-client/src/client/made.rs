@@ -3,9 +3,10 @@
 use std::fmt;
 
 use bz_core::access::Mode;
-use bz_core::access::request::Request;
+use bz_core::access::request::{Parameters, Request};
 use bz_core::api::access::ConnectionMade;
 use bz_core::grant::{Grant, GrantError, MAX_GRANT, Pins, SignedGrant};
+use bz_core::id::ShellId;
 use bz_core::target::UserRule;
 use bz_core::time::UnixTime;
 use bz_core::trust::TrustBundle;
@@ -91,6 +92,12 @@ fn check_answer(question: &Question, made: &ConnectionMade) -> Result<(), Lie> {
     same("mode", &question.mode, &made.mode)?;
     let verb = question.request(made.target_id, None).verb();
     same("verb", &verb, &made.verb_type)?;
+    let shell = match &question.parameters {
+        Parameters::Attach { shell, .. } => Some(*shell),
+        Parameters::Shell { .. } | Parameters::Exec { .. } | Parameters::Handler { .. } => None,
+    };
+    let shown = |shell: Option<ShellId>| shell.map_or_else(|| "none".to_owned(), |shell| shell.to_string());
+    same("shell", &shown(shell), &shown(made.shell_id))?;
     // What only client and agent can read cannot be recorded; an answer that says so describes another session.
     if question.mode == Mode::Sealed {
         same("recording", &"none", &if made.recorded { "recorded" } else { "none" })?;

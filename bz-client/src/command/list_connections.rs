@@ -1,5 +1,6 @@
 //! `bz list-connections`.
 
+use bz_client::client::ConnectionFilter;
 use bz_core::api::access::{Connection, ConnectionState};
 use clap::Args;
 
@@ -23,15 +24,10 @@ pub(crate) struct ListConnections {
 
 impl ListConnections {
     pub(crate) async fn run(self, context: &Context<'_>) -> anyhow::Result<Exit> {
-        let client = context.client()?;
-        let mut connections = match &self.user {
-            Some(email) => client.connections_of(email).await?,
-            None => client.connections().await?,
-        };
-        connections.retain(|connection| {
-            let live = matches!(connection.state, ConnectionState::Open | ConnectionState::Pending);
-            (self.all || live) && self.kind.as_ref().is_none_or(|kind| connection.kind.eq_ignore_ascii_case(kind))
-        });
+        let filter = ConnectionFilter { user_email: self.user, with_ended: self.all };
+        let mut connections = context.client()?.connections_where(&filter).await?;
+        let fits = |kind: &str| self.kind.as_ref().is_none_or(|wanted| kind.eq_ignore_ascii_case(wanted));
+        connections.retain(|connection| fits(&connection.kind));
         context.output.list(&connections, || table(&connections))?;
         Ok(Exit::Fine)
     }

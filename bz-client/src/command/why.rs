@@ -1,7 +1,8 @@
 //! `bz why`.
 
-use bz_client::client::question;
 use bz_client::target_name::TargetName;
+use bz_core::access::Verb;
+use bz_core::api::access::WhyQuestion;
 use clap::Args;
 
 use crate::context::Context;
@@ -14,13 +15,26 @@ pub(crate) struct Why {
     /// What is asked about.
     #[arg(help = "The target: [user@]target[.environment], or its id")]
     target: TargetName,
+    /// What for; a shell unless said otherwise
+    #[arg(long, short)]
+    verb: Option<Verb>,
+    /// About another person (for administrators)
+    #[arg(long, short, value_name = "EMAIL")]
+    user: Option<String>,
 }
 
 impl Why {
     pub(crate) async fn run(self, context: &Context<'_>) -> anyhow::Result<Exit> {
-        let mut asked = question(&self.target.target);
-        asked.target_user.clone_from(&self.target.user);
-        let why = context.client()?.why(&asked).await?;
+        let target = &self.target.target;
+        let question = WhyQuestion {
+            target_id: target.id(),
+            target_name: target.name().map(str::to_owned),
+            environment_name: target.environment().map(str::to_owned),
+            verb_type: self.verb,
+            target_user: self.target.user.clone(),
+            user_email: self.user,
+        };
+        let why = context.client()?.why(&question).await?;
         context.output.list(&why, || {
             let mut table = Table::new([], "");
             let mut row = |name: &str, field: Field| table.row([name.into(), field]);

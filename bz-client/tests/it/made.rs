@@ -11,7 +11,7 @@ use bz_core::id::{ConnectionId, ShellId, TargetId, UserId};
 use bz_core::target::UserRule;
 use bz_core::time::UnixTime;
 
-use crate::stand::server::{CONNECTION, Change, TARGET};
+use crate::stand::server::{CONNECTION, Change, SHELL, TARGET};
 use crate::stand::{Stand, key};
 
 fn exec() -> Parameters {
@@ -54,6 +54,7 @@ async fn every_lie_in_the_answer_is_named() {
     check("web", "target type", |made, _| made.target_type = "Db".to_owned()).await;
     check("web", "mode", |made, _| made.mode = Mode::Sealed).await;
     check("web", "verb", |made, _| made.verb_type = Verb::Tunnel).await;
+    check("web", "shell", |made, _| made.shell_id = Some(SHELL)).await;
     let sealed = client.clone();
     stand.rest.lie(|made, grant| (made.recorded, grant.recording.output) = (true, true));
     let error = sealed.ask(&"web".parse().unwrap(), exec(), Some(Mode::Sealed)).await.expect_err("recorded and sealed");
@@ -119,15 +120,22 @@ async fn attaching_is_checked_like_asking_and_closes_nothing() {
         target_user: "deploy".parse().ok(),
         subject_id: UserId::from_bytes([4; 16]),
         kind: "Shell".to_owned(),
-        shell_id: Some(ShellId::from_bytes([3; 16])),
+        shell_id: Some(SHELL),
         attached: false,
     };
     let asked = client.attach_grant(&connection, size).await.unwrap();
-    let shell = ShellId::from_bytes([3; 16]);
-    assert_eq!(asked.request.parameters, Parameters::Attach { shell, size });
-    stand.rest.lie(|made, _| made.connection_id = ConnectionId::from_bytes([8; 16]));
-    let error = client.attach_grant(&connection, size).await.expect_err("another connection");
-    assert!(matches!(error, AskError::Lie(Lie::Field { field: "connection", .. })), "{error:?}");
+    assert_eq!(asked.request.parameters, Parameters::Attach { shell: SHELL, size });
+    let changes: [(&str, Change); 4] = [
+        ("connection", |made, _| made.connection_id = ConnectionId::from_bytes([8; 16])),
+        ("target", |made, _| made.target_id = TargetId::from_bytes([8; 16])),
+        ("shell", |made, _| made.shell_id = None),
+        ("shell", |made, _| made.shell_id = Some(ShellId::from_bytes([8; 16]))),
+    ];
+    for (want, change) in changes {
+        stand.rest.lie(change);
+        let error = client.attach_grant(&connection, size).await.expect_err(want);
+        assert!(matches!(&error, AskError::Lie(Lie::Field { field, .. }) if *field == want), "{want}: {error:?}");
+    }
     assert!(!stand.rest.calls().iter().any(|call| call.ends_with("/close")), "{:?}", stand.rest.calls());
     connection.shell_id = None;
     assert!(matches!(client.attach_grant(&connection, size).await, Err(AskError::NoShell(_))));

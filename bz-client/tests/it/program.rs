@@ -152,6 +152,7 @@ async fn connections_are_listed_and_closed() {
         expect![[r#"
             Type   Connection                            Target user  Target  State     Created
             Shell  02020202-0202-0202-0202-020202020202  deploy       web     detached  2026-01-02 05:04:05
+            Shell  02020202-0202-0202-0202-020202020202  deploy       web     closed    2026-01-02 05:04:05
         "#]],
     )
     .await;
@@ -206,7 +207,7 @@ async fn an_administrator_makes_keys_and_policies() {
     let with = |more: &[&'static str]| [create.as_slice(), more].concat();
     check(
         config.path(),
-        &with(&["--user", "Bob@example.com", "--target", "web"]),
+        &with(&["--users", "Bob@example.com", "--targets", "web"]),
         0,
         expect![[r#"
         Policy ops was made (00000000-0000-4000-8000-000000000007).

@@ -1,7 +1,7 @@
 //! Calls: each proved, each error with what to do next.
 
 use bz_client::RestError;
-use bz_client::client::{Client, FindError, question};
+use bz_client::client::{Client, ConnectionFilter, FindError};
 use bz_client::server::{Roots, Server, ServerError};
 use bz_core::api::error::Code;
 use serde_json::{Value, json};
@@ -15,7 +15,9 @@ async fn every_call_is_proved() {
     let stand = Stand::new().await;
     let client = stand.client().await;
     client.targets().await.unwrap();
-    client.connections_of("alice@example.com & co").await.unwrap();
+    client.connections().await.unwrap();
+    let filter = ConnectionFilter { user_email: Some("alice@example.com & co".to_owned()), with_ended: true };
+    client.connections_where(&filter).await.unwrap();
     client.close(CONNECTION).await.unwrap();
     client.user_events(5).await.unwrap();
     client.logout().await.unwrap();
@@ -24,7 +26,9 @@ async fn every_call_is_proved() {
         calls,
         [
             "GET targets/bzero",
-            "GET connections?userEmail=alice%40example.com+%26+co",
+            "GET connections",
+            "GET connections?userEmail=alice%40example.com+%26+co&connectionState=Open&connectionState=Pending\
+             &connectionState=Closed&connectionState=Error",
             &format!("PATCH connections/{CONNECTION}/close"),
             "GET events/subject?eventCount=5",
             "POST users/logout",
@@ -106,18 +110,6 @@ async fn one_target_is_found_or_the_candidates_are_told() {
     assert!(matches!(find("cache").await, Err(FindError::None(_))));
     let several = find("web").await.expect_err("two of that name").to_string();
     assert!(several.contains("web.prod, web.test2"), "{several}");
-}
-
-#[tokio::test]
-async fn why_asks_about_what_was_typed() {
-    let stand = Stand::new().await;
-    let client = stand.client().await;
-    stand.rest.answer(
-        "POST policy-query/why",
-        200,
-        json!({"allowed": false, "policies": [], "allowedTargetUsers": [], "allowedVerbs": [], "reason": "no policy"}),
-    );
-    assert_eq!(client.why(&question(&"web.prod".parse().unwrap())).await.unwrap().reason, "no policy");
 }
 
 #[test]

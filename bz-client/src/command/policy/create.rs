@@ -21,7 +21,7 @@ pub(crate) enum Create {
     TargetAccess(TargetAccess),
 }
 
-/// What `bz policy create target-access` takes.
+/// What `bz policy create target-access` takes. Each plural is taken, too, as `zli` spelled them.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("who").args(["user", "group"]).multiple(true).required(true))]
 #[command(group = clap::ArgGroup::new("where").args(["target", "environment"]).required(true))]
@@ -33,24 +33,25 @@ pub(crate) struct TargetAccess {
     #[arg(long, short, default_value = "", hide_default_value = true)]
     description: String,
     /// A person, by address; may be given several times
-    #[arg(long, short, value_name = "EMAIL")]
+    #[arg(long, short, alias = "users", value_name = "EMAIL")]
     user: Vec<String>,
     /// A group of the identity provider, by id; may be given several times
-    #[arg(long, short, value_name = "GROUP")]
+    #[arg(long, short, alias = "groups", value_name = "GROUP")]
     group: Vec<String>,
     /// A target: target[.environment], or its id; may be given several times
-    #[arg(long, short, value_name = "TARGET")]
+    #[arg(long, short, alias = "targets", value_name = "TARGET")]
     target: Vec<TargetRef>,
     /// An environment, by name; may be given several times
-    #[arg(long, short, value_name = "ENVIRONMENT")]
+    #[arg(long, short, alias = "environments", value_name = "ENVIRONMENT")]
     environment: Vec<String>,
     /// A user on the targets, or {username}; may be given several times
-    #[arg(long, value_name = "USER", required = true)]
+    #[arg(long, alias = "target-users", value_name = "USER", required = true)]
     target_user: Vec<UserRule>,
     /// What may be opened.
     #[arg(
         long,
         short,
+        alias = "verbs",
         required = true,
         help = "Shell, FileTransfer, Tunnel or Handler:NAME; may be given several times"
     )]

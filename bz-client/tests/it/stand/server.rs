@@ -9,14 +9,15 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use axum::{Json, Router};
+use bz_core::access::Mode;
 use bz_core::access::request::{MAX_REQUEST, Parameters, Request};
 use bz_core::api::Bytes;
-use bz_core::api::access::{ConnectionMade, NewConnection};
+use bz_core::api::access::{AttachShell, ConnectionMade, NewConnection};
 use bz_core::api::login::{MfaActionRequired, RegisterUser, Registered, User};
 use bz_core::api::proof::{Call, Proof};
 use bz_core::cert::{BzCert, CertCheck, DEFAULT_MAX_AGE};
 use bz_core::grant::{GrantBody, MAX_GRANT, Purpose, Recording, Scope, ServerCert, SignedGrant};
-use bz_core::id::{BootId, ConnectionId, GrantId, LoginId, TargetId, UserId};
+use bz_core::id::{BootId, ConnectionId, GrantId, LoginId, ShellId, TargetId, UserId};
 use bz_core::key::PublicKey;
 use bz_core::oidc::Person;
 use bz_core::oidc::jwks::Jwks;
@@ -30,6 +31,7 @@ use serde_json::{Value, json};
 use crate::stand::{ORGANIZATION, key, root, web};
 
 pub(crate) const TARGET: TargetId = TargetId::from_bytes([1; 16]);
+pub(crate) const SHELL: ShellId = ShellId::from_bytes([3; 16]);
 pub(crate) const CONNECTION: ConnectionId = ConnectionId::from_bytes([2; 16]);
 
 /// Changes an answer and its grant before they are sent.
@@ -132,7 +134,13 @@ async fn answer(
             Json(state.connect(&asked, client_key, person)).into_response()
         }
         (Method::POST, path) if path.ends_with("/shell/attach") => {
-            let asked = serde_json::from_slice(&body).unwrap();
+            let asked: AttachShell = serde_json::from_slice(&body).unwrap();
+            let parameters = Parameters::Attach { shell: SHELL, size: asked.size };
+            let asked = NewConnection {
+                parameters: Some(Bytes(wire::encode(&parameters, MAX_REQUEST).unwrap())),
+                mode: Some(Mode::Inspected),
+                ..NewConnection::default()
+            };
             Json(state.connect(&asked, client_key, person)).into_response()
         }
         (Method::GET, _) => Json(json!([])).into_response(),
@@ -182,6 +190,7 @@ impl ServerState {
     fn connect(&self, asked: &NewConnection, client_key: PublicKey, person: Person) -> ConnectionMade {
         let parameters: Parameters = wire::decode(&asked.parameters.as_ref().unwrap().0, MAX_REQUEST).unwrap();
         let handler = matches!(parameters, Parameters::Handler { .. });
+        let attached = matches!(parameters, Parameters::Attach { .. });
         let user = (!handler).then(|| asked.target_user.clone().unwrap_or_else(|| "deploy".parse().unwrap()));
         let request = Request { target: TARGET, user: user.clone(), mode: asked.mode.unwrap(), parameters };
         let mut made = ConnectionMade {
@@ -198,6 +207,7 @@ impl ServerState {
             recorded: false,
             grant: Bytes(Vec::new()),
             directory_entry: None,
+            shell_id: attached.then_some(SHELL),
         };
         let mut grant = GrantBody {
             id: GrantId::from_bytes([5; 16]),
