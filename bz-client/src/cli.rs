@@ -1,0 +1,66 @@
+//! The command line: what every command takes. The commands themselves are in [`crate::command`].
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, ValueEnum};
+
+use crate::command::Command;
+use crate::exit;
+
+/// Reach servers without an open port, and without trusting the service alone.
+#[derive(Debug, Parser)]
+#[command(name = "bz", version, after_help = exit::HELP, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Print JSON, times in UTC
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// The profile: one server and one login
+    #[arg(
+        long,
+        global = true,
+        env = "BZ_PROFILE",
+        hide_env_values = true,
+        value_name = "NAME",
+        default_value = "default"
+    )]
+    pub(crate) profile: String,
+    /// The folder that holds the profiles
+    #[arg(long, global = true, env = "BZ_CONFIG_DIR", hide_env_values = true, value_name = "DIR")]
+    pub(crate) config_dir: Option<PathBuf>,
+    /// Say nothing but results, warnings and errors
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+    /// Whether to color.
+    #[arg(long, global = true, help = "Use color; auto: on a terminal, unless NO_COLOR is set", value_enum, default_value_t = ColorWhen::Auto, value_name = "WHEN")]
+    pub(crate) color: ColorWhen,
+}
+
+// When to color: `auto` is on a terminal, unless NO_COLOR is set. Doc comments would make every help text twice as long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ColorWhen {
+    Auto,
+    Always,
+    Never,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

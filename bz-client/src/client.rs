@@ -1,0 +1,284 @@
+//! One login at one server: its calls, its connections, its refreshes. In memory, and cheap to clone.
+
+mod ask;
+mod made;
+mod session;
+
+use std::sync::Arc;
+
+use bz_core::api::access::{Connection, Why, WhyQuestion};
+use bz_core::api::login::User;
+use bz_core::api::policy::{ApiKey, ApiKeyMade, NewApiKey, RecordingPolicy, TargetConnectContent, TargetConnectPolicy};
+use bz_core::api::record::{CommandEvent, ConnectionEvent, UserEvent};
+use bz_core::api::target::{Environment, Target};
+use bz_core::id::ConnectionId;
+use reqwest::Method;
+use serde::de::DeserializeOwned;
+
+use crate::login::{Login, LoginStore};
+use crate::pins::{FirstContact, KnownAgents, MemoryPins};
+use crate::rest::{Rest, RestError};
+use crate::server::Server;
+use crate::target_name::TargetRef;
+use crate::trust::Trust;
+use session::LiveLogin;
+
+pub use ask::{AskError, Asked};
+pub use made::Lie;
+pub use session::RefreshError;
+
+/// A client of one server. Clones share the login.
+#[derive(Debug, Clone)]
+pub struct Client {
+    rest: Rest,
+    trust: Arc<Trust>,
+    login: Arc<LiveLogin>,
+    store: Option<Arc<dyn LoginStore>>,
+    known: Arc<dyn KnownAgents>,
+    first: FirstContact,
+}
+
+impl Client {
+    /// A client that keeps everything in memory and meets no agent it does not know.
+    ///
+    /// # Errors
+    /// [`RestError`] when no TLS can be set up here.
+    pub fn new(server: &Server, trust: Trust, login: Login) -> Result<Self, RestError> {
+        Ok(Self {
+            rest: Rest::new(server)?,
+            trust: Arc::new(trust),
+            login: Arc::new(LiveLogin::new(login)),
+            store: None,
+            known: Arc::new(MemoryPins::default()),
+            first: FirstContact::Refuse,
+        })
+    }
+
+    /// The same client, its known agents kept there, meeting new ones or not.
+    #[must_use]
+    pub fn with_known_agents(self, known: Arc<dyn KnownAgents>, first: FirstContact) -> Self {
+        Self { known, first, ..self }
+    }
+
+    /// The same client, its login shared with other programs through this store.
+    #[must_use]
+    pub fn with_login_store(self, store: Arc<dyn LoginStore>) -> Self {
+        Self { store: Some(store), ..self }
+    }
+
+    /// The server.
+    #[must_use]
+    pub const fn server(&self) -> &Server {
+        self.rest.server()
+    }
+
+    /// The anchors.
+    #[must_use]
+    pub fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    /// The login as it is now.
+    #[must_use]
+    pub fn login(&self) -> Login {
+        self.login.get()
+    }
+
+    /// The targets the caller may know of.
+    ///
+    /// # Errors
+    /// [`RestError`], as every call here.
+    pub async fn targets(&self) -> Result<Vec<Target>, RestError> {
+        self.get("targets/bzero", &[]).await
+    }
+
+    /// The environments.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn environments(&self) -> Result<Vec<Environment>, RestError> {
+        self.get("environments", &[]).await
+    }
+
+    /// The caller's connections that live.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn connections(&self) -> Result<Vec<Connection>, RestError> {
+        self.connections_where(&ConnectionFilter::default()).await
+    }
+
+    /// The connections that fit.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn connections_where(&self, filter: &ConnectionFilter) -> Result<Vec<Connection>, RestError> {
+        let mut query = Vec::new();
+        if let Some(email) = &filter.user_email {
+            query.push(("userEmail", email.as_str()));
+        }
+        if filter.with_ended {
+            query.extend(["Open", "Pending", "Closed", "Error"].map(|state| ("connectionState", state)));
+        }
+        self.get("connections", &query).await
+    }
+
+    /// Closes a connection, of any kind.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn close(&self, connection: ConnectionId) -> Result<(), RestError> {
+        self.act(Method::PATCH, &format!("connections/{connection}/close")).await
+    }
+
+    /// Which policies allow a connection, or why none does.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn why(&self, question: &WhyQuestion) -> Result<Why, RestError> {
+        self.rest.post(&self.caller().await, "policy-query/why", question).await
+    }
+
+    /// The target access policies.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn policies(&self) -> Result<Vec<TargetConnectPolicy>, RestError> {
+        self.get("policies/target-connect", &[]).await
+    }
+
+    /// The session recording policies.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn recording_policies(&self) -> Result<Vec<RecordingPolicy>, RestError> {
+        self.get("policies/session-recording", &[]).await
+    }
+
+    /// Makes a target access policy.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn create_policy(&self, content: &TargetConnectContent) -> Result<TargetConnectPolicy, RestError> {
+        self.rest.post(&self.caller().await, "policies/target-connect", content).await
+    }
+
+    /// The API keys.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn api_keys(&self) -> Result<Vec<ApiKey>, RestError> {
+        self.get("api-keys", &[]).await
+    }
+
+    /// Makes an API key; its secret is in the answer and nowhere else.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn create_api_key(&self, key: &NewApiKey) -> Result<ApiKeyMade, RestError> {
+        self.rest.post(&self.caller().await, "api-keys", key).await
+    }
+
+    /// The people.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn users(&self) -> Result<Vec<User>, RestError> {
+        self.get("users", &[]).await
+    }
+
+    /// The caller.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn me(&self) -> Result<User, RestError> {
+        self.get("users/me", &[]).await
+    }
+
+    /// The latest calls of the API.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn user_events(&self, count: u32) -> Result<Vec<UserEvent>, RestError> {
+        self.get("events/subject", &[("eventCount", &count.to_string())]).await
+    }
+
+    /// The latest that happened to connections.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn connection_events(&self, count: u32) -> Result<Vec<ConnectionEvent>, RestError> {
+        self.get("events/connection", &[("eventCount", &count.to_string())]).await
+    }
+
+    /// The latest command lines.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn command_events(&self, count: u32) -> Result<Vec<CommandEvent>, RestError> {
+        self.get("events/command", &[("eventCount", &count.to_string())]).await
+    }
+
+    /// Ends the login at the server. What is stored of it is the caller's to remove.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn logout(&self) -> Result<(), RestError> {
+        // Not refreshed first: what ends needs no longer life.
+        self.rest.act(&self.login.get().caller(), Method::POST, "users/logout").await
+    }
+
+    /// The one target with this name or id.
+    ///
+    /// # Errors
+    /// [`FindError`], which names the candidates where several fit.
+    pub async fn find_target(&self, wanted: &TargetRef) -> Result<Target, FindError> {
+        let fits = |target: &Target| match wanted {
+            TargetRef::Id(id) => target.id == *id,
+            TargetRef::Name { name, environment } => {
+                target.name == *name && environment.as_ref().is_none_or(|wanted| target.environment_name == *wanted)
+            }
+        };
+        let mut fitting: Vec<Target> = self.targets().await?.into_iter().filter(fits).collect();
+        match (fitting.pop(), fitting.is_empty()) {
+            (None, _) => Err(FindError::None(wanted.to_string())),
+            (Some(one), true) => Ok(one),
+            (Some(last), false) => {
+                fitting.push(last);
+                let named = fitting.iter().map(|t| format!("{}.{}", t.name, t.environment_name));
+                Err(FindError::Several(named.collect::<Vec<_>>().join(", ")))
+            }
+        }
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T, RestError> {
+        self.rest.get(&self.caller().await, path, query).await
+    }
+
+    async fn act(&self, method: Method, path: &str) -> Result<(), RestError> {
+        self.rest.act(&self.caller().await, method, path).await
+    }
+}
+
+/// Which connections to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConnectionFilter {
+    /// Those of the person with this address, for administrators; the caller's own when absent.
+    pub user_email: Option<String>,
+    /// Those that ended, too.
+    pub with_ended: bool,
+}
+
+/// Why there is no one target.
+#[derive(Debug, thiserror::Error)]
+pub enum FindError {
+    /// The targets cannot be listed.
+    #[error(transparent)]
+    Rest(#[from] RestError),
+    /// No such target.
+    #[error("there is no target {0} that you may know of: `bz list-targets` lists them")]
+    None(String),
+    /// Several.
+    #[error("several targets have that name: name the environment, one of {0}")]
+    Several(String),
+}

@@ -1,0 +1,118 @@
+//! Keeping the login alive: refreshed at three quarters of its life, by one caller at a time.
+
+use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
+
+use bz_core::time::UnixTime;
+use tokio::sync::Mutex;
+
+use crate::client::Client;
+use crate::clock;
+use crate::file::FileError;
+use crate::login::{LockedLogin, Login, LoginError};
+use crate::rest::Caller;
+
+/// How long a refresh that failed is left alone.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+
+/// Why the login was not refreshed.
+#[derive(Debug, thiserror::Error)]
+pub enum RefreshError {
+    /// The provider or the server says no.
+    #[error(transparent)]
+    Login(#[from] LoginError),
+    /// The stored login cannot be read or kept.
+    #[error(transparent)]
+    Store(#[from] FileError),
+    /// Another login has taken this one's place, or it was logged out.
+    #[error("this login was replaced or logged out by another program: start again")]
+    Replaced,
+}
+
+/// The login of all clones of a client.
+#[derive(Debug)]
+pub(super) struct LiveLogin {
+    now: RwLock<Login>,
+    /// Held while refreshing; when the last attempt failed.
+    refreshing: Mutex<Option<UnixTime>>,
+}
+
+impl LiveLogin {
+    pub(super) fn new(login: Login) -> Self {
+        Self { now: RwLock::new(login), refreshing: Mutex::new(None) }
+    }
+
+    pub(super) fn get(&self) -> Login {
+        self.now.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, login: &Login) {
+        self.now.write().unwrap_or_else(PoisonError::into_inner).clone_from(login);
+    }
+}
+
+impl Client {
+    /// The caller of the next call, refreshed when that is due. A refresh that fails is no reason not to call: while
+    /// the login lives it is good, and after that the server says so.
+    pub(super) async fn caller(&self) -> Caller {
+        if self.login.get().is_refresh_due(clock::now())
+            && let Err(error) = self.refresh_if_due().await
+        {
+            tracing::warn!(%error, "the login could not be refreshed");
+        }
+        self.login.get().caller()
+    }
+
+    /// Refreshes the login now.
+    ///
+    /// # Errors
+    /// [`RefreshError`]; most mean that the person must log in again.
+    pub async fn refresh(&self) -> Result<(), RefreshError> {
+        let mut failed = self.login.refreshing.lock().await;
+        let outcome = self.refresh_locked().await;
+        *failed = outcome.is_err().then(clock::now);
+        outcome
+    }
+
+    async fn refresh_if_due(&self) -> Result<(), RefreshError> {
+        let mut failed = self.login.refreshing.lock().await;
+        let (login, now) = (self.login.get(), clock::now());
+        let lately = failed.is_some_and(|at| now < at.after(RETRY_AFTER));
+        // Another call may have done it meanwhile.
+        if lately || !login.is_refreshable() || !login.is_refresh_due(now) {
+            return Ok(());
+        }
+        let outcome = self.refresh_locked().await;
+        *failed = outcome.is_err().then_some(now);
+        outcome
+    }
+
+    async fn refresh_locked(&self) -> Result<(), RefreshError> {
+        let present = self.login.get();
+        let Some(store) = &self.store else { return self.exchange(&present, None).await };
+        let locked = store.lock().await?;
+        match locked.load()? {
+            Some(stored) if stored.id() != present.id() => Err(RefreshError::Replaced),
+            None => Err(RefreshError::Replaced),
+            Some(stored) if stored.obtained_at() > present.obtained_at() => {
+                self.login.set(&stored);
+                Ok(())
+            }
+            Some(_) => self.exchange(&present, Some(locked.as_ref())).await,
+        }
+    }
+
+    async fn exchange(&self, present: &Login, locked: Option<&dyn LockedLogin>) -> Result<(), RefreshError> {
+        let fresh = present.refreshed(self.server(), &self.trust).await?;
+        // Kept before anything else can fail: the old refresh token is spent.
+        self.keep(&fresh, locked)?;
+        let registered = fresh.register(&self.rest).await?;
+        self.keep(&registered, locked)?;
+        Ok(())
+    }
+
+    fn keep(&self, login: &Login, locked: Option<&dyn LockedLogin>) -> Result<(), FileError> {
+        self.login.set(login);
+        locked.map_or(Ok(()), |locked| locked.save(login))
+    }
+}

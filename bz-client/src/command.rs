@@ -1,0 +1,67 @@
+//! The commands, one file each. A new one is a file, a variant and a line in [`run`].
+
+mod api_key;
+mod close;
+mod completion;
+mod doctor;
+mod list_connections;
+mod list_targets;
+mod login;
+mod logout;
+mod policy;
+mod target;
+mod why;
+
+use clap::Subcommand;
+
+use crate::context::Context;
+use crate::exit::Exit;
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Log in with your organization's identity provider
+    Login(login::Login),
+    /// End the login here and at the server
+    Logout(logout::Logout),
+    /// List the targets you may know of
+    #[command(visible_alias = "lt")]
+    ListTargets(list_targets::ListTargets),
+    /// List your connections
+    #[command(visible_alias = "lc")]
+    ListConnections(list_connections::ListConnections),
+    /// Close connections
+    Close(close::Close),
+    /// Why a target is allowed or not, and by which policies
+    Why(why::Why),
+    /// What is known of targets on this machine
+    #[command(subcommand)]
+    Target(target::Target),
+    /// Who may do what (for administrators)
+    #[command(subcommand)]
+    Policy(policy::Policy),
+    /// Keys for programs and for registering targets (for administrators)
+    #[command(subcommand)]
+    ApiKey(api_key::ApiKey),
+    /// Find out what is wrong, and what to do about it
+    Doctor(doctor::Doctor),
+    /// Print a completion script for a shell
+    Completion(completion::Completion),
+}
+
+/// Runs a command.
+pub(crate) async fn run(command: Command, context: &Context<'_>) -> anyhow::Result<Exit> {
+    match command {
+        Command::Login(login) => login.run(context).await,
+        Command::Logout(logout) => logout.run(context).await,
+        Command::ListTargets(list) => list.run(context).await,
+        Command::ListConnections(list) => list.run(context).await,
+        Command::Close(close) => close.run(context).await,
+        Command::Why(why) => why.run(context).await,
+        Command::Target(target) => target.run(context),
+        Command::Policy(policy) => policy.run(context).await,
+        Command::ApiKey(key) => key.run(context).await,
+        Command::Doctor(doctor) => doctor.run(context).await,
+        Command::Completion(completion) => completion.run(),
+    }
+}

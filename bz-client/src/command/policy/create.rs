@@ -1,0 +1,130 @@
+//! `bz policy create`.
+
+use anyhow::{Context as _, bail};
+use bz_client::client::Client;
+use bz_client::target_name::TargetRef;
+use bz_core::access::Verb;
+use bz_core::api::policy::{
+    Group, PolicyEnvironment, PolicyTarget, Subject, SubjectType, TargetConnectContent, TargetConnectPolicy,
+};
+use bz_core::api::target::TargetUserName;
+use bz_core::target::UserRule;
+use clap::{Args, Subcommand};
+
+use crate::context::Context;
+use crate::exit::Exit;
+
+/// The kinds of policy that can be made.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Create {
+    /// Who may open what on which targets
+    TargetAccess(TargetAccess),
+}
+
+/// What `bz policy create target-access` takes. Each plural is taken, too, as `zli` spelled them.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("who").args(["user", "group"]).multiple(true).required(true))]
+#[command(group = clap::ArgGroup::new("where").args(["target", "environment"]).required(true))]
+pub(crate) struct TargetAccess {
+    /// The policy's name, unique
+    #[arg(long, short)]
+    name: String,
+    /// What it is for
+    #[arg(long, short, default_value = "", hide_default_value = true)]
+    description: String,
+    /// A person, by address; may be given several times
+    #[arg(long, short, alias = "users", value_name = "EMAIL")]
+    user: Vec<String>,
+    /// A group of the identity provider, by id; may be given several times
+    #[arg(long, short, alias = "groups", value_name = "GROUP")]
+    group: Vec<String>,
+    /// A target: target[.environment], or its id; may be given several times
+    #[arg(long, short, alias = "targets", value_name = "TARGET")]
+    target: Vec<TargetRef>,
+    /// An environment, by name; may be given several times
+    #[arg(long, short, alias = "environments", value_name = "ENVIRONMENT")]
+    environment: Vec<String>,
+    /// A user on the targets, or {username}; may be given several times
+    #[arg(long, alias = "target-users", value_name = "USER", required = true)]
+    target_user: Vec<UserRule>,
+    /// What may be opened.
+    #[arg(
+        long,
+        short,
+        alias = "verbs",
+        required = true,
+        help = "Shell, FileTransfer, Tunnel or Handler:NAME; may be given several times"
+    )]
+    verb: Vec<Verb>,
+}
+
+impl Create {
+    pub(crate) async fn run(self, context: &Context<'_>) -> anyhow::Result<Exit> {
+        let Self::TargetAccess(access) = self;
+        let policy = access.create(&context.client()?).await?;
+        let line = format!("Policy {} was made ({}).", policy.content.name, policy.id);
+        context.output.result(&policy, &line)?;
+        Ok(Exit::Fine)
+    }
+}
+
+impl TargetAccess {
+    async fn create(self, client: &Client) -> anyhow::Result<TargetConnectPolicy> {
+        let subjects = subjects(client, &self.user).await?;
+        let environments = environments(client, &self.environment).await?;
+        let mut targets = Vec::new();
+        for target in &self.target {
+            targets.push(PolicyTarget { id: client.find_target(target).await?.id, kind: "Bzero".to_owned() });
+        }
+        let content = TargetConnectContent {
+            name: self.name,
+            description: self.description,
+            subjects,
+            groups: self.group.into_iter().map(|id| Group { name: id.clone(), id }).collect(),
+            environments,
+            targets,
+            target_users: self.target_user.into_iter().map(|user_name| TargetUserName { user_name }).collect(),
+            verbs: self.verb,
+            time_expires: None,
+        };
+        Ok(client.create_policy(&content).await?)
+    }
+}
+
+async fn subjects(client: &Client, emails: &[String]) -> anyhow::Result<Vec<Subject>> {
+    if emails.is_empty() {
+        return Ok(Vec::new());
+    }
+    let users = client.users().await?;
+    emails
+        .iter()
+        .map(|email| {
+            let mut fitting = users.iter().filter(|user| user.email.eq_ignore_ascii_case(email));
+            let user = fitting.next().with_context(|| {
+                format!(
+                    "nobody with the address {email} has ever logged in: a policy can name them after their first login"
+                )
+            })?;
+            // An address is not a person: at two providers it may be two.
+            if fitting.next().is_some() {
+                bail!("several people have the address {email}: name a group instead");
+            }
+            Ok(Subject { id: user.id, kind: SubjectType::User })
+        })
+        .collect()
+}
+
+async fn environments(client: &Client, names: &[String]) -> anyhow::Result<Vec<PolicyEnvironment>> {
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let all = client.environments().await?;
+    let find = |name: &String| {
+        let found = all.iter().find(|environment| environment.name == *name);
+        let known = || all.iter().map(|environment| environment.name.as_str()).collect::<Vec<_>>().join(", ");
+        found
+            .map(|environment| PolicyEnvironment { id: environment.id })
+            .with_context(|| format!("there is no environment {name}, only: {}", known()))
+    };
+    names.iter().map(find).collect()
+}

@@ -1,0 +1,98 @@
+//! What the exit status of `bz` says. The numbers are those users of `zli` know, where they had one.
+
+use std::process::ExitCode;
+
+use bz_client::client::{AskError, FindError, RefreshError};
+use bz_client::login::{LoginError, RedirectError};
+use bz_client::profile::ProfileError;
+use bz_client::server::ServerError;
+use bz_client::trust::TrustError;
+use bz_client::{FileError, RestError};
+use bz_core::api::error::Code;
+
+/// For `--help`.
+pub(crate) const HELP: &str = "\
+Exit status:
+   0  fine
+   1  refused, or failed in a way that has no number of its own
+   2  wrong usage
+   3  given up: nobody finished the login
+   5  the profile, a file or an option is wrong
+  11  the server or the identity provider cannot be reached
+  18  not logged in, or the login is no longer good: log in again";
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    Fine = 0,
+    Failed = 1,
+    Cancelled = 3,
+    Configuration = 5,
+    Unreachable = 11,
+    Login = 18,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// The status of an error: that of the first cause that has one.
+pub(crate) fn of(error: &anyhow::Error) -> Exit {
+    error.chain().find_map(one).unwrap_or(Exit::Failed)
+}
+
+fn one(error: &(dyn std::error::Error + 'static)) -> Option<Exit> {
+    if let Some(error) = error.downcast_ref::<RestError>() {
+        return Some(rest(error));
+    }
+    if let Some(error) = error.downcast_ref::<ProfileError>() {
+        return Some(if matches!(error, ProfileError::NotLoggedIn) { Exit::Login } else { Exit::Configuration });
+    }
+    if let Some(error) = error.downcast_ref::<LoginError>() {
+        return Some(login(error));
+    }
+    if let Some(RefreshError::Login(error)) = error.downcast_ref() {
+        return Some(login(error));
+    }
+    if let Some(AskError::Rest(error)) = error.downcast_ref() {
+        return Some(rest(error));
+    }
+    if let Some(FindError::Rest(error)) = error.downcast_ref() {
+        return Some(rest(error));
+    }
+    if let Some(TrustError::Server(error)) = error.downcast_ref() {
+        return Some(rest(error));
+    }
+    (error.is::<ServerError>() || error.is::<TrustError>() || error.is::<FileError>()).then_some(Exit::Configuration)
+}
+
+fn rest(error: &RestError) -> Exit {
+    match error {
+        RestError::NoAnswer(_) => Exit::Unreachable,
+        RestError::Refused(refused) if refused.body.code == Code::NotLoggedIn => Exit::Login,
+        RestError::Refused(_) | RestError::Answer(_) | RestError::Request | RestError::Random(_) => Exit::Failed,
+    }
+}
+
+fn login(error: &LoginError) -> Exit {
+    match error {
+        LoginError::Redirect(RedirectError::TimedOut) => Exit::Cancelled,
+        LoginError::Provider(bz_client::login::ProviderFailed::NoAnswer(_)) => Exit::Unreachable,
+        LoginError::Server(error) => rest(error),
+        LoginError::Trust(_) => Exit::Configuration,
+        LoginError::Provider(_)
+        | LoginError::Redirect(_)
+        | LoginError::Browser(_)
+        | LoginError::Certificate(_)
+        | LoginError::Token(_)
+        | LoginError::OtherPerson
+        | LoginError::NoRefreshToken
+        | LoginError::TooLarge(_)
+        | LoginError::Lie(_)
+        | LoginError::Key(_)
+        | LoginError::Random(_) => Exit::Login,
+    }
+}

@@ -1,0 +1,38 @@
+//! `bz`: a thin program over the `bz-client` library. Everything it does is a library call.
+
+mod cli;
+mod command;
+mod context;
+mod exit;
+mod output;
+mod page;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use cli::Cli;
+use exit::Exit;
+use output::Output;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output::new(&cli.global);
+    let exit = match run(cli, &output) {
+        Ok(exit) => exit,
+        Err(error) => {
+            let exit = exit::of(&error);
+            output.error(&error, exit);
+            exit
+        }
+    };
+    exit.into()
+}
+
+fn run(cli: Cli, output: &Output) -> anyhow::Result<Exit> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ran = runtime.block_on(async { command::run(cli.command, &context::Context::new(&cli.global, output)?).await });
+    // A thread may still wait for a line that nobody will type.
+    runtime.shutdown_background();
+    ran
+}

@@ -1,0 +1,133 @@
+//! The REST client: typed calls over [`bz_core::api`], each proved by the session key.
+//!
+//! Absent: what the calls are for; see [`crate::client`].
+
+mod error;
+
+use bz_core::api::error::ErrorBody;
+use bz_core::api::login::TrustBundleText;
+use bz_core::api::proof::{Call, Proof};
+use bz_core::id::LoginId;
+use bz_core::key::PrivateKey;
+use bz_core::time::UnixTime;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::{Method, Request};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::clock;
+use crate::http::{Answer, Http};
+use crate::server::Server;
+
+pub(crate) use error::ahead;
+pub use error::{Refused, RestError};
+
+/// Who calls.
+#[derive(Debug, Clone)]
+pub(crate) struct Caller {
+    pub(crate) login: LoginId,
+    pub(crate) key: PrivateKey,
+}
+
+/// One server's API.
+#[derive(Debug, Clone)]
+pub(crate) struct Rest {
+    server: Server,
+    http: Http,
+}
+
+/// One call: method, path below `/api/v2/`, query and JSON body.
+struct Draft<'a> {
+    method: Method,
+    path: &'a str,
+    query: &'a [(&'a str, &'a str)],
+    body: Vec<u8>,
+}
+
+impl Rest {
+    pub(crate) fn new(server: &Server) -> Result<Self, RestError> {
+        Ok(Self { http: Http::new(server.roots(), server.url())?, server: server.clone() })
+    }
+
+    pub(crate) const fn server(&self) -> &Server {
+        &self.server
+    }
+
+    pub(crate) async fn get<T: DeserializeOwned>(
+        &self,
+        caller: &Caller,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<T, RestError> {
+        self.read(Some(caller), Draft { method: Method::GET, path, query, body: Vec::new() }).await
+    }
+
+    pub(crate) async fn post<B: Serialize, T: DeserializeOwned>(
+        &self,
+        caller: &Caller,
+        path: &str,
+        body: &B,
+    ) -> Result<T, RestError> {
+        let body = serde_json::to_vec(body).map_err(|_| RestError::Request)?;
+        self.read(Some(caller), Draft { method: Method::POST, path, query: &[], body }).await
+    }
+
+    /// A call whose answer says nothing but that it worked.
+    pub(crate) async fn act(&self, caller: &Caller, method: Method, path: &str) -> Result<(), RestError> {
+        self.send(Some(caller), Draft { method, path, query: &[], body: Vec::new() }).await.map(|_| ())
+    }
+
+    /// The server's own bundle and its clock, before anybody is logged in.
+    pub(crate) async fn trust_bundle(&self) -> Result<(TrustBundleText, Option<UnixTime>), RestError> {
+        let draft = Draft { method: Method::GET, path: "trust-bundle", query: &[], body: Vec::new() };
+        let answer = self.send(None, draft).await?;
+        Ok((parse(&answer)?, answer.date()))
+    }
+
+    async fn read<T: DeserializeOwned>(&self, caller: Option<&Caller>, draft: Draft<'_>) -> Result<T, RestError> {
+        parse(&self.send(caller, draft).await?)
+    }
+
+    async fn send(&self, caller: Option<&Caller>, draft: Draft<'_>) -> Result<Answer, RestError> {
+        let answer = self.http.send(self.request(caller, draft)?).await?;
+        if answer.status.is_success() { Ok(answer) } else { Err(self.refused(&answer)) }
+    }
+
+    fn request(&self, caller: Option<&Caller>, draft: Draft<'_>) -> Result<Request, RestError> {
+        let mut url = self.server.url().clone();
+        url.set_path(&format!("{}/{}", bz_core::api::PREFIX, draft.path));
+        if !draft.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(draft.query);
+        }
+        let target = url.query().map_or_else(|| url.path().to_owned(), |query| format!("{}?{query}", url.path()));
+        let mut request = Request::new(draft.method, url);
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+        if let Some(caller) = caller {
+            let call = Call { method: request.method().as_str(), target: &target, body: &draft.body };
+            let proof = Proof::sign(caller.login, &call, clock::now(), clock::random()?, &caller.key);
+            let header = HeaderValue::from_str(&proof.to_header()).map_err(|_| RestError::Request)?;
+            request.headers_mut().insert(AUTHORIZATION, header);
+        }
+        if !draft.body.is_empty() {
+            request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            *request.body_mut() = Some(draft.body.into());
+        }
+        Ok(request)
+    }
+
+    fn refused(&self, answer: &Answer) -> RestError {
+        let status = answer.status.as_u16();
+        let body = serde_json::from_slice::<ErrorBody>(&answer.body).ok();
+        let body = body.unwrap_or_else(|| error::from_status(status));
+        RestError::Refused(Box::new(Refused {
+            server: self.server.to_string(),
+            status,
+            body,
+            clock_ahead: answer.date().map(|theirs| ahead(clock::now(), theirs)),
+        }))
+    }
+}
+
+fn parse<T: DeserializeOwned>(answer: &Answer) -> Result<T, RestError> {
+    serde_json::from_slice(&answer.body).map_err(|error| RestError::Answer(error.to_string()))
+}
