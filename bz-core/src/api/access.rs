@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::access::request::Size;
 use crate::access::{Mode, Verb};
 use crate::api::Bytes;
 use crate::id::{ConnectionId, PolicyId, ShellId, TargetId, UserId};
@@ -60,9 +61,20 @@ pub struct ConnectionMade {
     pub recorded: bool,
     /// The [`crate::grant::SignedGrant`], in its wire form.
     pub grant: Bytes,
+    /// The shell, when this is an attachment to one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shell_id: Option<ShellId>,
     /// A [`crate::trust::DirectoryEntry`] for the name, where the organization keeps a directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory_entry: Option<Bytes>,
+}
+
+/// `POST connections/{id}/shell/attach`: asks for a grant for the shell behind a connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct AttachShell {
+    /// The terminal's size, which is part of the request that the grant names.
+    pub size: Size,
 }
 
 /// A connection's life.
@@ -109,7 +121,31 @@ pub struct Connection {
     pub attached: bool,
 }
 
-/// `POST policy-query/why`: which policies allow it, or why none does.
+/// `POST policy-query/why`: may this person do this there?
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WhyQuestion {
+    /// The target by id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_id: Option<TargetId>,
+    /// Or by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_name: Option<String>,
+    /// In this environment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment_name: Option<String>,
+    /// What; a shell when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verb_type: Option<Verb>,
+    /// As whom; anybody when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_user: Option<TargetUser>,
+    /// About whom; the caller when absent. Only administrators ask about others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_email: Option<String>,
+}
+
+/// The answer: which policies allow it, or why none does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Why {
