@@ -75,3 +75,17 @@ pub struct TrustBundleText {
     /// Scopes to ask the identity provider for.
     pub scopes: Vec<String>,
 }
+
+/// `GET organization`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Organization {
+    /// The organization.
+    pub id: OrganizationId,
+    /// Its name.
+    pub name: String,
+    /// Always false: kept for the original's SDK.
+    pub is_single_user_organization: bool,
+    /// When it was made, RFC 3339.
+    pub time_created: String,
+}

@@ -89,3 +89,25 @@ pub struct Environment {
     /// After how many hours offline a target is removed: 1 to 2160.
     pub offline_cleanup_timeout_hours: u32,
 }
+
+/// `POST environments`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NewEnvironment {
+    /// Its name, unique.
+    pub name: String,
+    /// What it is for.
+    #[serde(default)]
+    pub description: String,
+    /// After how many hours offline a target is removed: 1 to 2160; 2160 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offline_cleanup_timeout_hours: Option<u32>,
+}
+
+/// The answer to [`NewEnvironment`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EnvironmentMade {
+    /// The environment.
+    pub id: EnvironmentId,
+}

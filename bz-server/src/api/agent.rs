@@ -1,0 +1,73 @@
+//! Registering an agent, with a registration key and the proofs of its own two keys.
+
+use std::time::Duration;
+
+use bz_core::api::register::{AgentRegistered, RegisterAgent};
+use bz_core::id::TargetId;
+
+use crate::api::call::{check_name, check_text};
+use crate::api::{Answer, Call};
+use crate::error::ApiError;
+use crate::store::target::{NewTarget, TargetRegistration};
+
+/// How long a registration's proofs are taken.
+const WINDOW: Duration = Duration::from_secs(600);
+
+/// `POST agent/register`.
+pub(super) async fn register(call: Call) -> Result<Answer, ApiError> {
+    let body: RegisterAgent = call.json()?;
+    call.note(body.target_name.clone());
+    let now = call.now();
+    check(&call, &body)?;
+    let new = NewTarget {
+        id: TargetId::from_random(call.app.random()?),
+        replaces: body.target_id,
+        name: body.target_name,
+        environment: body.environment_name,
+        identity_key: body.public_key,
+        control_key: body.control_key,
+        host_name: body.target_host_name,
+        version: body.version,
+        local_policy: body.local_policy,
+    };
+    match call.app.store.register_target(new, now).await? {
+        TargetRegistration::Done(target) => Answer::json(&AgentRegistered {
+            target_id: target.id,
+            target_name: target.name,
+            environment_name: target.environment_name,
+        }),
+        TargetRegistration::NoEnvironment => Err(ApiError::not_found("environment")),
+        TargetRegistration::NotYours => Err(ApiError::denied(
+            "the target to replace is not registered, or under another identity key: register without its id",
+        )),
+    }
+}
+
+fn check(call: &Call, body: &RegisterAgent) -> Result<(), ApiError> {
+    let now = call.now();
+    if body.organization_id != call.app.organization {
+        return Err(ApiError::field("organizationId", "is another organization than this server's"));
+    }
+    if body.time.since(now) > WINDOW || now.since(body.time) > WINDOW {
+        return Err(ApiError::field("time", "is not within ten minutes of the server's: check the clock"));
+    }
+    body.check().map_err(|_| ApiError::denied("the registration is not signed by both of the agent's keys"))?;
+    check_target_name(&body.target_name)?;
+    check_text("targetHostName", &body.target_host_name, 255)?;
+    check_text("version", &body.version, 64)?;
+    body.environment_name.as_deref().map_or(Ok(()), |name| check_name("environmentName", name))
+}
+
+/// Names are typed as `user@target`, after `--` and in shells, so they are plain.
+fn check_target_name(name: &str) -> Result<(), ApiError> {
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    let begins = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    if plain && begins && name.len() <= 100 {
+        Ok(())
+    } else {
+        Err(ApiError::field(
+            "targetName",
+            "must be 1 to 100 letters, digits, '-', '_' or '.', beginning with a letter or digit",
+        ))
+    }
+}

@@ -1,0 +1,190 @@
+//! One call as a handler sees it, and its answer.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::body::Bytes;
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use bz_core::api::record::Actor;
+use bz_core::time::UnixTime;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::app::App;
+use crate::auth::{Caller, LoggedIn};
+use crate::error::ApiError;
+use crate::policy::OperationQuestion;
+use crate::store::event::EventFilter;
+
+/// One call. Its caller is proved and allowed when a handler sees it.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// The parts of the server.
+    pub app: Arc<App>,
+    /// Who calls.
+    pub caller: Caller,
+    /// From where.
+    pub from: IpAddr,
+    pub(super) params: BTreeMap<String, String>,
+    pub(super) head: Parts,
+    pub(super) body: Bytes,
+    pub(super) noted: Arc<Mutex<Noted>>,
+}
+
+/// What a handler knows better than the way in, for the log.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Noted {
+    pub(super) actor: Option<Actor>,
+    pub(super) resource: Option<String>,
+    pub(super) context: Option<String>,
+}
+
+impl Call {
+    /// The wall clock.
+    #[must_use]
+    pub fn now(&self) -> UnixTime {
+        self.app.now().wall
+    }
+
+    /// The person who calls.
+    ///
+    /// # Errors
+    /// [`ApiError::denied`] when a key calls.
+    pub fn person(&self) -> Result<&LoggedIn, ApiError> {
+        self.caller.person()
+    }
+
+    /// Whether the caller has one of [`super::RIGHTS`].
+    #[must_use]
+    pub fn has(&self, right: &str) -> bool {
+        let asker = self.caller.asker();
+        self.app.engine.may_call(&OperationQuestion { caller: &asker, operation: right, owner: None })
+    }
+
+    /// The path's `{id}`.
+    ///
+    /// # Errors
+    /// [`ApiError::bad_request`] when it is none.
+    pub fn id<T: FromStr<Err: std::fmt::Display>>(&self) -> Result<T, ApiError> {
+        let text = self.params.get("id").map(String::as_str).unwrap_or_default();
+        text.parse().map_err(|e: T::Err| ApiError::bad_request(e.to_string()))
+    }
+
+    /// The body.
+    ///
+    /// # Errors
+    /// [`ApiError::bad_request`], naming what is wrong with it.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+        serde_json::from_slice(&self.body).map_err(|e| ApiError::bad_request(format!("the body: {e}")))
+    }
+
+    /// The values of a query parameter, which may be repeated.
+    #[must_use]
+    pub fn query(&self, name: &str) -> Vec<String> {
+        let query = self.head.uri.query().unwrap_or_default();
+        let pairs = url::form_urlencoded::parse(query.as_bytes());
+        pairs.filter(|(key, _)| key == name).map(|(_, value)| value.into_owned()).collect()
+    }
+
+    /// The query's filter of a log.
+    ///
+    /// # Errors
+    /// [`ApiError::field`] for a value that is none.
+    pub fn event_filter(&self) -> Result<EventFilter, ApiError> {
+        let limit = self.query("eventCount").pop().map_or(Ok(crate::store::event::MOST), |text| {
+            text.parse().map_err(|_| ApiError::field("eventCount", "must be a number"))
+        });
+        Ok(EventFilter {
+            subjects: self.ids("subjectIds")?,
+            connections: self.ids("connectionIds")?,
+            targets: self.ids("targetIds")?,
+            from: self.time("startTimestamp")?,
+            to: self.time("endTimestamp")?,
+            limit: limit?,
+        })
+    }
+
+    /// Says in the log what this call is about.
+    pub fn note(&self, resource: impl Into<String>) {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner).resource = Some(resource.into());
+    }
+
+    /// Says more about it.
+    pub fn note_context(&self, context: impl Into<String>) {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner).context = Some(context.into());
+    }
+
+    pub(super) fn note_actor(&self, actor: Actor) {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner).actor = Some(actor);
+    }
+
+    pub(super) fn noted(&self) -> Noted {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn ids<T: FromStr<Err: std::fmt::Display>>(&self, name: &str) -> Result<Vec<T>, ApiError> {
+        let parse = |text: &String| text.parse().map_err(|e: T::Err| ApiError::field(name, &e.to_string()));
+        self.query(name).iter().map(parse).collect()
+    }
+
+    fn time(&self, name: &str) -> Result<Option<UnixTime>, ApiError> {
+        let text = self.query(name).pop();
+        text.map(|text| parse_time(&text).ok_or_else(|| ApiError::field(name, "must be a time as in RFC 3339")))
+            .transpose()
+    }
+}
+
+/// A time as in RFC 3339.
+pub(super) fn parse_time(text: &str) -> Option<UnixTime> {
+    let stamp: jiff::Timestamp = text.parse().ok()?;
+    u64::try_from(stamp.as_millisecond()).ok().map(UnixTime::from_millis)
+}
+
+/// What a call that went well answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The body, JSON; none at all for an empty answer.
+    pub body: Option<Vec<u8>>,
+}
+
+impl Answer {
+    /// This, as JSON.
+    ///
+    /// # Errors
+    /// [`ApiError::internal`] when it has no JSON.
+    pub fn json(value: &impl Serialize) -> Result<Self, ApiError> {
+        let body = serde_json::to_vec(value).map_err(ApiError::internal)?;
+        Ok(Self { status: StatusCode::OK, body: Some(body) })
+    }
+
+    /// Nothing.
+    #[must_use]
+    pub const fn empty() -> Self {
+        Self { status: StatusCode::NO_CONTENT, body: None }
+    }
+}
+
+/// A text that people give things: 1 to `most` bytes, nothing invisible.
+pub(super) fn check_text(field: &str, text: &str, most: usize) -> Result<(), ApiError> {
+    let plain = !text.chars().any(char::is_control);
+    if plain && text.len() <= most {
+        Ok(())
+    } else {
+        Err(ApiError::field(field, &format!("must have at most {most} bytes and no control characters")))
+    }
+}
+
+/// A name: a text with something in it, and no space at its ends.
+pub(super) fn check_name(field: &str, name: &str) -> Result<(), ApiError> {
+    check_text(field, name, 100)?;
+    if name.trim() == name && !name.is_empty() {
+        Ok(())
+    } else {
+        Err(ApiError::field(field, "must not be empty, nor begin or end with a space"))
+    }
+}

@@ -1,0 +1,120 @@
+//! Connections: asking for one, attaching, listing, closing.
+
+use bz_core::access::{Access, request::Parameters};
+use bz_core::api::access::{AttachShell, Connection as ConnectionBody, ConnectionState, NewConnection};
+
+use crate::api::{Answer, Call};
+use crate::connection::life::{By, State};
+use crate::connection::{self, Wanted};
+use crate::error::ApiError;
+use crate::store::connection::{Connection, ConnectionFilter};
+
+/// `POST connections/universal`.
+pub(super) async fn open(call: Call) -> Result<Answer, ApiError> {
+    let new: NewConnection = call.json()?;
+    let named = new.target_id.map(|t| t.to_string()).or_else(|| new.target_name.clone());
+    call.note(named.unwrap_or_default());
+    let who = call.person()?;
+    let target =
+        connection::find_target(&call.app, new.target_id, (new.target_name.clone(), new.environment_name.clone()))
+            .await?;
+    call.note(target.name.clone());
+    let wanted = Wanted::of(new)?;
+    let made = connection::open(&call.app, who, target, wanted).await?;
+    call.note_context(made.connection_id.to_string());
+    Answer::json(&made)
+}
+
+/// `POST connections/{id}/shell/attach`.
+pub(super) async fn attach(call: Call) -> Result<Answer, ApiError> {
+    let body: AttachShell = call.json()?;
+    let found = call.app.store.connection(call.id()?).await?;
+    let found = found.ok_or_else(|| ApiError::not_found("connection"))?;
+    let shell = match (found.life.state, found.life.shell) {
+        (State::Closed, _) => return Err(ApiError::conflict("the connection is closed")),
+        (State::Opening | State::Open | State::Detached, Some(shell)) => shell,
+        (State::Opening | State::Open | State::Detached, None) => {
+            return Err(ApiError::conflict("there is no shell behind this connection"));
+        }
+    };
+    let made = connection::attach(&call.app, call.person()?, found, Parameters::Attach { shell, size: body.size });
+    Answer::json(&made.await?)
+}
+
+/// `GET connections`: the caller's own; others' for those who may.
+pub(super) async fn list(call: Call) -> Result<Answer, ApiError> {
+    let email = call.query("userEmail").pop();
+    let all = call.query("all").pop().is_some_and(|all| all == "true");
+    let own = call.person().ok().map(|p| p.user.clone());
+    let others = all || own.as_ref().is_none_or(|own| email.as_ref().is_some_and(|e| *e != own.email));
+    if others && !call.has("connectionservice:list-others") {
+        return Err(ApiError::denied("only administrators see the connections of others"));
+    }
+    let user = match email {
+        Some(email) if others => {
+            let found = call.app.store.users_called(email).await?.into_iter().next();
+            Some(found.ok_or_else(|| ApiError::not_found("user"))?.id)
+        }
+        Some(_) | None => own.filter(|_| !others).map(|own| own.id),
+    };
+    let states = states(&call)?;
+    let closed = states.contains(&ConnectionState::Closed);
+    let found = call.app.store.connections(ConnectionFilter { user, target: None, closed }).await?;
+    let shown = found.iter().map(show).filter(|c| states.contains(&c.state));
+    Answer::json(&shown.collect::<Vec<_>>())
+}
+
+/// `PATCH connections/{id}/close`.
+pub(super) async fn close(call: Call) -> Result<Answer, ApiError> {
+    let id = call.id()?;
+    let found = call.app.store.connection(id).await?.ok_or_else(|| ApiError::not_found("connection"))?;
+    let own = call.person().is_ok_and(|p| p.user.id == found.user);
+    let by = if own { By::EndUser(found.actor.subject_name) } else { connection::administrator(&call.caller) };
+    connection::close(&call.app, id, &by, "closed on request").await?;
+    Ok(Answer::empty())
+}
+
+/// The states asked for; all but closed ones when none is.
+fn states(call: &Call) -> Result<Vec<ConnectionState>, ApiError> {
+    let asked: Vec<_> = [call.query("connectionState"), call.query("connectionStates")].concat();
+    if asked.is_empty() {
+        return Ok(vec![ConnectionState::Open, ConnectionState::Pending]);
+    }
+    let parse = |text: &String| match text.as_str() {
+        "Open" => Ok(ConnectionState::Open),
+        "Closed" => Ok(ConnectionState::Closed),
+        "Error" => Ok(ConnectionState::Error),
+        "Pending" => Ok(ConnectionState::Pending),
+        _ => Err(ApiError::field("connectionState", "must be Open, Closed, Error or Pending")),
+    };
+    asked.iter().map(parse).collect()
+}
+
+fn show(connection: &Connection) -> ConnectionBody {
+    let (state, attached) = match connection.life.state {
+        State::Opening => (ConnectionState::Pending, false),
+        State::Open => (ConnectionState::Open, true),
+        State::Detached => (ConnectionState::Open, false),
+        State::Closed => (ConnectionState::Closed, false),
+    };
+    let place = &connection.place;
+    ConnectionBody {
+        id: connection.id,
+        time_created: connection.created.to_string(),
+        state,
+        target_id: connection.target,
+        target_name: place.target_name.clone(),
+        target_type: place.target_type.clone(),
+        target_user: place.target_user.parse().ok(),
+        subject_id: connection.user,
+        kind: kind(connection.access),
+        shell_id: connection.life.shell,
+        attached,
+    }
+}
+
+/// The technology's name with a capital.
+fn kind(access: Access) -> String {
+    let mut letters = access.spec().name.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}

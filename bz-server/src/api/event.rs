@@ -1,0 +1,19 @@
+//! Logs, newest first, in UTC.
+
+use crate::api::{Answer, Call};
+use crate::error::ApiError;
+
+/// `GET events/subject`.
+pub(super) async fn subject(call: Call) -> Result<Answer, ApiError> {
+    Answer::json(&call.app.store.user_events(call.event_filter()?).await?)
+}
+
+/// `GET events/connection`.
+pub(super) async fn connection(call: Call) -> Result<Answer, ApiError> {
+    Answer::json(&call.app.store.connection_events(call.event_filter()?).await?)
+}
+
+/// `GET events/command`.
+pub(super) async fn command(call: Call) -> Result<Answer, ApiError> {
+    Answer::json(&call.app.store.command_events(call.event_filter()?).await?)
+}

@@ -1,0 +1,70 @@
+//! Targets: each caller sees those that a policy gives, and what it gives there.
+
+use bz_core::access::{Mode, Verb};
+use bz_core::api::target::{Target as TargetBody, TargetUserName};
+use bz_core::id::TargetId;
+
+use crate::api::{Answer, Call};
+use crate::auth::Caller;
+use crate::connection::{self, question};
+use crate::error::ApiError;
+use crate::policy::Decision;
+use crate::store::policy::Policies;
+use crate::store::target::Target;
+
+/// `GET targets/bzero`.
+pub(super) async fn list(call: Call) -> Result<Answer, ApiError> {
+    let all = call.app.store.targets().await?;
+    let policies = call.app.store.policies().await?;
+    let everything = call.has("targetservice:list-all");
+    let shown = all.into_iter().filter_map(|target| show(&call, target, &policies, everything));
+    Answer::json(&shown.collect::<Vec<_>>())
+}
+
+/// `GET targets/bzero/{id}`.
+pub(super) async fn get(call: Call) -> Result<Answer, ApiError> {
+    let target = call.app.store.target(call.id()?).await?;
+    let policies = call.app.store.policies().await?;
+    let everything = call.has("targetservice:list-all");
+    let shown = target.and_then(|target| show(&call, target, &policies, everything));
+    Answer::json(&shown.ok_or_else(|| ApiError::not_found("target"))?)
+}
+
+/// `DELETE targets/bzero/{id}`: closes its connections, too.
+pub(super) async fn delete(call: Call) -> Result<Answer, ApiError> {
+    let id: TargetId = call.id()?;
+    let target = call.app.store.target(id).await?.ok_or_else(|| ApiError::not_found("target"))?;
+    call.note(target.name.clone());
+    connection::close_all_on(&call.app, id, &connection::administrator(&call.caller), "the target was deleted").await?;
+    call.app.store.delete_target(id).await?;
+    call.app.links.removed(id);
+    Ok(Answer::empty())
+}
+
+/// A target as this caller sees it; `None` when no policy gives anything there and the caller does not see everything.
+fn show(call: &Call, target: Target, policies: &Policies, everything: bool) -> Option<TargetBody> {
+    let decision = match &call.caller {
+        Caller::Person(who) => {
+            let ask = question(who, &target, (Verb::Shell, None, Mode::Inspected), call.now());
+            call.app.engine.access(&ask.about(&policies.all))
+        }
+        Caller::Anonymous | Caller::Key(_) => Decision::no("only people have sessions"),
+    };
+    if decision.verbs.is_empty() && !everything {
+        return None;
+    }
+    Some(TargetBody {
+        id: target.id,
+        name: target.name,
+        status: target.status,
+        environment_id: target.environment,
+        environment_name: target.environment_name,
+        last_agent_update: Some(target.status_changed.to_string()),
+        agent_version: target.version,
+        agent_public_key: target.identity_key,
+        region: "self-hosted".to_owned(),
+        allowed_target_users: decision.all_users.into_iter().map(|u| TargetUserName { user_name: u.rule }).collect(),
+        allowed_verbs: decision.verbs,
+        routes: target.routes,
+    })
+}

@@ -1,0 +1,138 @@
+//! People: registering a login, ending it, and who is there.
+
+use bz_core::api::login::{MfaActionRequired, RegisterUser, Registered, User as UserBody};
+use bz_core::cert::{BzCert, CertCheck, CertError, Verified};
+use bz_core::id::{LoginId, OrganizationId, UserId};
+use bz_core::oidc::TokenError;
+use bz_core::oidc::provider::Provider;
+use bz_core::target::UserRule;
+
+use crate::api::{Answer, Call};
+use crate::auth;
+use crate::connection;
+use crate::error::ApiError;
+use crate::init::claim_hash;
+use crate::store::login::{Login, Registration};
+use crate::store::user::User;
+
+/// `POST users/register`.
+pub(super) async fn register(call: Call) -> Result<Answer, ApiError> {
+    let proof = auth::proof(&call.head.headers)?;
+    let body: RegisterUser = call.json()?;
+    let cert = verify(&call, proof.login, &body.certificate.0).await?;
+    auth::check_proof(&call.app, &proof, &call.signed(), &cert.client_key())?;
+    let (login, seen) = (login(proof.login, &cert), seen(&call, &cert)?);
+    call.note_actor(auth::actor(&seen));
+    let claim = body.claim.as_deref().map(claim_hash);
+    let claimed = claim.is_some();
+    let expires_at = login.expires;
+    match call.app.store.register(login, seen, claim).await? {
+        Registration::Done(user) => {
+            call.note_actor(auth::actor(&user));
+            call.note(proof.login.to_string());
+            if claimed {
+                call.note_context("became an administrator by a claim code");
+            }
+            call.app.keep_initial(proof.login, cert.initial().clone());
+            let user = show(&user, call.app.organization);
+            Answer::json(&Registered { user, mfa_action_required: MfaActionRequired::None, expires_at })
+        }
+        Registration::BadClaim => Err(ApiError::claim_code()),
+        Registration::Refused => Err(ApiError::not_logged_in("this login has ended: log in again")),
+    }
+}
+
+/// `POST users/logout`.
+pub(super) async fn logout(call: Call) -> Result<Answer, ApiError> {
+    let who = call.person()?;
+    call.app.store.logout(who.login.id, call.now()).await?;
+    connection::after_logout(&call.app, who).await?;
+    call.app.links.logged_out(who.login.id);
+    Ok(Answer::empty())
+}
+
+/// `GET users/me`.
+pub(super) async fn me(call: Call) -> Result<Answer, ApiError> {
+    Answer::json(&show(&call.person()?.user, call.app.organization))
+}
+
+/// `GET users`.
+pub(super) async fn list(call: Call) -> Result<Answer, ApiError> {
+    let all = call.app.store.users().await?;
+    Answer::json(&all.iter().map(|u| show(u, call.app.organization)).collect::<Vec<_>>())
+}
+
+async fn verify(call: &Call, login: LoginId, bytes: &[u8]) -> Result<Verified<BzCert>, ApiError> {
+    let refused = |error: CertError| ApiError::not_logged_in(error.to_string());
+    let issuer = BzCert::claimed_issuer(bytes)
+        .ok_or_else(|| ApiError::bad_request("the body holds no certificate of a login"))?;
+    let provider = call.app.config.providers.iter().find(|p| p.issuer == issuer);
+    let provider = provider.ok_or_else(|| refused(CertError::Initial(TokenError::Issuer)))?;
+    let before = call.app.store.login(login).await?.map(|(login, _)| login.token_issued);
+    let known = call.app.initial(login);
+    let check = |keys: &bz_core::oidc::jwks::Jwks, provider: &Provider| {
+        let check = CertCheck {
+            organization: call.app.organization,
+            provider,
+            jwks: keys,
+            max_age: call.app.config.login_max(),
+            known_initial: known.as_ref(),
+            not_older_than: before,
+            now: call.now(),
+        };
+        BzCert::verify(bytes, &check)
+    };
+    let mono = call.app.now().mono;
+    let keys = call.app.jwks.keys(provider, mono).await?;
+    match check(&keys, provider) {
+        Err(CertError::Initial(TokenError::UnknownKey) | CertError::Current(TokenError::UnknownKey)) => {
+            let keys = call.app.jwks.keys_again(provider, mono).await?;
+            check(&keys, provider).map_err(refused)
+        }
+        other => other.map_err(refused),
+    }
+}
+
+fn login(id: LoginId, cert: &BzCert) -> Login {
+    let claims = cert.claims();
+    Login {
+        id,
+        // Replaced by the person's own id in the store.
+        user: UserId::from_bytes([0; 16]),
+        client_key: cert.client_key(),
+        certificate: cert.digest(),
+        expires: cert.expires_at(),
+        token_issued: claims.issued_at,
+        username: UserRule::Username.resolve(claims.address.as_ref()),
+        groups: claims.groups.clone(),
+        ended: false,
+    }
+}
+
+fn seen(call: &Call, cert: &BzCert) -> Result<User, ApiError> {
+    let claims = cert.claims();
+    let now = call.now();
+    Ok(User {
+        id: UserId::from_random(call.app.random()?),
+        person: claims.person.clone(),
+        email: claims.address.as_ref().map(ToString::to_string).unwrap_or_default(),
+        full_name: claims.name.clone().unwrap_or_default(),
+        is_admin: false,
+        created: now,
+        last_login: Some(now),
+    })
+}
+
+fn show(user: &User, organization: OrganizationId) -> UserBody {
+    UserBody {
+        id: user.id,
+        organization_id: organization,
+        email: user.email.clone(),
+        full_name: user.full_name.clone(),
+        is_admin: user.is_admin,
+        time_created: user.created.to_string(),
+        last_login: user.last_login.map(|t| t.to_string()),
+        issuer: user.person.issuer.clone(),
+        subject: user.person.subject.clone(),
+    }
+}

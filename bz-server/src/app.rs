@@ -1,0 +1,191 @@
+//! The parts of a running server, together: what handlers and the relay are given.
+//!
+//! Absent: sockets. A test drives an `App` without any.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bz_core::cert::VerifiedInitial;
+use bz_core::id::{LoginId, OrganizationId};
+use bz_core::key::PrivateKey;
+use bz_core::time::{Now, UnixTime};
+use bz_core::trust::TrustBundle;
+
+use crate::auth::limit::Limit;
+use crate::auth::replay::Replay;
+use crate::config::Config;
+use crate::keys::{self, Certifier, KeysError, OnlineKeys};
+use crate::metrics::Metrics;
+use crate::policy::Engine;
+use crate::policy::engine::EngineError;
+use crate::seam::jwks::{JwksCache, JwksSource};
+use crate::seam::links::Links;
+use crate::seam::{Clock, Entropy, EntropyError, random};
+use crate::store::{Store, StoreError};
+
+/// The seams to the world.
+#[derive(Clone)]
+pub struct Seams {
+    /// Both clocks.
+    pub clock: Arc<dyn Clock>,
+    /// Random bytes.
+    pub entropy: Arc<dyn Entropy>,
+    /// Issuers' keys.
+    pub jwks: Arc<dyn JwksSource>,
+    /// Live links.
+    pub links: Arc<dyn Links>,
+}
+
+impl std::fmt::Debug for Seams {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Seams").finish_non_exhaustive()
+    }
+}
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// `init` did not run here.
+    #[error("{0} holds no organization: run `bz-server init` first")]
+    NotInitialized(std::path::PathBuf),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The keys.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The rules.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The operating system.
+    #[error(transparent)]
+    Entropy(#[from] EntropyError),
+}
+
+/// The most verified logins kept for refreshes after the issuer changed its keys.
+const MOST_INITIALS: usize = 4096;
+
+/// The parts.
+pub struct App {
+    /// The settings.
+    pub config: Config,
+    /// The organization.
+    pub organization: OrganizationId,
+    /// Everything that outlives the process.
+    pub store: Store,
+    /// The rules.
+    pub engine: Engine,
+    /// Issuers' keys, cached.
+    pub jwks: JwksCache,
+    /// Live links.
+    pub links: Arc<dyn Links>,
+    /// What is counted.
+    pub metrics: Metrics,
+    pub(crate) replay: Mutex<Replay>,
+    pub(crate) limit: Mutex<Limit>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    root: PrivateKey,
+    online: Mutex<Arc<OnlineKeys>>,
+    initials: Mutex<BTreeMap<LoginId, VerifiedInitial>>,
+}
+
+impl std::fmt::Debug for App {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("App").field("organization", &self.organization).finish_non_exhaustive()
+    }
+}
+
+impl App {
+    /// Opens store and keys in the data folder.
+    ///
+    /// # Errors
+    /// [`AppError`].
+    pub async fn open(config: Config, seams: Seams) -> Result<Self, AppError> {
+        keys::private_folder(&config.data)?;
+        let root = keys::read_root(&config.data)?;
+        let store = Store::open(&config.data)?;
+        let organization = store.organization().await?.ok_or_else(|| AppError::NotInitialized(config.data.clone()))?.id;
+        let now = seams.clock.now().wall;
+        let online = certify(&config, (&root, organization), seams.entropy.as_ref(), now)?;
+        Ok(Self {
+            engine: Engine::new()?,
+            jwks: JwksCache::new(seams.jwks),
+            links: seams.links,
+            metrics: Metrics::new(),
+            replay: Mutex::new(Replay::default()),
+            limit: Mutex::new(Limit::default()),
+            clock: seams.clock,
+            entropy: seams.entropy,
+            online: Mutex::new(Arc::new(online)),
+            initials: Mutex::default(),
+            config,
+            organization,
+            store,
+            root,
+        })
+    }
+
+    /// Both clocks.
+    #[must_use]
+    pub fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    /// `N` random bytes.
+    ///
+    /// # Errors
+    /// [`EntropyError`].
+    pub fn random<const N: usize>(&self) -> Result<[u8; N], EntropyError> {
+        random(self.entropy.as_ref())
+    }
+
+    /// What agents and clients pin.
+    #[must_use]
+    pub fn bundle(&self) -> TrustBundle {
+        bundle(&self.config, self.organization, &self.root)
+    }
+
+    /// The online keys; new ones when half of their life is over.
+    ///
+    /// # Errors
+    /// [`KeysError`], or [`EntropyError`] as one.
+    pub fn online_keys(&self) -> Result<Arc<OnlineKeys>, AppError> {
+        let now = self.now().wall;
+        let mut online = self.online.lock().unwrap_or_else(PoisonError::into_inner);
+        if online.is_stale(now) {
+            *online = Arc::new(certify(&self.config, (&self.root, self.organization), self.entropy.as_ref(), now)?);
+        }
+        Ok(Arc::clone(&online))
+    }
+
+    /// The initial token of this login as verified before, so that it stays good when its key is withdrawn.
+    pub(crate) fn initial(&self, login: LoginId) -> Option<VerifiedInitial> {
+        self.initials.lock().unwrap_or_else(PoisonError::into_inner).get(&login).cloned()
+    }
+
+    pub(crate) fn keep_initial(&self, login: LoginId, initial: VerifiedInitial) {
+        let mut kept = self.initials.lock().unwrap_or_else(PoisonError::into_inner);
+        // Any may go: the worst is a login again after the issuer changed its keys.
+        if kept.len() >= MOST_INITIALS {
+            kept.pop_first();
+        }
+        kept.insert(login, initial);
+    }
+}
+
+/// The bundle of these settings and this root.
+#[must_use]
+pub fn bundle(config: &Config, organization: OrganizationId, root: &PrivateKey) -> TrustBundle {
+    TrustBundle { organization, roots: vec![root.public()], directory_key: None, providers: config.providers.clone() }
+}
+
+fn certify(
+    config: &Config,
+    (root, organization): (&PrivateKey, OrganizationId),
+    entropy: &dyn Entropy,
+    now: UnixTime,
+) -> Result<OnlineKeys, AppError> {
+    let seeds = [random(entropy)?, random(entropy)?, random(entropy)?];
+    Ok(OnlineKeys::certify(Certifier { root, organization, node: &config.node, now }, &seeds)?)
+}

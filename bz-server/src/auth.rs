@@ -1,0 +1,169 @@
+//! Who calls: a person by the proof of the login's client key, a program by an API key, or nobody.
+//!
+//! Absent: what a caller may do. There is no bearer secret of a person: each call is signed and taken once.
+
+pub(crate) mod limit;
+pub(crate) mod replay;
+
+use std::sync::PoisonError;
+
+use axum::http::{HeaderMap, header};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bz_core::api::policy::SubjectType;
+use bz_core::api::proof::{Call as SignedCall, Proof, WINDOW};
+use bz_core::api::record::Actor;
+use bz_core::digest::Digest;
+use bz_core::id::UserId;
+use bz_core::key::PublicKey;
+
+use crate::app::App;
+use crate::auth::replay::Seen;
+use crate::error::ApiError;
+use crate::policy::Asker;
+use crate::store::api_key::ApiKey;
+use crate::store::login::Login;
+use crate::store::user::User;
+
+/// The header of API keys.
+pub const API_KEY: &str = "x-api-key";
+
+/// Who calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Caller {
+    /// Nobody proved.
+    Anonymous,
+    /// A person, logged in.
+    Person(Box<LoggedIn>),
+    /// A program with an access or registration key.
+    Key(ApiKey),
+}
+
+/// A person and the login the call was proved under.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoggedIn {
+    /// The login.
+    pub login: Login,
+    /// The person.
+    pub user: User,
+}
+
+impl Caller {
+    /// The caller, as policy sees one.
+    #[must_use]
+    pub fn asker(&self) -> Asker {
+        match self {
+            Self::Anonymous => Asker::Anonymous,
+            Self::Person(person) => Asker::Person { id: person.user.id, is_admin: person.user.is_admin },
+            Self::Key(key) if key.is_registration => Asker::Registration { id: key.id },
+            Self::Key(key) => Asker::Key { id: key.id },
+        }
+    }
+
+    /// The caller, as logs name one.
+    #[must_use]
+    pub fn actor(&self) -> Actor {
+        match self {
+            Self::Anonymous => Actor {
+                subject_id: None,
+                subject_type: SubjectType::User,
+                subject_name: String::new(),
+                is_admin: false,
+            },
+            Self::Person(person) => actor(&person.user),
+            Self::Key(key) => Actor {
+                subject_id: Some(UserId::from_bytes(*key.id.as_bytes())),
+                subject_type: SubjectType::ApiKey,
+                subject_name: key.name.clone(),
+                is_admin: false,
+            },
+        }
+    }
+
+    /// The person.
+    ///
+    /// # Errors
+    /// [`ApiError::denied`] for everybody else.
+    pub fn person(&self) -> Result<&LoggedIn, ApiError> {
+        match self {
+            Self::Person(person) => Ok(person),
+            Self::Anonymous | Self::Key(_) => Err(ApiError::denied("only a person who is logged in can do this")),
+        }
+    }
+}
+
+/// A person, as logs name one.
+#[must_use]
+pub fn actor(user: &User) -> Actor {
+    Actor {
+        subject_id: Some(user.id),
+        subject_type: SubjectType::User,
+        subject_name: user.name().to_owned(),
+        is_admin: user.is_admin,
+    }
+}
+
+/// Finds out who made a call.
+///
+/// # Errors
+/// [`ApiError::not_logged_in`] for credentials that prove nobody; having none is [`Caller::Anonymous`].
+pub async fn authenticate(app: &App, headers: &HeaderMap, call: &SignedCall<'_>) -> Result<Caller, ApiError> {
+    match (headers.get(header::AUTHORIZATION), headers.get(API_KEY)) {
+        (None, None) => Ok(Caller::Anonymous),
+        (Some(_), Some(_)) => Err(ApiError::bad_request("send either Authorization or X-API-KEY, not both")),
+        (None, Some(secret)) => by_key(app, secret.as_bytes()).await.map(Caller::Key),
+        (Some(_), None) => by_proof(app, &proof(headers)?, call).await.map(|p| Caller::Person(Box::new(p))),
+    }
+}
+
+/// The proof in the headers.
+///
+/// # Errors
+/// [`ApiError::not_logged_in`] when there is none.
+pub fn proof(headers: &HeaderMap) -> Result<Proof, ApiError> {
+    let header = headers.get(header::AUTHORIZATION).and_then(|h| h.to_str().ok()).unwrap_or_default();
+    Proof::parse(header).map_err(|e| ApiError::not_logged_in(e.to_string()))
+}
+
+/// Checks that `key` made this proof for this call, now, and for the first time.
+///
+/// # Errors
+/// [`ApiError::not_logged_in`], or [`ApiError::too_many`] when proofs come faster than they can be remembered.
+pub fn check_proof(app: &App, proof: &Proof, call: &SignedCall<'_>, key: &PublicKey) -> Result<(), ApiError> {
+    let now = app.now().wall;
+    if proof.time.since(now) > WINDOW || now.since(proof.time) > WINDOW {
+        return Err(ApiError::not_logged_in("the call's time is not the server's: check the clock"));
+    }
+    proof.verify(call, key).map_err(|_| ApiError::not_logged_in("the call is not signed by this login's key"))?;
+    let mut replay = app.replay.lock().unwrap_or_else(PoisonError::into_inner);
+    match replay.see(proof.login, proof.random, proof.time, now) {
+        Seen::New => Ok(()),
+        Seen::Before => Err(ApiError::not_logged_in("this call was made before")),
+        Seen::Full => Err(ApiError::too_many()),
+    }
+}
+
+/// SHA-256 of a secret of 32 random bytes: nothing to guess, so nothing to slow down.
+#[must_use]
+pub fn key_hash(secret: &[u8; 32]) -> Digest {
+    Digest::of(secret)
+}
+
+async fn by_key(app: &App, header: &[u8]) -> Result<ApiKey, ApiError> {
+    let unknown = || ApiError::not_logged_in("the API key is unknown or was deleted");
+    let secret: [u8; 32] = STANDARD.decode(header).ok().and_then(|s| s.try_into().ok()).ok_or_else(unknown)?;
+    app.store.api_key_of(key_hash(&secret)).await?.ok_or_else(unknown)
+}
+
+async fn by_proof(app: &App, proof: &Proof, call: &SignedCall<'_>) -> Result<LoggedIn, ApiError> {
+    let unknown = || ApiError::not_logged_in("this login is unknown: log in again");
+    let (login, user) = app.store.login(proof.login).await?.ok_or_else(unknown)?;
+    check_proof(app, proof, call, &login.client_key)?;
+    if login.ended {
+        return Err(ApiError::not_logged_in("this login was logged out"));
+    }
+    if app.now().wall >= login.expires {
+        return Err(ApiError::not_logged_in("this login has expired: refresh it or log in again"));
+    }
+    Ok(LoggedIn { login, user })
+}

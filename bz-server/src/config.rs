@@ -1,0 +1,225 @@
+//! The server's settings: one TOML file, over it the environment (`BZ_SERVER_` and the key in capitals), read once.
+//!
+//! Absent: secrets. Keys are files in the data folder.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bz_core::oidc::provider::{Provider, ProviderError};
+use bz_core::time::UnixTime;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+/// What begins the name of a setting in the environment.
+pub const ENVIRONMENT: &str = "BZ_SERVER_";
+
+/// Why settings are refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// Not the TOML of a configuration: an unknown key, a wrong type.
+    #[error("the configuration is malformed: {0}")]
+    Malformed(String),
+    /// A provider that cannot be pinned.
+    #[error("the identity provider {issuer}: {error}")]
+    Provider {
+        /// Which.
+        issuer: String,
+        /// What is wrong with it.
+        error: ProviderError,
+    },
+    /// A value out of bounds.
+    #[error("{key}: {rule}")]
+    Value {
+        /// The setting.
+        key: &'static str,
+        /// What it must be.
+        rule: &'static str,
+    },
+}
+
+/// All settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The organization's name, for people.
+    pub organization: String,
+    /// The folder with database and keys, mode 0700.
+    pub data: PathBuf,
+    /// Where clients and agents connect.
+    pub listen: SocketAddr,
+    /// The address they are told.
+    pub public_url: Url,
+    /// TLS, or none on loopback.
+    pub tls: Tls,
+    /// Where metrics and health are served, without TLS. Not at all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics_listen: Option<SocketAddr>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    #[serde(default)]
+    pub trusted_proxies: BTreeSet<IpAddr>,
+    /// This server's name in logs and certificates.
+    #[serde(default = "node")]
+    pub node: String,
+    /// Scopes that clients ask the identity provider for.
+    #[serde(default = "scopes")]
+    pub scopes: Vec<String>,
+    /// How many hours a login lasts at most, however often its token is refreshed.
+    #[serde(default = "day")]
+    pub login_max_hours: u32,
+    /// How many hours a session lasts at most.
+    #[serde(default = "day")]
+    pub session_max_hours: u32,
+    /// For how many seconds a new grant opens a session.
+    #[serde(default = "grant_seconds")]
+    pub grant_seconds: u32,
+    /// After how many seconds without a link a target is offline.
+    #[serde(default = "offline_seconds")]
+    pub offline_seconds: u32,
+    /// How many seconds running calls get when the server stops.
+    #[serde(default = "drain_seconds")]
+    pub drain_seconds: u32,
+    /// A PEM file of roots for the identity providers, instead of the platform's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider_ca: Option<PathBuf>,
+    /// The identity providers, as the trust bundle names them.
+    #[serde(rename = "provider")]
+    pub providers: Vec<Provider>,
+}
+
+/// How connections are protected on the way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Tls {
+    /// Not at all; only on a loopback address.
+    Off(Off),
+    /// By a certificate from files.
+    Files(TlsFiles),
+}
+
+/// The word `off`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Off {
+    /// No TLS.
+    Off,
+}
+
+/// A certificate chain and its key, PEM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// The chain.
+    pub certificate: PathBuf,
+    /// The key.
+    pub key: PathBuf,
+}
+
+impl Config {
+    /// Reads a file's text, and over it the settings of the environment.
+    ///
+    /// # Errors
+    /// [`ConfigError`], naming what is wrong.
+    pub fn parse(text: &str, environment: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        let mut table: toml::Table =
+            toml::from_str(text).map_err(|e| ConfigError::Malformed(e.message().to_owned()))?;
+        for (name, value) in environment {
+            if let Some(key) = name.strip_prefix(ENVIRONMENT) {
+                table.insert(key.to_ascii_lowercase(), setting(&value));
+            }
+        }
+        let config: Self =
+            table.try_into().map_err(|e: toml::de::Error| ConfigError::Malformed(e.message().to_owned()))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Whether every value is in bounds.
+    ///
+    /// # Errors
+    /// The first rule of [`ConfigError`] it breaks.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let value = |holds: bool, key, rule| if holds { Ok(()) } else { Err(ConfigError::Value { key, rule }) };
+        value(!self.providers.is_empty(), "provider", "name at least one identity provider")?;
+        for provider in &self.providers {
+            let issuer = provider.issuer.clone();
+            provider.check().map_err(|error| ConfigError::Provider { issuer, error })?;
+        }
+        let local = self.listen.ip().is_loopback();
+        value(!matches!(self.tls, Tls::Off(_)) || local, "tls", "may be \"off\" only on a loopback address")?;
+        let local = self.metrics_listen.is_none_or(|a| a.ip().is_loopback());
+        value(local, "metrics_listen", "must be a loopback address: it has neither TLS nor login")?;
+        let scheme = matches!(self.public_url.scheme(), "https" | "http");
+        value(scheme && self.public_url.query().is_none(), "public_url", "must be an http or https address")?;
+        value((1..=720).contains(&self.login_max_hours), "login_max_hours", "must be 1 to 720")?;
+        value((1..=168).contains(&self.session_max_hours), "session_max_hours", "must be 1 to 168")?;
+        value((10..=900).contains(&self.grant_seconds), "grant_seconds", "must be 10 to 900")?;
+        value((30..=3600).contains(&self.offline_seconds), "offline_seconds", "must be 30 to 3600")?;
+        value(self.drain_seconds <= 300, "drain_seconds", "must be at most 300")?;
+        let name = |text: &str| !text.trim().is_empty() && text.len() <= 100;
+        value(name(&self.organization), "organization", "must be 1 to 100 bytes")?;
+        value(name(&self.node), "node", "must be 1 to 100 bytes")
+    }
+
+    /// How long a login lasts at most.
+    #[must_use]
+    pub fn login_max(&self) -> Duration {
+        hours(self.login_max_hours)
+    }
+
+    /// How long a session lasts at most.
+    #[must_use]
+    pub fn session_max(&self) -> Duration {
+        hours(self.session_max_hours)
+    }
+
+    /// Until when a grant made now opens a session.
+    #[must_use]
+    pub fn grant_ends(&self, now: UnixTime) -> UnixTime {
+        now.after(Duration::from_secs(self.grant_seconds.into()))
+    }
+
+    /// A file with every key, its default and what it does.
+    #[must_use]
+    pub const fn default_text() -> &'static str {
+        include_str!("config/default.toml")
+    }
+}
+
+/// Numbers, booleans, lists and tables as TOML; everything else is text.
+fn setting(value: &str) -> toml::Value {
+    let read = toml::from_str::<toml::Table>(&format!("x = {value}"));
+    read.ok().and_then(|mut t| t.remove("x")).unwrap_or_else(|| toml::Value::String(value.to_owned()))
+}
+
+fn hours(hours: u32) -> Duration {
+    Duration::from_secs(u64::from(hours) * 3600)
+}
+
+fn node() -> String {
+    "main".to_owned()
+}
+
+fn scopes() -> Vec<String> {
+    ["openid", "email", "profile"].map(str::to_owned).to_vec()
+}
+
+const fn day() -> u32 {
+    24
+}
+
+const fn grant_seconds() -> u32 {
+    300
+}
+
+const fn offline_seconds() -> u32 {
+    120
+}
+
+const fn drain_seconds() -> u32 {
+    10
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,344 @@
+//! Connections: decided by policy, granted, kept, logged, ended.
+//!
+//! The API opens and closes them; the relay says when clients come and leave ([`link`]). Absent: frames.
+
+pub mod life;
+pub mod link;
+
+use bz_core::access::request::{Parameters, Request, Size};
+use bz_core::access::{Access, Mode, Verb};
+use bz_core::api::Bytes;
+use bz_core::api::access::{ConnectionMade, NewConnection};
+use bz_core::api::record::Place;
+use bz_core::grant::{GrantBody, Recording, Scope, SignedGrant};
+use bz_core::id::{BootId, ConnectionId, EventId, GrantId, ShellId, TargetId};
+use bz_core::signed::Signed;
+use bz_core::target::{TargetUser, UserRule};
+use bz_core::time::UnixTime;
+use bz_core::wire;
+
+use crate::app::App;
+use crate::auth::{self, Caller, LoggedIn};
+use crate::connection::life::{By, Input, Life};
+use crate::error::ApiError;
+use crate::policy::{AccessQuestion, AllowedUser, Decision, PersonInput, TargetInput};
+use crate::store::connection::{Connection, ConnectionFilter, Log, Stepped};
+use crate::store::policy::{Policies, Policy};
+use crate::store::target::Target;
+
+/// What a person wants of a target.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// The technology's parameters.
+    pub parameters: Parameters,
+    /// As whom; the only allowed user when absent.
+    pub user: Option<TargetUser>,
+    /// Who can read the content.
+    pub mode: Mode,
+}
+
+impl Wanted {
+    /// What a body asks for. Without parameters it is a shell of the usual size.
+    ///
+    /// # Errors
+    /// [`ApiError::field`] for parameters that are none, or an attach, which goes another way.
+    pub fn of(new: NewConnection) -> Result<Self, ApiError> {
+        let parameters = match new.parameters {
+            Some(Bytes(bytes)) => wire::decode(&bytes, bz_core::access::request::MAX_REQUEST)
+                .map_err(|e| ApiError::field("parameters", &e.to_string()))?,
+            None => Parameters::Shell { term: "xterm-256color".to_owned(), size: Size { rows: 24, columns: 80 } },
+        };
+        if matches!(parameters, Parameters::Attach { .. }) {
+            return Err(ApiError::field("parameters", "attach to a shell by POST connections/{id}/shell/attach"));
+        }
+        let mode = new.mode.unwrap_or_else(|| access(&parameters).spec().mode);
+        Ok(Self { parameters, user: new.target_user, mode })
+    }
+}
+
+/// Finds a target by id or name.
+///
+/// # Errors
+/// [`ApiError`] when there is none, or several of that name.
+pub async fn find_target(
+    app: &App,
+    id: Option<TargetId>,
+    (name, environment): (Option<String>, Option<String>),
+) -> Result<Target, ApiError> {
+    if let Some(id) = id {
+        return app.store.target(id).await?.ok_or_else(|| ApiError::not_found("target"));
+    }
+    let name = name.ok_or_else(|| ApiError::field("targetName", "name a target, or give its id"))?;
+    let mut found = app.store.targets_called(name.clone(), environment).await?;
+    match (found.pop(), found.is_empty()) {
+        (None, _) => Err(ApiError::not_found("target")),
+        (Some(only), true) => Ok(only),
+        (Some(last), false) => {
+            let mut environments: Vec<String> = found.into_iter().map(|t| t.environment_name).collect();
+            environments.push(last.environment_name);
+            let message = format!("there are several targets called {name}; name the environment: ");
+            Err(ApiError::ambiguous(message + &environments.join(", "), environments))
+        }
+    }
+}
+
+/// The question that policy is asked; policies are put in by [`AccessQuestion::about`].
+#[must_use]
+pub fn question(
+    who: &LoggedIn,
+    target: &Target,
+    (verb, user, mode): (Verb, Option<TargetUser>, Mode),
+    now: UnixTime,
+) -> AccessQuestion {
+    AccessQuestion {
+        person: PersonInput { id: who.user.id, username: who.login.username.clone(), groups: who.login.groups.clone() },
+        target: TargetInput { id: target.id, environment: target.environment },
+        verb,
+        user,
+        mode,
+        now: now.as_millis(),
+        policies: Vec::new(),
+        recording: Vec::new(),
+    }
+}
+
+/// An administrator's or access key's name as who closed something.
+#[must_use]
+pub fn administrator(caller: &Caller) -> By {
+    By::Administrator(caller.actor().subject_name)
+}
+
+/// A way through policy to an agent: everything a grant is made of.
+struct Allowed<'a> {
+    who: &'a LoggedIn,
+    target: Target,
+    boot: BootId,
+    rule: Option<UserRule>,
+    request: Request,
+    decision: Decision,
+    policies: Policies,
+}
+
+/// Opens a connection: decides, signs the grant, keeps the connection and logs it.
+///
+/// # Errors
+/// [`ApiError`]: denied, several users, offline, or the server failed.
+pub async fn open(app: &App, who: &LoggedIn, target: Target, wanted: Wanted) -> Result<ConnectionMade, ApiError> {
+    let id = ConnectionId::from_random(app.random()?);
+    let allowed = decide(app, who, target, wanted).await?;
+    let grant = sign(app, id, &allowed)?;
+    let now = app.now().wall;
+    let connection = Connection {
+        id,
+        user: who.user.id,
+        login: who.login.id,
+        target: allowed.target.id,
+        access: allowed.request.access(),
+        mode: allowed.request.mode,
+        verb: allowed.request.verb(),
+        life: Life::new(),
+        created: now,
+        actor: auth::actor(&who.user),
+        place: place(&allowed),
+        recording: allowed.decision.recording,
+    };
+    let reason = format!("opened by the end user {}, allowed by {}", who.user.name(), names(&allowed));
+    app.store.add_connection(connection, log(app, reason)?).await?;
+    Ok(made(id, &allowed, grant, None))
+}
+
+/// Grants the shell behind a connection to this login of its person.
+///
+/// # Errors
+/// As [`open`].
+pub async fn attach(
+    app: &App,
+    who: &LoggedIn,
+    connection: Connection,
+    parameters: Parameters,
+) -> Result<ConnectionMade, ApiError> {
+    let shell = connection.life.shell;
+    let target = find_target(app, Some(connection.target), (None, None)).await?;
+    let user = connection.place.target_user.parse().ok();
+    let allowed = decide(app, who, target, Wanted { parameters, user, mode: connection.mode }).await?;
+    let grant = sign(app, connection.id, &allowed)?;
+    app.store.hold_connection(connection.id, who.login.id).await?;
+    Ok(made(connection.id, &allowed, grant, shell))
+}
+
+/// Closes a connection, whatever it is doing. Closing a closed one is no error.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn close(app: &App, id: ConnectionId, by: &By, why: &str) -> Result<(), ApiError> {
+    let reason = format!("closed by {by}: {why}");
+    match app.store.step_connection(id, Input::Closed, log(app, reason.clone())?).await? {
+        Stepped::Done(_, rows) if !rows.is_empty() => app.links.closed(id, &reason),
+        Stepped::Done(..) | Stepped::Unknown | Stepped::Refused(_) => {}
+    }
+    Ok(())
+}
+
+/// Closes all connections on a target.
+///
+/// # Errors
+/// [`ApiError`].
+pub async fn close_all_on(app: &App, target: TargetId, by: &By, why: &str) -> Result<(), ApiError> {
+    let filter = ConnectionFilter { target: Some(target), ..ConnectionFilter::default() };
+    for connection in app.store.connections(filter).await? {
+        close(app, connection.id, by, why).await?;
+    }
+    Ok(())
+}
+
+/// After a logout: what cannot live without its person ends; shells run on, detached.
+///
+/// # Errors
+/// [`ApiError`].
+pub async fn after_logout(app: &App, who: &LoggedIn) -> Result<(), ApiError> {
+    let filter = ConnectionFilter { user: Some(who.user.id), ..ConnectionFilter::default() };
+    let held = app.store.connections(filter).await?;
+    for connection in held.into_iter().filter(|c| c.login == who.login.id) {
+        if connection.access.spec().detaches && connection.life.shell.is_some() {
+            let reason = format!("the end user {} logged out", who.user.name());
+            app.store.step_connection(connection.id, Input::ClientDisconnected, log(app, reason)?).await?;
+        } else {
+            close(app, connection.id, &By::EndUser(who.user.name().to_owned()), "logged out").await?;
+        }
+    }
+    Ok(())
+}
+
+async fn decide<'a>(app: &App, who: &'a LoggedIn, target: Target, wanted: Wanted) -> Result<Allowed<'a>, ApiError> {
+    let policies = app.store.policies().await?;
+    let verb = verb(&wanted.parameters);
+    let ask = |user| {
+        let what = (verb.clone(), user, wanted.mode);
+        app.engine.access(&question(who, &target, what, app.now().wall).about(&policies.all))
+    };
+    let mut decision = ask(wanted.user.clone());
+    if !decision.allowed {
+        return Err(ApiError::denied(decision.reason));
+    }
+    let chosen = choose(&decision, wanted.user.is_some(), &verb)?;
+    if let (Some(chosen), None) = (&chosen, &wanted.user) {
+        // Asked again for this user alone, so that the grant names exactly the policies that allow it.
+        decision = ask(Some(chosen.user.clone()));
+        if !decision.allowed {
+            return Err(ApiError::denied(decision.reason));
+        }
+    }
+    let boot = app.links.online(target.id).ok_or_else(|| ApiError::target_offline(&target.name))?;
+    let (user, rule) = chosen.map_or((None, None), |c| (Some(c.user), Some(c.rule)));
+    let request = Request { target: target.id, user, mode: wanted.mode, parameters: wanted.parameters };
+    Ok(Allowed { who, target, boot, rule, request, decision, policies })
+}
+
+/// The user to become: none for handlers, otherwise the one that is named or the only one there is.
+fn choose(decision: &Decision, named: bool, verb: &Verb) -> Result<Option<AllowedUser>, ApiError> {
+    if matches!(verb, Verb::Handler { .. }) {
+        return if named { Err(ApiError::field("targetUser", "a handler has none")) } else { Ok(None) };
+    }
+    match decision.users.as_slice() {
+        [] => Err(ApiError::denied("policies allow this verb, but no user: {username} means nobody for this login")),
+        [only] => Ok(Some(only.clone())),
+        several => Err(ApiError::target_user_needed(several.iter().map(|u| u.user.to_string()).collect())),
+    }
+}
+
+fn sign(app: &App, connection: ConnectionId, allowed: &Allowed<'_>) -> Result<Bytes, ApiError> {
+    let bytes = allowed.request.encode().map_err(|e| ApiError::field("parameters", &e.to_string()))?;
+    let now = app.now().wall;
+    let session = u32::try_from(app.config.session_max().as_secs()).unwrap_or(u32::MAX);
+    let body = GrantBody {
+        id: GrantId::from_random(app.random()?),
+        connection,
+        person: allowed.who.user.person.clone(),
+        client_key: allowed.who.login.client_key,
+        agent_key: allowed.target.identity_key,
+        boot: allowed.boot,
+        target: allowed.target.id,
+        verb: allowed.request.verb(),
+        user: allowed.rule.clone(),
+        mode: allowed.request.mode,
+        recording: allowed.decision.recording,
+        request: Request::digest(&bytes),
+        scope: Scope::Request,
+        mfa: None,
+        policies: allowed.decision.policies.clone(),
+        policy_version: allowed.policies.version,
+        not_before: now,
+        not_after: app.config.grant_ends(now),
+        session_seconds: session,
+    };
+    let keys = app.online_keys().map_err(ApiError::internal)?;
+    let grant = Signed::seal(&body, app.organization, &keys.grant.key).map_err(ApiError::internal)?;
+    let signed = SignedGrant { certificate: keys.grant.certificate.clone(), grant };
+    wire::encode(&signed, bz_core::grant::MAX_GRANT).map(Bytes).map_err(ApiError::internal)
+}
+
+fn made(id: ConnectionId, allowed: &Allowed<'_>, grant: Bytes, shell_id: Option<ShellId>) -> ConnectionMade {
+    let Recording { output, .. } = allowed.decision.recording;
+    ConnectionMade {
+        connection_id: id,
+        target_id: allowed.target.id,
+        target_name: allowed.target.name.clone(),
+        environment_name: allowed.target.environment_name.clone(),
+        target_user: allowed.request.user.clone(),
+        target_type: "Bzero".to_owned(),
+        verb_type: allowed.request.verb(),
+        agent_public_key: allowed.target.identity_key,
+        agent_version: allowed.target.version.clone(),
+        mode: allowed.request.mode,
+        recorded: output,
+        grant,
+        shell_id,
+        directory_entry: None,
+    }
+}
+
+fn place(allowed: &Allowed<'_>) -> Place {
+    Place {
+        target_id: allowed.target.id,
+        target_name: allowed.target.name.clone(),
+        target_type: "Bzero".to_owned(),
+        target_user: allowed.request.user.as_ref().map(ToString::to_string).unwrap_or_default(),
+        environment_id: allowed.target.environment,
+        environment_name: allowed.target.environment_name.clone(),
+    }
+}
+
+fn names(allowed: &Allowed<'_>) -> String {
+    let named = |p: &&Policy| allowed.decision.policies.contains(&p.id);
+    let names: Vec<&str> = allowed.policies.all.iter().filter(named).map(|p| p.name.as_str()).collect();
+    names.join(", ")
+}
+
+pub(crate) fn log(app: &App, reason: String) -> Result<Log, ApiError> {
+    let id = || Ok::<_, ApiError>(EventId::from_random(app.random()?));
+    Ok(Log {
+        ids: [id()?, id()?, id()?],
+        reason,
+        organization: app.organization,
+        node: app.config.node.clone(),
+        at: app.now().wall,
+    })
+}
+
+/// The parameters' technology: [`Request::access`] before there is a request.
+const fn access(parameters: &Parameters) -> Access {
+    match parameters {
+        Parameters::Shell { .. } | Parameters::Attach { .. } => Access::Shell,
+        Parameters::Exec { .. } => Access::Exec,
+        Parameters::Handler { .. } => Access::Handler,
+    }
+}
+
+/// The verb a policy must allow for them: [`Request::verb`] before there is a request.
+fn verb(parameters: &Parameters) -> Verb {
+    match (access(parameters).spec().verb, parameters) {
+        (Some(verb), _) => verb,
+        (None, Parameters::Handler { route }) => Verb::Handler { name: route.clone() },
+        (None, Parameters::Shell { .. } | Parameters::Attach { .. } | Parameters::Exec { .. }) => Verb::Shell,
+    }
+}

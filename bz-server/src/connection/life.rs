@@ -1,0 +1,204 @@
+//! The life of a connection: opening → open ⇄ detached → closed, as a pure machine.
+//!
+//! Absent: who may do what, and why it happened. Both are the caller's to know and to log.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bz_core::api::record::ConnectionEventType;
+use bz_core::id::ShellId;
+
+/// Where a connection is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Made; its client has not come yet.
+    Opening,
+    /// Its client is on it.
+    Open,
+    /// Its client was on it and left; a shell runs on.
+    Detached,
+    /// Ended, for ever.
+    Closed,
+}
+
+impl State {
+    /// The state as stored.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Opening => "opening",
+            Self::Open => "open",
+            Self::Detached => "detached",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// Text that names no state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownState;
+
+impl FromStr for State {
+    type Err = UnknownState;
+
+    fn from_str(text: &str) -> Result<Self, UnknownState> {
+        let all = [Self::Opening, Self::Open, Self::Detached, Self::Closed];
+        all.into_iter().find(|s| s.as_str() == text).ok_or(UnknownState)
+    }
+}
+
+/// What can happen to a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// Its client's carrier came.
+    ClientConnected,
+    /// Its client's carrier left.
+    ClientDisconnected,
+    /// The agent says which shell the client is on.
+    ShellAttached(ShellId),
+    /// Somebody or something closes it.
+    Closed,
+}
+
+/// Who closes a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum By {
+    /// Its own user, by name.
+    EndUser(String),
+    /// An administrator, by name.
+    Administrator(String),
+    /// The server or the target.
+    Service,
+}
+
+impl fmt::Display for By {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EndUser(name) => write!(f, "the end user {name}"),
+            Self::Administrator(name) => write!(f, "the administrator {name}"),
+            Self::Service => f.write_str("the service"),
+        }
+    }
+}
+
+/// State and shell together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life {
+    /// The state.
+    pub state: State,
+    /// The shell, once the agent named one.
+    pub shell: Option<ShellId>,
+}
+
+/// One step on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// The life after it.
+    pub life: Life,
+    /// What the log gets, in order. Nothing when nothing changed.
+    pub rows: Vec<ConnectionEventType>,
+}
+
+/// Why a step is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StepError {
+    /// The connection has ended.
+    #[error("the connection is closed")]
+    Ended,
+    /// A shell while no client is there, or another one than before.
+    #[error("this shell does not belong to the connection")]
+    Shell,
+}
+
+impl Life {
+    /// A connection just made.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { state: State::Opening, shell: None }
+    }
+
+    /// What one input makes of it.
+    ///
+    /// # Errors
+    /// [`StepError`]; closing what is closed is no error.
+    pub fn step(self, input: Input) -> Result<Step, StepError> {
+        use ConnectionEventType as Row;
+        let same = |rows| Ok(Step { life: self, rows });
+        let to = |state, rows| Ok(Step { life: Self { state, ..self }, rows });
+        let leave = || match self.shell {
+            Some(_) => vec![Row::ShellDisconnect, Row::ClientDisconnect],
+            None => vec![Row::ClientDisconnect],
+        };
+        match (self.state, input) {
+            (State::Closed, Input::Closed) => same(Vec::new()),
+            (State::Closed, Input::ClientConnected | Input::ClientDisconnected | Input::ShellAttached(_)) => {
+                Err(StepError::Ended)
+            }
+            (State::Opening | State::Detached, Input::ClientConnected) => to(State::Open, vec![Row::ClientConnect]),
+            (State::Open, Input::ClientConnected) | (State::Opening | State::Detached, Input::ClientDisconnected) => {
+                same(Vec::new())
+            }
+            (State::Open, Input::ClientDisconnected) => to(State::Detached, leave()),
+            (State::Open, Input::ShellAttached(shell)) if self.shell.is_none_or(|s| s == shell) => {
+                Ok(Step { life: Self { shell: Some(shell), ..self }, rows: vec![Row::ShellConnect] })
+            }
+            (State::Opening | State::Open | State::Detached, Input::ShellAttached(_)) => Err(StepError::Shell),
+            (State::Open, Input::Closed) => to(State::Closed, [leave(), vec![Row::Closed]].concat()),
+            (State::Opening | State::Detached, Input::Closed) => to(State::Closed, vec![Row::Closed]),
+        }
+    }
+}
+
+impl Default for Life {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ConnectionEventType as Row;
+
+    use super::*;
+
+    const SHELL: ShellId = ShellId::from_bytes([1; 16]);
+    const OTHER: ShellId = ShellId::from_bytes([2; 16]);
+
+    fn check(state: State, shell: Option<ShellId>, input: Input, want: Result<(State, &[Row]), StepError>) {
+        let got = Life { state, shell }.step(input).map(|s| (s.life.state, s.rows));
+        assert_eq!(got, want.map(|(s, rows)| (s, rows.to_vec())), "{state:?} with {shell:?} gets {input:?}");
+    }
+
+    /// F-165, F-169: every state × every input.
+    #[test]
+    fn a_life_goes_one_way() {
+        use Input::{ClientConnected as Comes, ClientDisconnected as Leaves, Closed as Close, ShellAttached as On};
+        check(State::Opening, None, Comes, Ok((State::Open, &[Row::ClientConnect])));
+        check(State::Opening, None, Leaves, Ok((State::Opening, &[])));
+        check(State::Opening, None, On(SHELL), Err(StepError::Shell));
+        check(State::Opening, None, Close, Ok((State::Closed, &[Row::Closed])));
+        check(State::Open, None, Comes, Ok((State::Open, &[])));
+        check(State::Open, None, On(SHELL), Ok((State::Open, &[Row::ShellConnect])));
+        check(State::Open, Some(SHELL), On(SHELL), Ok((State::Open, &[Row::ShellConnect])));
+        check(State::Open, Some(SHELL), On(OTHER), Err(StepError::Shell));
+        check(State::Open, None, Leaves, Ok((State::Detached, &[Row::ClientDisconnect])));
+        check(State::Open, Some(SHELL), Leaves, Ok((State::Detached, &[Row::ShellDisconnect, Row::ClientDisconnect])));
+        check(State::Open, None, Close, Ok((State::Closed, &[Row::ClientDisconnect, Row::Closed])));
+        check(State::Detached, Some(SHELL), Comes, Ok((State::Open, &[Row::ClientConnect])));
+        check(State::Detached, Some(SHELL), Leaves, Ok((State::Detached, &[])));
+        check(State::Detached, Some(SHELL), On(SHELL), Err(StepError::Shell));
+        check(State::Detached, Some(SHELL), Close, Ok((State::Closed, &[Row::Closed])));
+        for input in [Comes, Leaves, On(SHELL)] {
+            check(State::Closed, Some(SHELL), input, Err(StepError::Ended));
+        }
+        check(State::Closed, None, Close, Ok((State::Closed, &[])));
+    }
+
+    #[test]
+    fn states_read_back() {
+        for state in [State::Opening, State::Open, State::Detached, State::Closed] {
+            assert_eq!(state.as_str().parse(), Ok(state));
+        }
+        assert_eq!("".parse::<State>(), Err(UnknownState));
+    }
+}

@@ -1,0 +1,166 @@
+//! What the relay asks and says: who may take a connection's stream, where its agent is, who came and who left.
+//!
+//! Absent: sockets, and anything about frames.
+
+use bz_core::api::target::TargetStatus;
+use bz_core::id::{BootId, ConnectionId, LoginId, ShellId, TargetId};
+use bz_core::key::PublicKey;
+
+use crate::app::App;
+use crate::connection::life::{By, Input, State, StepError};
+use crate::connection::{close, close_all_on, log};
+use crate::error::ApiError;
+use crate::store::StoreError;
+use crate::store::connection::{Connection, Stepped};
+use crate::store::login::Login;
+use crate::store::target::{Announced, Target};
+
+/// Why a stream is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LinkError {
+    /// The login is unknown, ended or expired.
+    #[error("log in again")]
+    Login,
+    /// There is no such connection, or it is held by another login.
+    #[error("there is no such connection for this login")]
+    Connection,
+    /// The connection has ended.
+    #[error("the connection is closed")]
+    Closed,
+    /// The machine refuses the step.
+    #[error(transparent)]
+    Step(StepError),
+    /// The target has no link, or was deleted.
+    #[error("the target is offline")]
+    Offline,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The server failed in another way, which its log says.
+    #[error("the server failed")]
+    Internal,
+}
+
+impl From<ApiError> for LinkError {
+    fn from(_: ApiError) -> Self {
+        Self::Internal
+    }
+}
+
+/// Where a connection's agent is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AgentPlace {
+    /// The target.
+    pub target: TargetId,
+    /// The agent's identity key.
+    pub identity_key: PublicKey,
+    /// Its present start.
+    pub boot: BootId,
+}
+
+/// The login, while it lives: whose key opens a client link.
+///
+/// # Errors
+/// [`LinkError::Login`].
+pub async fn live_login(app: &App, login: LoginId) -> Result<Login, LinkError> {
+    let (login, _) = app.store.login(login).await?.ok_or(LinkError::Login)?;
+    if login.ended || app.now().wall >= login.expires { Err(LinkError::Login) } else { Ok(login) }
+}
+
+/// The connection, when this login may take its stream now.
+///
+/// # Errors
+/// [`LinkError`].
+pub async fn authorize_link(app: &App, login: LoginId, connection: ConnectionId) -> Result<Connection, LinkError> {
+    live_login(app, login).await?;
+    let found = app.store.connection(connection).await?.filter(|c| c.login == login);
+    let found = found.ok_or(LinkError::Connection)?;
+    if found.life.state == State::Closed { Err(LinkError::Closed) } else { Ok(found) }
+}
+
+/// Where the connection's agent is now.
+///
+/// # Errors
+/// [`LinkError::Offline`], or [`LinkError::Connection`].
+pub async fn agent_for(app: &App, connection: ConnectionId) -> Result<AgentPlace, LinkError> {
+    let found = app.store.connection(connection).await?.ok_or(LinkError::Connection)?;
+    let target = app.store.target(found.target).await?.ok_or(LinkError::Offline)?;
+    let boot = app.links.online(target.id).ok_or(LinkError::Offline)?;
+    Ok(AgentPlace { target: target.id, identity_key: target.identity_key, boot })
+}
+
+/// The target whose control key this is: how an agent's link is known.
+///
+/// # Errors
+/// [`LinkError::Store`].
+pub async fn target_of(app: &App, control_key: PublicKey) -> Result<Option<Target>, LinkError> {
+    Ok(app.store.target_of_control_key(control_key).await?)
+}
+
+/// The connection's client came. Logs `ClientConnect`.
+///
+/// # Errors
+/// [`LinkError::Step`] when it has ended.
+pub async fn client_connected(app: &App, connection: ConnectionId) -> Result<Connection, LinkError> {
+    step(app, connection, Input::ClientConnected, "its client came").await
+}
+
+/// The connection's client left. Logs `ClientDisconnect`, and `ShellDisconnect` when a shell runs on.
+///
+/// # Errors
+/// [`LinkError::Step`] when it has ended.
+pub async fn client_disconnected(app: &App, connection: ConnectionId, why: &str) -> Result<Connection, LinkError> {
+    step(app, connection, Input::ClientDisconnected, why).await
+}
+
+/// The agent says which shell the client is on. Logs `ShellConnect`.
+///
+/// # Errors
+/// [`LinkError::Step`] for another shell than before, or without a client.
+pub async fn shell_attached(app: &App, connection: ConnectionId, shell: ShellId) -> Result<Connection, LinkError> {
+    step(app, connection, Input::ShellAttached(shell), "its client is on the shell").await
+}
+
+/// The connection ended, at the target or here. Logs `Closed` once, and tells the links.
+///
+/// # Errors
+/// [`LinkError::Internal`].
+pub async fn closed(app: &App, connection: ConnectionId, by: &By, why: &str) -> Result<(), LinkError> {
+    Ok(close(app, connection, by, why).await?)
+}
+
+/// The target's agent has a link, with this start.
+///
+/// # Errors
+/// [`LinkError::Store`].
+pub async fn target_online(app: &App, target: TargetId, agent: Announced) -> Result<(), LinkError> {
+    Ok(app.store.target_online(target, agent, app.now().wall).await?)
+}
+
+/// The target has had no link for the resume window: its connections close.
+///
+/// # Errors
+/// [`LinkError`].
+pub async fn target_offline(app: &App, target: TargetId) -> Result<(), LinkError> {
+    if app.store.target_offline(target, app.now().wall).await? {
+        close_all_on(app, target, &By::Service, "the target is offline").await?;
+    }
+    Ok(())
+}
+
+/// Targets that the store believes online: after a start, those whose window begins now.
+///
+/// # Errors
+/// [`LinkError::Store`].
+pub async fn believed_online(app: &App) -> Result<Vec<TargetId>, LinkError> {
+    let all = app.store.targets().await?;
+    Ok(all.into_iter().filter(|t| t.status == TargetStatus::Online).map(|t| t.id).collect())
+}
+
+async fn step(app: &App, connection: ConnectionId, input: Input, why: &str) -> Result<Connection, LinkError> {
+    match app.store.step_connection(connection, input, log(app, why.to_owned())?).await? {
+        Stepped::Done(connection, _) => Ok(*connection),
+        Stepped::Unknown => Err(LinkError::Connection),
+        Stepped::Refused(refused) => Err(LinkError::Step(refused)),
+    }
+}

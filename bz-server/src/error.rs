@@ -1,0 +1,188 @@
+//! What a failed call answers: one status, one code, one sentence that says what to do next.
+//!
+//! Causes inside the server are logged where they arise and never sent.
+
+use std::collections::BTreeMap;
+
+use axum::http::StatusCode;
+use bz_core::api::error::{Code, ErrorBody};
+
+use crate::keys::KeysError;
+use crate::seam::EntropyError;
+use crate::seam::jwks::FetchError;
+use crate::store::StoreError;
+
+/// A failed call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiError {
+    code: Code,
+    message: String,
+    errors: BTreeMap<String, Vec<String>>,
+    candidates: Vec<String>,
+}
+
+impl ApiError {
+    fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), errors: BTreeMap::new(), candidates: Vec::new() }
+    }
+
+    /// The body or a parameter is malformed.
+    #[must_use]
+    pub fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(Code::BadRequest, message)
+    }
+
+    /// One field is wrong.
+    #[must_use]
+    pub fn field(name: &str, rule: &str) -> Self {
+        let errors = BTreeMap::from([(name.to_owned(), vec![rule.to_owned()])]);
+        Self { errors, ..Self::new(Code::BadRequest, format!("{name}: {rule}")) }
+    }
+
+    /// Nobody is logged in, or not any more.
+    #[must_use]
+    pub fn not_logged_in(why: impl Into<String>) -> Self {
+        Self::new(Code::NotLoggedIn, why)
+    }
+
+    /// Policy says no.
+    #[must_use]
+    pub fn denied(why: impl Into<String>) -> Self {
+        Self::new(Code::Denied, why)
+    }
+
+    /// There is no such thing.
+    #[must_use]
+    pub fn not_found(what: &str) -> Self {
+        Self::new(Code::NotFound, format!("there is no such {what}"))
+    }
+
+    /// Several things have that name.
+    #[must_use]
+    pub fn ambiguous(message: impl Into<String>, candidates: Vec<String>) -> Self {
+        Self { candidates, ..Self::new(Code::Ambiguous, message) }
+    }
+
+    /// Something of that name exists.
+    #[must_use]
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self::new(Code::Conflict, message)
+    }
+
+    /// Several target users are allowed.
+    #[must_use]
+    pub fn target_user_needed(candidates: Vec<String>) -> Self {
+        let message = format!("you may be several users there; name one: {}", candidates.join(", "));
+        Self { candidates, ..Self::new(Code::TargetUserNeeded, message) }
+    }
+
+    /// The target has no link.
+    #[must_use]
+    pub fn target_offline(name: &str) -> Self {
+        Self::new(Code::TargetOffline, format!("{name} is offline: its agent has no link to the server"))
+    }
+
+    /// The claim code is wrong.
+    #[must_use]
+    pub fn claim_code() -> Self {
+        Self::new(
+            Code::ClaimCode,
+            "the claim code is wrong, used or expired: `bz-server admin claim` on the server's host makes a new one",
+        )
+    }
+
+    /// Too many calls.
+    #[must_use]
+    pub fn too_many() -> Self {
+        Self::new(Code::TooMany, "too many calls: wait a minute")
+    }
+
+    /// Larger than a call may be.
+    #[must_use]
+    pub fn too_large() -> Self {
+        Self::new(Code::TooLarge, "the body is larger than 64 KiB")
+    }
+
+    /// The server failed; the cause is logged here and stays here.
+    #[must_use]
+    pub fn internal(cause: impl std::fmt::Display) -> Self {
+        tracing::error!(%cause, "a call failed");
+        Self::new(Code::Internal, "the server failed; its log says why, under this request's id")
+    }
+
+    /// For programs.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        self.code
+    }
+
+    /// The HTTP status.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        match self.code {
+            Code::BadRequest | Code::ClaimCode => StatusCode::BAD_REQUEST,
+            Code::NotLoggedIn => StatusCode::UNAUTHORIZED,
+            Code::Denied => StatusCode::FORBIDDEN,
+            Code::NotFound => StatusCode::NOT_FOUND,
+            Code::Ambiguous | Code::Conflict | Code::TargetUserNeeded | Code::TargetOffline => StatusCode::CONFLICT,
+            Code::TooMany => StatusCode::TOO_MANY_REQUESTS,
+            Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The body.
+    #[must_use]
+    pub fn body(self, request_id: String) -> ErrorBody {
+        ErrorBody {
+            error_msg: self.message,
+            error_type: format!("{:?}", self.code),
+            errors: self.errors,
+            code: self.code,
+            request_id,
+            candidates: self.candidates,
+        }
+    }
+}
+
+impl std::fmt::Display for ApiError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ApiError {}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Exists(what) => Self::conflict(format!("{what} exists already")),
+            StoreError::InUse => Self::conflict("it is still in use"),
+            StoreError::Full
+            | StoreError::Locked
+            | StoreError::Newer { .. }
+            | StoreError::Unreadable(_)
+            | StoreError::Failed(_)
+            | StoreError::Closed => Self::internal(error),
+        }
+    }
+}
+
+impl From<EntropyError> for ApiError {
+    fn from(error: EntropyError) -> Self {
+        Self::internal(error)
+    }
+}
+
+impl From<KeysError> for ApiError {
+    fn from(error: KeysError) -> Self {
+        Self::internal(error)
+    }
+}
+
+impl From<FetchError> for ApiError {
+    fn from(error: FetchError) -> Self {
+        tracing::warn!(%error, "a login cannot be checked");
+        Self::new(Code::Internal, "the identity provider's keys cannot be fetched; the server's log says why")
+    }
+}

@@ -1,0 +1,172 @@
+//! The program `bz-server`: arguments → configuration → server → drain.
+
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use bz_core::trust::TrustBundle;
+use bz_server::config::{Config, ENVIRONMENT};
+use bz_server::init::{self, InitTls};
+use bz_server::seam::jwks::HttpJwks;
+use bz_server::seam::links::MemoryLinks;
+use bz_server::seam::{Clock as _, SystemClock, SystemEntropy};
+use bz_server::store::Store;
+use bz_server::{Seams, Server, keys};
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The server of an organization: policy, grants, logs.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Arguments {
+    /// The configuration file.
+    #[arg(long, env = "BZ_CONFIG", default_value = "/var/lib/bz-server/server.toml", global = true)]
+    config: PathBuf,
+    /// Print a configuration file in which each key is explained.
+    #[arg(long)]
+    print_default_config: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make an organization: keys, certificate, database, and a code that makes you administrator.
+    Init(Init),
+    /// Run the server until SIGTERM.
+    Serve,
+    /// What an administrator does on this host, beside the API.
+    #[command(subcommand)]
+    Admin(Admin),
+    /// Print the trust bundle that agents and clients pin.
+    Bundle,
+}
+
+#[derive(Debug, clap::Args)]
+struct Init {
+    /// A configuration to begin with, as `--print-default-config` prints one.
+    #[arg(long)]
+    from: PathBuf,
+    /// Make a CA and a certificate for these names and addresses.
+    #[arg(long, value_delimiter = ',')]
+    make_certificate: Vec<String>,
+    /// Listen here instead.
+    #[arg(long)]
+    listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Admin {
+    /// Print a code that makes whoever logs in with it administrator, once, within 24 hours.
+    Claim,
+    /// Let a person enroll a second factor anew.
+    ResetMfa {
+        /// The address or id.
+        user: String,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            drop(writeln!(std::io::stderr(), "bz-server: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<()> {
+    if arguments.print_default_config {
+        return print(Config::default_text());
+    }
+    let filter = tracing_subscriber::EnvFilter::try_from_env("BZ_LOG").unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(async {
+        match arguments.command {
+            Some(Command::Init(options)) => initialize(options).await,
+            Some(Command::Serve) => serve(read(&arguments.config)?).await,
+            Some(Command::Bundle) => bundle(&read(&arguments.config)?).await,
+            Some(Command::Admin(Admin::Claim)) => claim(&read(&arguments.config)?).await,
+            Some(Command::Admin(Admin::ResetMfa { user })) => reset_mfa(&read(&arguments.config)?, user).await,
+            None => bail!("name a command, or --help"),
+        }
+    })
+}
+
+fn read(path: &std::path::Path) -> anyhow::Result<Config> {
+    let set = std::env::vars().filter(|(name, _)| name.starts_with(ENVIRONMENT));
+    Ok(init::read_config(path, set)?)
+}
+
+async fn initialize(options: Init) -> anyhow::Result<()> {
+    let mut config = read(&options.from)?;
+    if let Some(listen) = options.listen {
+        config.listen = listen;
+    }
+    let tls = match options.make_certificate {
+        names if names.is_empty() => InitTls::AsConfigured,
+        names => InitTls::Make(names),
+    };
+    let made = init::init(config, tls, &SystemClock::new(), &SystemEntropy).await?;
+    let pin = made.pin.map(|pin| format!("TLS pin      {pin} (SHA-256 of the CA's public key; the CA is in ca.crt)\n"));
+    print(&format!(
+        "Configuration {}\nTrust bundle, fingerprint {}\n{}\nClaim code   {}\n\nBecome administrator within 24 hours: \
+         bz login --claim {}\n",
+        made.config.display(),
+        made.fingerprint,
+        pin.unwrap_or_default(),
+        made.claim,
+        made.claim,
+    ))
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let ca = config.provider_ca.as_ref().map(std::fs::read).transpose().context("provider_ca")?;
+    let seams = Seams {
+        clock: Arc::new(SystemClock::new()),
+        entropy: Arc::new(SystemEntropy),
+        jwks: Arc::new(HttpJwks::new(ca.as_deref())?),
+        links: Arc::new(MemoryLinks::default()),
+    };
+    let server = Server::start(config, seams).await?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    server.shutdown().await;
+    Ok(())
+}
+
+async fn bundle(config: &Config) -> anyhow::Result<()> {
+    let store = Store::open(&config.data)?;
+    let organization = store.organization().await?.context("there is no organization here: run `bz-server init`")?;
+    let root = keys::read_root(&config.data)?;
+    let bundle: TrustBundle = bz_server::app::bundle(config, organization.id, &root);
+    print(&bundle.to_text()?)
+}
+
+async fn claim(config: &Config) -> anyhow::Result<()> {
+    let store = Store::open(&config.data)?;
+    let code = bz_server::admin::claim(config, &store, &SystemEntropy, SystemClock::new().now().wall).await?;
+    print(&format!("{code}\n"))
+}
+
+async fn reset_mfa(config: &Config, user: String) -> anyhow::Result<()> {
+    let store = Store::open(&config.data)?;
+    bz_server::admin::reset_mfa(config, &store, &SystemEntropy, (user, SystemClock::new().now().wall)).await?;
+    print("The next login enrolls a second factor anew.\n")
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}

@@ -1,0 +1,58 @@
+//! Policy: every call and every access to a target is decided here, by the Rego of `policy/bz.rego`, and nowhere else.
+//!
+//! An engine that fails denies, and says so in the log. Absent: storage, HTTP, and any role checked in Rust.
+
+pub mod engine;
+pub mod input;
+
+use bz_core::access::Verb;
+use bz_core::grant::Recording;
+use bz_core::id::PolicyId;
+use bz_core::target::{TargetUser, UserRule};
+
+pub use crate::policy::engine::Engine;
+pub use crate::policy::input::{AccessQuestion, Asker, OperationQuestion, PersonInput, TargetInput};
+
+/// A user allowed on a target, and how the policy named it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+pub struct AllowedUser {
+    /// The user.
+    pub user: TargetUser,
+    /// The name itself, or `{username}`.
+    pub rule: UserRule,
+}
+
+/// The answer to an [`AccessQuestion`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// Whether it is allowed.
+    pub allowed: bool,
+    /// The policies that allow it.
+    pub policies: Vec<PolicyId>,
+    /// The users it is allowed as, each once, a literal name before a substitution.
+    pub users: Vec<AllowedUser>,
+    /// The users any verb is allowed as.
+    pub all_users: Vec<AllowedUser>,
+    /// The verbs allowed there at all.
+    pub verbs: Vec<Verb>,
+    /// What must be recorded.
+    pub recording: Recording,
+    /// Why, in a sentence.
+    pub reason: String,
+}
+
+impl Decision {
+    /// No, for a reason that is not about any policy.
+    #[must_use]
+    pub fn no(reason: &str) -> Self {
+        Self {
+            allowed: false,
+            policies: Vec::new(),
+            users: Vec::new(),
+            all_users: Vec::new(),
+            verbs: Vec::new(),
+            recording: Recording { output: false, input: false },
+            reason: reason.to_owned(),
+        }
+    }
+}

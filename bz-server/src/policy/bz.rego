@@ -1,0 +1,206 @@
+# Every decision of the server. Permissive only: nothing here denies what another rule allows, and what no rule
+# allows is denied.
+package bz
+
+import rego.v1
+
+# --- Who may call what -----------------------------------------------------------------------------------------------
+#
+# anyone        no proof of anything; a registration key is not even that, for it registers agents and nothing else
+# person        whoever is logged in
+# owner         the person whose connection the call is about
+# admin         an administrator, logged in
+# key           an access key: does what an administrator does, but has no sessions
+# registration  a registration key: registers agents, nothing else
+
+operations := {
+	"trustservice:bundle": {"anyone"},
+	"userservice:register": {"anyone"},
+	"userservice:logout": {"person"},
+	"userservice:me": {"person"},
+	"userservice:list": {"admin", "key"},
+	"organizationservice:get": {"person", "key"},
+	"agentservice:register": {"registration"},
+	"apikeyservice:list": {"admin", "key"},
+	"apikeyservice:get": {"admin", "key"},
+	"apikeyservice:add": {"admin", "key"},
+	"apikeyservice:edit": {"admin", "key"},
+	"apikeyservice:delete": {"admin", "key"},
+	"environmentservice:list": {"person", "key"},
+	"environmentservice:add": {"admin", "key"},
+	"targetservice:list": {"person", "key"},
+	"targetservice:list-all": {"admin", "key"},
+	"targetservice:get": {"person", "key"},
+	"targetservice:delete": {"admin", "key"},
+	"policymanagementservice:list": {"admin", "key"},
+	"policymanagementservice:get": {"admin", "key"},
+	"policymanagementservice:add": {"admin", "key"},
+	"policymanagementservice:delete": {"admin", "key"},
+	"policyqueryservice:why": {"person"},
+	"policyqueryservice:why-others": {"admin"},
+	"connectionservice:connect": {"person"},
+	"connectionservice:list": {"person", "key"},
+	"connectionservice:list-others": {"admin", "key"},
+	"connectionservice:attach": {"owner"},
+	"connectionservice:close": {"owner", "admin", "key"},
+	"eventservice:subject": {"admin", "key"},
+	"eventservice:connection": {"admin", "key"},
+	"eventservice:command": {"admin", "key"},
+}
+
+roles contains "anyone" if input.caller.kind != "registration"
+
+roles contains "person" if input.caller.kind == "person"
+
+roles contains "owner" if {
+	input.caller.kind == "person"
+	input.owner == input.caller.id
+}
+
+roles contains "admin" if {
+	input.caller.kind == "person"
+	input.caller.is_admin
+}
+
+roles contains "key" if input.caller.kind == "key"
+
+roles contains "registration" if input.caller.kind == "registration"
+
+default operation_allowed := false
+
+operation_allowed if {
+	some role in roles
+	role in operations[input.operation]
+}
+
+# --- Who may do what where as whom -----------------------------------------------------------------------------------
+
+# A policy is subjects, actions and resources. The ones here are about this person and this target, now.
+applicable contains policy if {
+	some policy in input.policies
+	names_person(policy)
+	names_target(policy)
+	not expired(policy)
+}
+
+names_person(policy) if {
+	some subject in policy.subjects
+	subject.type == "User"
+	subject.id == input.person.id
+}
+
+names_person(policy) if {
+	some group in policy.groups
+	group.id in input.person.groups
+}
+
+names_target(policy) if {
+	some environment in policy.environments
+	environment.id == input.target.environment
+}
+
+names_target(policy) if {
+	some target in policy.targets
+	target.id == input.target.id
+}
+
+expired(policy) if policy.expires <= input.now
+
+# Everything the applicable policies allow, one row each. `rule` is the user as the policy names it.
+ways contains {"policy": policy.id, "verb": verb, "user": name.userName, "rule": name.userName} if {
+	some policy in applicable
+	some verb in policy.verbs
+	verb.type != "Handler"
+	some name in policy.targetUsers
+	name.userName != "{username}"
+}
+
+ways contains {"policy": policy.id, "verb": verb, "user": input.person.username, "rule": "{username}"} if {
+	some policy in applicable
+	some verb in policy.verbs
+	verb.type != "Handler"
+	some name in policy.targetUsers
+	name.userName == "{username}"
+	is_string(input.person.username)
+}
+
+ways contains {"policy": policy.id, "verb": verb, "user": null, "rule": null} if {
+	some policy in applicable
+	some verb in policy.verbs
+	verb.type == "Handler"
+}
+
+# The rows that answer the question. A question without a user asks about any.
+answers contains way if {
+	some way in ways
+	way.verb == input.verb
+	input.user == null
+}
+
+answers contains way if {
+	some way in ways
+	way.verb == input.verb
+	way.user == input.user
+	input.user != null
+}
+
+# Whose sessions are recorded: the policy follows its subjects everywhere.
+recorded if {
+	some policy in input.recording
+	names_person(policy)
+}
+
+input_recorded if {
+	some policy in input.recording
+	names_person(policy)
+	policy.recordInput
+}
+
+# A recorded person's shell cannot be sealed: that would be a way round the recording.
+unrecordable if {
+	input.mode == "sealed"
+	input.verb.type == "Shell"
+	recorded
+}
+
+default access_allowed := false
+
+access_allowed if {
+	count(answers) > 0
+	not unrecordable
+}
+
+default output_kept := false
+
+output_kept if {
+	recorded
+	input.mode == "inspected"
+}
+
+default input_kept := false
+
+input_kept if {
+	input_recorded
+	input.mode == "inspected"
+}
+
+reason := "allowed" if {
+	access_allowed
+} else := "your shells are recorded, so they cannot be sealed" if {
+	count(answers) > 0
+} else := "no policy names you and this target" if {
+	count(applicable) == 0
+} else := "policies name you and this target, but none allows this verb" if {
+	count({way | some way in ways; way.verb == input.verb}) == 0
+} else := "policies allow this verb on this target, but not as this user"
+
+access := {
+	"allowed": access_allowed,
+	"policies": {way.policy | some way in answers},
+	"users": {{"user": way.user, "rule": way.rule} | some way in answers; way.user != null},
+	"all_users": {{"user": way.user, "rule": way.rule} | some way in ways; way.user != null},
+	"verbs": {way.verb | some way in ways},
+	"output": output_kept,
+	"input": input_kept,
+	"reason": reason,
+}

@@ -1,0 +1,254 @@
+//! A running server: listeners, TLS, and an end that lets running calls finish.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
+
+use crate::api::{self, Peer};
+use crate::app::{App, AppError, Seams};
+use crate::config::{Config, Tls};
+use crate::tls::{self, TlsError};
+
+/// The most connections at once; later ones wait.
+const MOST: usize = 10_000;
+/// How long a peer may take for the TLS handshake, and for the head of a request.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Its parts.
+    #[error(transparent)]
+    App(#[from] AppError),
+    /// Its certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Its address.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// What happened.
+        error: std::io::Error,
+    },
+}
+
+/// A running server. Dropping it ends it at once; [`Server::shutdown`] lets running calls finish.
+#[derive(Debug)]
+pub struct Server {
+    app: Arc<App>,
+    local: SocketAddr,
+    metrics: Option<SocketAddr>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    // Ends what is left when the server is dropped.
+    _end: tokio_util::sync::DropGuard,
+    end: CancellationToken,
+}
+
+impl Server {
+    /// Starts a server of the REST API.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(config: Config, seams: Seams) -> Result<Self, StartError> {
+        let app = Arc::new(App::open(config, seams).await?);
+        let router = api::router(Arc::clone(&app));
+        Self::serve(app, router).await
+    }
+
+    /// Serves a router that was made over these parts: the API, and what is merged beside it.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn serve(app: Arc<App>, router: Router) -> Result<Self, StartError> {
+        let acceptor = match &app.config.tls {
+            Tls::Off(_) => None,
+            Tls::Files(files) => Some(TlsAcceptor::from(Arc::new(tls::server(files)?))),
+        };
+        let (listener, local) = listen(app.config.listen).await?;
+        let (stop, end, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        let door = Door {
+            router,
+            acceptor,
+            stop: stop.clone(),
+            end: end.clone(),
+            tasks: tasks.clone(),
+            places: Arc::new(Semaphore::new(MOST)),
+        };
+        let metrics = match app.config.metrics_listen {
+            None => None,
+            Some(address) => {
+                let (listener, local) = listen(address).await?;
+                let door = Door { router: metrics(Arc::clone(&app)), acceptor: None, ..door.clone() };
+                tasks.spawn(door.accept(listener));
+                Some(local)
+            }
+        };
+        tasks.spawn(door.accept(listener));
+        tracing::info!(%local, tls = !matches!(app.config.tls, Tls::Off(_)), "listening");
+        Ok(Self { app, local, metrics, stop, tasks, _end: end.clone().drop_guard(), end })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Where metrics are served, if anywhere.
+    #[must_use]
+    pub const fn metrics_addr(&self) -> Option<SocketAddr> {
+        self.metrics
+    }
+
+    /// The parts.
+    #[must_use]
+    pub const fn app(&self) -> &Arc<App> {
+        &self.app
+    }
+
+    /// Takes no more connections, lets running calls finish, and ends what is left after the configured time.
+    pub async fn shutdown(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        let drain = Duration::from_secs(self.app.config.drain_seconds.into());
+        if tokio::time::timeout(drain, self.tasks.wait()).await.is_err() {
+            tracing::warn!(left = self.tasks.len(), "ending connections that did not finish");
+            self.end.cancel();
+            self.tasks.wait().await;
+        }
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |error| StartError::Listen { address, error };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let local = listener.local_addr().map_err(failed)?;
+    Ok((listener, local))
+}
+
+fn metrics(app: Arc<App>) -> Router {
+    let text = |State(app): State<Arc<App>>| async move {
+        app.metrics.text().map_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response(), Response::new_text)
+    };
+    Router::new()
+        .route("/metrics", get(text))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(api::ready))
+        .with_state(app)
+}
+
+/// Text as an answer of Prometheus' own type.
+trait NewText {
+    fn new_text(text: String) -> Self;
+}
+
+impl NewText for Response {
+    fn new_text(text: String) -> Self {
+        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        ([(axum::http::header::CONTENT_TYPE, kind)], text).into_response()
+    }
+}
+
+/// One listener's way in.
+#[derive(Clone)]
+struct Door {
+    router: Router,
+    acceptor: Option<TlsAcceptor>,
+    stop: CancellationToken,
+    end: CancellationToken,
+    tasks: TaskTracker,
+    places: Arc<Semaphore>,
+}
+
+impl Door {
+    async fn accept(self, listener: TcpListener) {
+        loop {
+            let place = tokio::select! {
+                () = self.stop.cancelled() => return,
+                place = Arc::clone(&self.places).acquire_owned() => place,
+            };
+            let accepted = tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = self.end.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let door = self.clone();
+                    self.tasks.spawn(async move {
+                        tokio::select! {
+                            () = door.end.cancelled() => {}
+                            () = door.welcome(stream, peer) => {}
+                        }
+                        drop(place);
+                    });
+                }
+                Err(error) => {
+                    // Out of descriptors, mostly: the next accept would fail at once, too.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    async fn welcome(&self, stream: TcpStream, peer: SocketAddr) {
+        // Keystrokes are small and urgent.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, %peer, "no TCP_NODELAY");
+        }
+        match &self.acceptor {
+            None => self.talk(stream, peer).await,
+            Some(acceptor) => match tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => self.talk(stream, peer).await,
+                Ok(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
+                Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),
+            },
+        }
+    }
+
+    async fn talk(&self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, peer: SocketAddr) {
+        let router = self.router.clone();
+        let service = tower::service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+            request.extensions_mut().insert(Peer(peer));
+            router.clone().oneshot(request.map(axum::body::Body::new))
+        });
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(Duration::from_secs(20))
+            .max_concurrent_streams(100);
+        let talk = builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
+        tokio::pin!(talk);
+        let talked = tokio::select! {
+            talked = talk.as_mut() => talked,
+            () = self.stop.cancelled() => {
+                talk.as_mut().graceful_shutdown();
+                talk.await
+            }
+        };
+        if let Err(error) = talked {
+            tracing::debug!(%error, %peer, "a connection ended badly");
+        }
+    }
+}

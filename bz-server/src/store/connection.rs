@@ -1,0 +1,225 @@
+//! Connections: rows, and the life-cycle machine run inside a transaction with its log.
+
+use bz_core::access::{Access, Mode, Verb};
+use bz_core::api::record::{Actor, ConnectionEvent, ConnectionEventType, Place};
+use bz_core::grant::Recording;
+use bz_core::id::{ConnectionId, EventId, LoginId, OrganizationId, ShellId, TargetId, UserId};
+use bz_core::time::UnixTime;
+use rusqlite::{Row, Transaction, params};
+
+use crate::connection::life::{Input, Life, State, Step, StepError};
+use crate::store::{Store, StoreError, event, first, json, millis, optional, rows, text, time, to_json};
+
+/// A connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Connection {
+    /// The connection.
+    pub id: ConnectionId,
+    /// Whose.
+    pub user: UserId,
+    /// The login that holds it; another one after an attach.
+    pub login: LoginId,
+    /// The target.
+    pub target: TargetId,
+    /// The technology.
+    pub access: Access,
+    /// Who can read the content.
+    pub mode: Mode,
+    /// The verb.
+    pub verb: Verb,
+    /// Where it is in its life.
+    pub life: Life,
+    /// When it was made.
+    pub created: UnixTime,
+    /// Whose, as logs say it.
+    pub actor: Actor,
+    /// Where, as logs say it.
+    pub place: Place,
+    /// What is recorded.
+    pub recording: Recording,
+}
+
+/// What one step of a life writes into the log.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// One id for each row a step can write.
+    pub ids: [EventId; 3],
+    /// Who or what made it happen, in a sentence.
+    pub reason: String,
+    /// The organization.
+    pub organization: OrganizationId,
+    /// The server's node.
+    pub node: String,
+    /// When.
+    pub at: UnixTime,
+}
+
+/// Which connections.
+#[derive(Debug, Clone, Default)]
+pub struct ConnectionFilter {
+    /// Of this person.
+    pub user: Option<UserId>,
+    /// On this target.
+    pub target: Option<TargetId>,
+    /// Also those that ended.
+    pub closed: bool,
+}
+
+/// What became of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stepped {
+    /// Done: the connection after it, and what was logged.
+    Done(Box<Connection>, Vec<ConnectionEventType>),
+    /// There is no such connection.
+    Unknown,
+    /// The machine refuses it.
+    Refused(StepError),
+}
+
+impl Store {
+    /// Keeps a new connection and logs `Created`.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn add_connection(&self, new: Connection, log: Log) -> Result<(), StoreError> {
+        self.transact(move |tx| {
+            insert(tx, &new)?;
+            write_log(tx, &new, &[ConnectionEventType::Created], &log)
+        })
+        .await
+    }
+
+    /// One.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn connection(&self, id: ConnectionId) -> Result<Option<Connection>, StoreError> {
+        self.transact(move |tx| by_id(tx, id)).await
+    }
+
+    /// Connections, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn connections(&self, filter: ConnectionFilter) -> Result<Vec<Connection>, StoreError> {
+        self.transact(move |tx| {
+            let sql = "SELECT * FROM connection
+                 WHERE (?1 IS NULL OR user = ?1) AND (?2 IS NULL OR target = ?2) AND (?3 OR state <> 'closed')
+                 ORDER BY created DESC, id LIMIT 1000";
+            let user = filter.user.map(|u| u.to_string());
+            let target = filter.target.map(|t| t.to_string());
+            rows(tx, sql, &[&user, &target, &filter.closed], read)
+        })
+        .await
+    }
+
+    /// Takes a connection one step on, and logs what happened.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn step_connection(&self, id: ConnectionId, input: Input, log: Log) -> Result<Stepped, StoreError> {
+        self.transact(move |tx| {
+            let Some(mut connection) = by_id(tx, id)? else { return Ok(Stepped::Unknown) };
+            let Step { life, rows } = match connection.life.step(input) {
+                Ok(step) => step,
+                Err(refused) => return Ok(Stepped::Refused(refused)),
+            };
+            connection.life = life;
+            tx.execute(
+                "UPDATE connection SET state = ?2, shell = ?3, changed = ?4 WHERE id = ?1",
+                params![id.to_string(), life.state.as_str(), life.shell.map(|s| s.to_string()), millis(log.at)],
+            )?;
+            write_log(tx, &connection, &rows, &log)?;
+            Ok(Stepped::Done(Box::new(connection), rows))
+        })
+        .await
+    }
+
+    /// Gives a connection to another login of the same person: an attach.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn hold_connection(&self, id: ConnectionId, login: LoginId) -> Result<(), StoreError> {
+        self.transact(move |tx| {
+            tx.execute("UPDATE connection SET login = ?2 WHERE id = ?1", params![id.to_string(), login.to_string()])?;
+            Ok(())
+        })
+        .await
+    }
+}
+
+fn write_log(
+    tx: &Transaction<'_>,
+    connection: &Connection,
+    rows: &[ConnectionEventType],
+    log: &Log,
+) -> Result<(), StoreError> {
+    for (kind, id) in rows.iter().zip(log.ids) {
+        let event = ConnectionEvent {
+            id,
+            connection_id: connection.id,
+            organization_id: log.organization,
+            actor: connection.actor.clone(),
+            place: connection.place.clone(),
+            session_name: String::new(),
+            connection_event_type: *kind,
+            reason: log.reason.clone(),
+            timestamp: log.at.to_string(),
+            connection_node_id: log.node.clone(),
+        };
+        event::add_connection_event(tx, &event, log.at)?;
+    }
+    Ok(())
+}
+
+fn insert(tx: &Transaction<'_>, new: &Connection) -> Result<(), StoreError> {
+    tx.execute(
+        "INSERT INTO connection (id, user, login, target, kind, mode, verb, state, shell, created, changed,
+                                 actor, place, recorded_output, recorded_input)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, ?11, ?12, ?13, ?14)",
+        params![
+            new.id.to_string(),
+            new.user.to_string(),
+            new.login.to_string(),
+            new.target.to_string(),
+            new.access.spec().name,
+            new.mode.to_string(),
+            new.verb.to_string(),
+            new.life.state.as_str(),
+            new.life.shell.map(|s| s.to_string()),
+            millis(new.created),
+            to_json(&new.actor)?,
+            to_json(&new.place)?,
+            new.recording.output,
+            new.recording.input
+        ],
+    )?;
+    Ok(())
+}
+
+fn by_id(tx: &Transaction<'_>, id: ConnectionId) -> Result<Option<Connection>, StoreError> {
+    first(tx, "SELECT * FROM connection WHERE id = ?1", &[&id.to_string()], read)
+}
+
+fn read(row: &Row<'_>) -> Result<Connection, StoreError> {
+    let unreadable = |what: &str| StoreError::Unreadable(what.to_owned());
+    let (kind, mode): (String, String) = (row.get("kind")?, row.get("mode")?);
+    let access = Access::ALL.into_iter().find(|a| a.spec().name == kind).ok_or_else(|| unreadable("a kind"))?;
+    let mode = [Mode::Inspected, Mode::Sealed].into_iter().find(|m| m.to_string() == mode);
+    let shell: Option<ShellId> = optional(row, "shell")?;
+    let state: State = text(row, "state")?;
+    Ok(Connection {
+        id: text(row, "id")?,
+        user: text(row, "user")?,
+        login: text(row, "login")?,
+        target: text(row, "target")?,
+        access,
+        mode: mode.ok_or_else(|| unreadable("a mode"))?,
+        verb: text(row, "verb")?,
+        life: Life { state, shell },
+        created: time(row, "created")?,
+        actor: json(row, "actor")?,
+        place: json(row, "place")?,
+        recording: Recording { output: row.get("recorded_output")?, input: row.get("recorded_input")? },
+    })
+}

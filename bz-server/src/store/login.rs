@@ -1,0 +1,162 @@
+//! Logins: which client key acts for whom, and until when.
+
+use bz_core::digest::Digest;
+use bz_core::id::{LoginId, UserId};
+use bz_core::key::PublicKey;
+use bz_core::target::TargetUser;
+use bz_core::time::UnixTime;
+use rusqlite::{Row, Transaction, params};
+
+use crate::store::user::{self, User};
+use crate::store::{Store, StoreError, first, json, millis, optional, organization, rows, text, time, to_json};
+
+/// A login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The login.
+    pub id: LoginId,
+    /// Whose.
+    pub user: UserId,
+    /// The client's session key: every call is signed by it.
+    pub client_key: PublicKey,
+    /// SHA-256 of the certificate last registered.
+    pub certificate: Digest,
+    /// When it ends.
+    pub expires: UnixTime,
+    /// `iat` of the last token accepted.
+    pub token_issued: UnixTime,
+    /// What `{username}` means for it.
+    pub username: Option<TargetUser>,
+    /// The groups its token names.
+    pub groups: Vec<String>,
+    /// Whether it was logged out.
+    pub ended: bool,
+}
+
+/// What became of a registration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Registration {
+    /// Done; who it is.
+    Done(User),
+    /// The claim code is wrong, used or expired. Nothing was kept.
+    BadClaim,
+    /// The login id was logged out, or is another's. Nothing was kept.
+    Refused,
+}
+
+impl Store {
+    /// Keeps a login just proved, makes the person at the first time, and uses the claim code when one is given.
+    ///
+    /// `login.user` and `seen.id` count only for a person not known yet.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn register(&self, login: Login, seen: User, claim: Option<Digest>) -> Result<Registration, StoreError> {
+        self.transact(move |tx| {
+            let now = seen.last_login.unwrap_or(seen.created);
+            let before = by_id(tx, login.id)?;
+            let known = user::by_person(tx, &seen.person)?;
+            if let Some(before) = &before
+                && (before.ended
+                    || before.client_key != login.client_key
+                    || known.as_ref().is_none_or(|k| k.id != before.user)
+                    || login.token_issued < before.token_issued)
+            {
+                return Ok(Registration::Refused);
+            }
+            let id = known.map_or(seen.id, |k| k.id);
+            if let Some(code) = claim
+                && !organization::use_claim(tx, code, id, now)?
+            {
+                return Ok(Registration::BadClaim);
+            }
+            let mut user = user::upsert(tx, &seen)?;
+            if claim.is_some() {
+                user::make_admin(tx, user.id)?;
+                user.is_admin = true;
+            }
+            upsert(tx, &Login { user: user.id, ..login })?;
+            Ok(Registration::Done(user))
+        })
+        .await
+    }
+
+    /// The login and its person.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn login(&self, id: LoginId) -> Result<Option<(Login, User)>, StoreError> {
+        self.transact(move |tx| {
+            let Some(login) = by_id(tx, id)? else { return Ok(None) };
+            Ok(user::by_id(tx, login.user)?.map(|user| (login, user)))
+        })
+        .await
+    }
+
+    /// Ends a login for ever.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn logout(&self, id: LoginId, now: UnixTime) -> Result<(), StoreError> {
+        self.transact(move |tx| {
+            tx.execute(
+                "UPDATE login SET ended = ?2 WHERE id = ?1 AND ended IS NULL",
+                params![id.to_string(), millis(now)],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The logins of a person that have not ended.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn live_logins(&self, user: UserId, now: UnixTime) -> Result<Vec<Login>, StoreError> {
+        self.transact(move |tx| {
+            let sql = "SELECT * FROM login WHERE user = ?1 AND ended IS NULL AND expires > ?2 ORDER BY id";
+            rows(tx, sql, &[&user.to_string(), &millis(now)], read)
+        })
+        .await
+    }
+}
+
+fn by_id(tx: &Transaction<'_>, id: LoginId) -> Result<Option<Login>, StoreError> {
+    first(tx, "SELECT * FROM login WHERE id = ?1", &[&id.to_string()], read)
+}
+
+fn upsert(tx: &Transaction<'_>, login: &Login) -> Result<(), StoreError> {
+    tx.execute(
+        "INSERT INTO login (id, user, client_key, certificate, expires, token_issued, username, groups)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+         ON CONFLICT (id) DO UPDATE SET
+             certificate = excluded.certificate, expires = excluded.expires,
+             token_issued = excluded.token_issued, username = excluded.username, groups = excluded.groups",
+        params![
+            login.id.to_string(),
+            login.user.to_string(),
+            login.client_key.to_string(),
+            login.certificate.to_string(),
+            millis(login.expires),
+            millis(login.token_issued),
+            login.username.as_ref().map(TargetUser::as_str),
+            to_json(&login.groups)?,
+        ],
+    )?;
+    Ok(())
+}
+
+fn read(row: &Row<'_>) -> Result<Login, StoreError> {
+    let ended: Option<i64> = row.get("ended")?;
+    Ok(Login {
+        id: text(row, "id")?,
+        user: text(row, "user")?,
+        client_key: text(row, "client_key")?,
+        certificate: text(row, "certificate")?,
+        expires: time(row, "expires")?,
+        token_issued: time(row, "token_issued")?,
+        username: optional(row, "username")?,
+        groups: json(row, "groups")?,
+        ended: ended.is_some(),
+    })
+}

@@ -1,0 +1,149 @@
+//! Policies, as they were authored.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bz_core::id::PolicyId;
+use bz_core::time::UnixTime;
+use rusqlite::{Row, Transaction, params};
+use serde_json::Value;
+
+use crate::store::{Store, StoreError, exists, first, json, millis, optional_time, rows, text, to_json};
+
+/// The kinds of policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PolicyKind {
+    /// Who may do what where as whom.
+    TargetConnect,
+    /// Whose sessions are recorded.
+    SessionRecording,
+}
+
+/// The text names no kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownKind;
+
+impl fmt::Display for PolicyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TargetConnect => "TargetConnect",
+            Self::SessionRecording => "SessionRecording",
+        })
+    }
+}
+
+impl FromStr for PolicyKind {
+    type Err = UnknownKind;
+
+    fn from_str(text: &str) -> Result<Self, UnknownKind> {
+        match text {
+            "TargetConnect" => Ok(Self::TargetConnect),
+            "SessionRecording" => Ok(Self::SessionRecording),
+            _ => Err(UnknownKind),
+        }
+    }
+}
+
+/// A policy.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// The policy.
+    pub id: PolicyId,
+    /// Its kind.
+    pub kind: PolicyKind,
+    /// Its name, unique over all kinds.
+    pub name: String,
+    /// What it says, as the API takes and gives it.
+    pub content: Value,
+    /// When it ends by itself.
+    pub expires: Option<UnixTime>,
+}
+
+/// All policies at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policies {
+    /// Them.
+    pub all: Vec<Policy>,
+    /// Counts every change.
+    pub version: u64,
+}
+
+impl Store {
+    /// All of them, by name.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn policies(&self) -> Result<Policies, StoreError> {
+        self.transact(|tx| {
+            let version = super::organization::organization(tx)?.map_or(0, |o| o.policy_version);
+            Ok(Policies { all: rows(tx, "SELECT * FROM policy ORDER BY name", &[], read)?, version })
+        })
+        .await
+    }
+
+    /// One of this kind.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn policy(&self, kind: PolicyKind, id: PolicyId) -> Result<Option<Policy>, StoreError> {
+        self.transact(move |tx| {
+            let sql = "SELECT * FROM policy WHERE id = ?1 AND kind = ?2";
+            first(tx, sql, &[&id.to_string(), &kind.to_string()], read)
+        })
+        .await
+    }
+
+    /// Adds one.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] when the name is taken.
+    pub async fn add_policy(&self, policy: Policy, now: UnixTime) -> Result<(), StoreError> {
+        self.transact(move |tx| {
+            let version = changed(tx)?;
+            tx.execute(
+                "INSERT INTO policy (id, kind, name, content, expires, version, created)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                params![
+                    policy.id.to_string(),
+                    policy.kind.to_string(),
+                    policy.name,
+                    to_json(&policy.content)?,
+                    policy.expires.map(millis),
+                    i64::try_from(version).unwrap_or(i64::MAX),
+                    millis(now)
+                ],
+            )
+            .map_err(exists("a policy of that name"))?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Deletes one; whether it was there.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn delete_policy(&self, kind: PolicyKind, id: PolicyId) -> Result<bool, StoreError> {
+        self.transact(move |tx| {
+            changed(tx)?;
+            let sql = "DELETE FROM policy WHERE id = ?1 AND kind = ?2";
+            Ok(tx.execute(sql, params![id.to_string(), kind.to_string()])? == 1)
+        })
+        .await
+    }
+}
+
+fn changed(tx: &Transaction<'_>) -> Result<u64, StoreError> {
+    tx.execute("UPDATE organization SET policy_version = policy_version + 1", [])?;
+    Ok(super::organization::organization(tx)?.map_or(0, |o| o.policy_version))
+}
+
+fn read(row: &Row<'_>) -> Result<Policy, StoreError> {
+    Ok(Policy {
+        id: text(row, "id")?,
+        kind: text(row, "kind")?,
+        name: row.get("name")?,
+        content: json(row, "content")?,
+        expires: optional_time(row, "expires")?,
+    })
+}

@@ -1,0 +1,260 @@
+//! Targets, and whether their agents are there.
+
+use bz_core::api::target::{Route, TargetStatus};
+use bz_core::id::{BootId, EnvironmentId, TargetId};
+use bz_core::key::PublicKey;
+use bz_core::time::UnixTime;
+use rusqlite::{Row, Transaction, params};
+
+use crate::store::{
+    Store, StoreError, environment, exists, first, json, millis, optional, optional_time, rows, text, time, to_json,
+};
+
+/// A target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The target.
+    pub id: TargetId,
+    /// Its name, unique in its environment.
+    pub name: String,
+    /// Its environment.
+    pub environment: EnvironmentId,
+    /// The environment's name.
+    pub environment_name: String,
+    /// What sessions are proved under.
+    pub identity_key: PublicKey,
+    /// What its link is proved under.
+    pub control_key: PublicKey,
+    /// The host's own name.
+    pub host_name: String,
+    /// The agent's version.
+    pub version: String,
+    /// Whether the host's owner keeps a local policy file.
+    pub local_policy: bool,
+    /// Whether it can be reached.
+    pub status: TargetStatus,
+    /// When that changed.
+    pub status_changed: UnixTime,
+    /// The agent's last start.
+    pub boot: Option<BootId>,
+    /// When its link was last seen.
+    pub last_seen: Option<UnixTime>,
+    /// Routes its agent announced.
+    pub routes: Vec<Route>,
+    /// When it was registered.
+    pub created: UnixTime,
+}
+
+/// An agent that proved both keys.
+#[derive(Debug, Clone)]
+pub struct NewTarget {
+    /// The id it gets when it replaces none.
+    pub id: TargetId,
+    /// The target it replaces.
+    pub replaces: Option<TargetId>,
+    /// Its name.
+    pub name: String,
+    /// Its environment's name; the default one when absent.
+    pub environment: Option<String>,
+    /// What sessions are proved under.
+    pub identity_key: PublicKey,
+    /// What its link is proved under.
+    pub control_key: PublicKey,
+    /// The host's own name.
+    pub host_name: String,
+    /// The agent's version.
+    pub version: String,
+    /// Whether the host's owner keeps a local policy file.
+    pub local_policy: bool,
+}
+
+/// What became of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TargetRegistration {
+    /// Done.
+    Done(Box<Target>),
+    /// There is no such environment.
+    NoEnvironment,
+    /// The target to replace is not there, or has another identity key.
+    NotYours,
+}
+
+/// What an agent says of itself when its link opens.
+#[derive(Debug, Clone)]
+pub struct Announced {
+    /// Its present start.
+    pub boot: BootId,
+    /// Its version.
+    pub version: String,
+    /// The routes it serves.
+    pub routes: Vec<Route>,
+}
+
+const SELECT: &str = "SELECT target.*, environment.name AS environment_name
+     FROM target JOIN environment ON environment.id = target.environment";
+
+impl Store {
+    /// All of them, by environment and name.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn targets(&self) -> Result<Vec<Target>, StoreError> {
+        self.transact(|tx| rows(tx, &format!("{SELECT} ORDER BY environment_name, target.name"), &[], read)).await
+    }
+
+    /// One.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn target(&self, id: TargetId) -> Result<Option<Target>, StoreError> {
+        self.transact(move |tx| by_id(tx, id)).await
+    }
+
+    /// The one with this control key: how a link finds its target.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn target_of_control_key(&self, key: PublicKey) -> Result<Option<Target>, StoreError> {
+        self.transact(move |tx| first(tx, &format!("{SELECT} WHERE control_key = ?1"), &[&key.to_string()], read)).await
+    }
+
+    /// Those of a name, in one environment or all.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn targets_called(&self, name: String, environment: Option<String>) -> Result<Vec<Target>, StoreError> {
+        self.transact(move |tx| {
+            let sql = format!(
+                "{SELECT} WHERE target.name = ?1 AND (?2 IS NULL OR environment.name = ?2) ORDER BY environment_name"
+            );
+            rows(tx, &sql, &[&name, &environment], read)
+        })
+        .await
+    }
+
+    /// Registers a target, or again under its old id when the same identity key proves it.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] when name or key is taken.
+    pub async fn register_target(&self, new: NewTarget, now: UnixTime) -> Result<TargetRegistration, StoreError> {
+        self.transact(move |tx| {
+            let Some(environment) = environment::by_name(tx, new.environment.as_deref())? else {
+                return Ok(TargetRegistration::NoEnvironment);
+            };
+            let id = match new.replaces {
+                None => new.id,
+                Some(id) => match by_id(tx, id)? {
+                    Some(old) if old.identity_key == new.identity_key => id,
+                    Some(_) | None => return Ok(TargetRegistration::NotYours),
+                },
+            };
+            write(tx, id, &new, environment.id, now)?;
+            let target = by_id(tx, id)?;
+            target
+                .map(|t| TargetRegistration::Done(Box::new(t)))
+                .ok_or_else(|| StoreError::Failed("a target just written is not there".to_owned()))
+        })
+        .await
+    }
+
+    /// The target's agent is here, with this start.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn target_online(&self, id: TargetId, agent: Announced, now: UnixTime) -> Result<(), StoreError> {
+        self.transact(move |tx| {
+            tx.execute(
+                "UPDATE target SET boot = ?2, version = ?3, routes = ?4, last_seen = ?5,
+                     status_changed = CASE status WHEN 'Online' THEN status_changed ELSE ?5 END, status = 'Online'
+                 WHERE id = ?1",
+                params![id.to_string(), agent.boot.to_string(), agent.version, to_json(&agent.routes)?, millis(now)],
+            )?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The target has had no link for the resume window; whether that is news.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn target_offline(&self, id: TargetId, now: UnixTime) -> Result<bool, StoreError> {
+        self.transact(move |tx| {
+            let changed = tx.execute(
+                "UPDATE target SET status = 'Offline', status_changed = ?2 WHERE id = ?1 AND status = 'Online'",
+                params![id.to_string(), millis(now)],
+            )?;
+            Ok(changed == 1)
+        })
+        .await
+    }
+
+    /// Removes a target; its logs stay. Whether it was there.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn delete_target(&self, id: TargetId) -> Result<bool, StoreError> {
+        self.transact(move |tx| Ok(tx.execute("DELETE FROM target WHERE id = ?1", [id.to_string()])? == 1)).await
+    }
+}
+
+fn by_id(tx: &Transaction<'_>, id: TargetId) -> Result<Option<Target>, StoreError> {
+    first(tx, &format!("{SELECT} WHERE target.id = ?1"), &[&id.to_string()], read)
+}
+
+fn write(
+    tx: &Transaction<'_>,
+    id: TargetId,
+    new: &NewTarget,
+    environment: EnvironmentId,
+    now: UnixTime,
+) -> Result<(), StoreError> {
+    tx.execute(
+        "INSERT INTO target (id, name, environment, identity_key, control_key, host_name, version, local_policy,
+                             status, status_changed, created)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'NotActivated', ?9, ?9)
+         ON CONFLICT (id) DO UPDATE SET
+             name = excluded.name, environment = excluded.environment, control_key = excluded.control_key,
+             host_name = excluded.host_name, version = excluded.version, local_policy = excluded.local_policy",
+        params![
+            id.to_string(),
+            new.name,
+            environment.to_string(),
+            new.identity_key.to_string(),
+            new.control_key.to_string(),
+            new.host_name,
+            new.version,
+            new.local_policy,
+            millis(now)
+        ],
+    )
+    .map_err(exists("a target of that name in this environment, or with one of these keys,"))?;
+    Ok(())
+}
+
+fn read(row: &Row<'_>) -> Result<Target, StoreError> {
+    let status: String = row.get("status")?;
+    let status = match status.as_str() {
+        "NotActivated" => TargetStatus::NotActivated,
+        "Offline" => TargetStatus::Offline,
+        "Online" => TargetStatus::Online,
+        _ => return Err(StoreError::Unreadable("a status".to_owned())),
+    };
+    Ok(Target {
+        id: text(row, "id")?,
+        name: row.get("name")?,
+        environment: text(row, "environment")?,
+        environment_name: row.get("environment_name")?,
+        identity_key: text(row, "identity_key")?,
+        control_key: text(row, "control_key")?,
+        host_name: row.get("host_name")?,
+        version: row.get("version")?,
+        local_policy: row.get("local_policy")?,
+        status,
+        status_changed: time(row, "status_changed")?,
+        boot: optional(row, "boot")?,
+        last_seen: optional_time(row, "last_seen")?,
+        routes: json(row, "routes")?,
+        created: time(row, "created")?,
+    })
+}

@@ -1,0 +1,146 @@
+//! TLS: the server's certificate from files, a CA of its own for first steps, and clients for identity providers.
+//!
+//! Everything names its provider (ring); nothing process-wide is installed or read.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bz_core::digest::Digest;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PublicKeyData as _,
+};
+use rustls::RootCertStore;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::config::TlsFiles;
+
+/// Why TLS cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// A file is not there or is no PEM.
+    #[error("{path}: {why}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// The key does not fit the certificate, or no root is usable.
+    #[error("TLS: {0}")]
+    Rustls(#[from] rustls::Error),
+    /// A certificate cannot be made.
+    #[error("a certificate cannot be made: {0}")]
+    Make(#[from] rcgen::Error),
+    /// The roots hold no certificate.
+    #[error("the file of roots holds no certificate")]
+    NoRoots,
+    /// The HTTP client.
+    #[error("the HTTP client: {0}")]
+    Client(#[from] reqwest::Error),
+}
+
+/// A chain of a CA that was made for it, as PEM.
+#[derive(Debug)]
+pub struct Made {
+    /// The CA's certificate, for clients.
+    pub ca: String,
+    /// The chain for the server.
+    pub chain: String,
+    /// The server's key.
+    pub key: String,
+    /// SHA-256 of the CA's public key: what printed commands pin.
+    pub pin: Digest,
+}
+
+/// Makes a CA and a certificate for these names, valid for five years. The CA's key is forgotten.
+///
+/// # Errors
+/// [`TlsError::Make`].
+pub fn make(organization: &str, names: Vec<String>, year: i16) -> Result<Made, TlsError> {
+    let valid = |params: &mut CertificateParams| {
+        params.not_before = rcgen::date_time_ymd(i32::from(year) - 1, 1, 1);
+        params.not_after = rcgen::date_time_ymd(i32::from(year) + 5, 1, 1);
+    };
+    let ca_key = KeyPair::generate()?;
+    let mut ca = CertificateParams::default();
+    valid(&mut ca);
+    ca.distinguished_name.push(DnType::CommonName, format!("{organization} bz-server CA"));
+    ca.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let ca_certificate = ca.self_signed(&ca_key)?;
+    let pin = Digest::of(&ca_key.subject_public_key_info());
+    let issuer = Issuer::new(ca, ca_key);
+    let key = KeyPair::generate()?;
+    let mut params = CertificateParams::new(names)?;
+    valid(&mut params);
+    params.distinguished_name.push(DnType::CommonName, "bz-server");
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    let certificate = params.signed_by(&key, &issuer)?;
+    let chain = format!("{}{}", certificate.pem(), ca_certificate.pem());
+    Ok(Made { ca: ca_certificate.pem(), chain, key: key.serialize_pem(), pin })
+}
+
+/// What a listener needs: HTTP/2 and HTTP/1.1 under this certificate.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn server(files: &TlsFiles) -> Result<rustls::ServerConfig, TlsError> {
+    let chain = certificates(&files.certificate)?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|e| unreadable(&files.key, &e))?;
+    let mut config = rustls::ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// A client without redirects that trusts the platform's roots, or only the given ones.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn http_client(roots: Option<&[u8]>, timeout: Duration) -> Result<reqwest::Client, TlsError> {
+    let builder = rustls::ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    let config = match roots {
+        Some(pem) => {
+            let mut store = RootCertStore::empty();
+            for root in CertificateDer::pem_slice_iter(pem) {
+                store.add(root.map_err(|_| TlsError::NoRoots)?)?;
+            }
+            if store.is_empty() {
+                return Err(TlsError::NoRoots);
+            }
+            builder.with_root_certificates(store).with_no_client_auth()
+        }
+        None => {
+            use rustls_platform_verifier::BuilderVerifierExt as _;
+            builder.with_platform_verifier()?.with_no_client_auth()
+        }
+    };
+    #[expect(clippy::disallowed_methods, reason = "the one constructor: it names its TLS provider")]
+    let builder = reqwest::Client::builder();
+    let client = builder
+        .tls_backend_preconfigured(config)
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(timeout)
+        .build()?;
+    Ok(client)
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let read = CertificateDer::pem_file_iter(path).map_err(|e| unreadable(path, &e))?;
+    read.collect::<Result<_, _>>().map_err(|e| unreadable(path, &e))
+}
+
+fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> TlsError {
+    TlsError::File { path: path.to_owned(), why: error.to_string() }
+}

@@ -1,0 +1,154 @@
+//! Every operation: proved, decided, logged, with no way round.
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use bz_core::api::error::Code;
+use bz_server::api::{MAX_BODY, OPERATIONS, Operation, ProofOf, RIGHTS};
+use serde_json::json;
+
+use crate::world::{As, World};
+
+/// F-079, F-134, F-173: each operation of the table has a row in the rules, answers no stranger, and leaves one event.
+#[tokio::test]
+async fn every_operation_is_decided_and_logged() {
+    let world = World::new().await;
+    let rules = world.app.engine.operations().unwrap();
+    for operation in OPERATIONS {
+        assert!(rules.iter().any(|r| r == operation.name), "policy/bz.rego has no row for {}", operation.name);
+        let before = world.log().await.len();
+        let reply = world.raw(As::Nobody, operation.method.as_str(), &path(operation), b"{}".to_vec()).await;
+        if operation.name == "trustservice:bundle" {
+            reply.done();
+        } else {
+            reply.refused(Code::NotLoggedIn);
+        }
+        let log = world.log().await;
+        assert_eq!(log.len(), before + 1, "{operation:?} leaves no event");
+        assert_eq!(log[0].service_action, operation.name);
+        assert_eq!(log[0].evaluation, reply.status.is_success(), "{operation:?}");
+    }
+    for rule in rules {
+        let known = OPERATIONS.iter().any(|o| o.name == rule) || RIGHTS.contains(&rule.as_str());
+        assert!(known, "policy/bz.rego has a row for {rule}, which is no operation");
+    }
+}
+
+/// F-140, F-141: a registration key is denied everything but registering, and the denial is logged.
+#[tokio::test]
+async fn a_registration_key_registers_and_nothing_else() {
+    let world = World::new().await;
+    let admin = world.admin().await;
+    let secret = world.key(&admin, true).await;
+    let others = OPERATIONS.iter().filter(|o| o.name != "agentservice:register" && o.proof == ProofOf::Known);
+    for operation in others {
+        let reply = world.raw(As::Key(&secret), operation.method.as_str(), &path(operation), b"{}".to_vec()).await;
+        reply.refused(Code::Denied);
+        let log = world.log().await;
+        assert_eq!((log[0].service_action.as_str(), log[0].evaluation), (operation.name, false));
+        assert_eq!(log[0].actor.subject_name, "ci");
+    }
+    world.agent(&admin, "web").await;
+}
+
+/// F-051, F-052: who may what, row by row. A person without a policy may log in and look, and nothing more.
+#[tokio::test]
+async fn the_table_of_rights() {
+    let world = World::new().await;
+    let (admin, user) = (world.admin().await, world.user("alice").await);
+    let secret = world.key(&admin, false).await;
+    let rows = [
+        ("GET", "/users/me", [true, true, false]),
+        ("GET", "/organization", [true, true, true]),
+        ("GET", "/users", [false, true, true]),
+        ("GET", "/api-keys", [false, true, true]),
+        ("GET", "/environments", [true, true, true]),
+        ("GET", "/targets/bzero", [true, true, true]),
+        ("GET", "/policies/target-connect", [false, true, true]),
+        ("GET", "/policies/session-recording", [false, true, true]),
+        ("GET", "/connections", [true, true, true]),
+        ("GET", "/connections?all=true", [false, true, true]),
+        ("GET", "/connections?userEmail=root-of-all@example.com", [false, true, true]),
+        ("GET", "/events/subject", [false, true, true]),
+        ("GET", "/events/connection", [false, true, true]),
+        ("GET", "/events/command", [false, true, true]),
+    ];
+    for (method, path, [for_user, for_admin, for_key]) in rows {
+        for (who, may, name) in [
+            (As::Client(&user), for_user, "user"),
+            (As::Client(&admin), for_admin, "admin"),
+            (As::Key(&secret), for_key, "key"),
+        ] {
+            let reply = world.raw(who, method, path, Vec::new()).await;
+            if may {
+                assert!(reply.status.is_success(), "{name} may {method} {path}, and got {}", reply.status);
+            } else {
+                reply.refused(Code::Denied);
+            }
+        }
+    }
+    let deny = |method: &'static str, path: &'static str, body| {
+        let (world, user) = (&world, &user);
+        async move { world.call(As::Client(user), method, path, &body).await.refused(Code::Denied) }
+    };
+    deny("POST", "/api-keys", json!({"name": "x"})).await;
+    deny("POST", "/environments", json!({"name": "x"})).await;
+    deny("POST", "/policies/target-connect", json!({"name": "x"})).await;
+    deny("POST", "/policies/session-recording", json!({"name": "x"})).await;
+}
+
+/// A proof is for one call, one time, one moment, one key.
+#[tokio::test]
+async fn a_proof_is_for_one_call() {
+    let world = World::new().await;
+    let alice = world.user("alice").await;
+    let send = |header: String, path: &'static str| {
+        let request = Request::builder().uri(path).header("Authorization", header).body(Body::empty()).unwrap();
+        world.send(request)
+    };
+    let me = "/api/v2/users/me";
+    let header = world.proof(&alice, "GET", me, b"").to_header();
+    send(header.clone(), me).await.done();
+    assert_eq!(send(header, me).await.refused(Code::NotLoggedIn).error_msg, "this call was made before");
+    let header = world.proof(&alice, "GET", me, b"").to_header();
+    send(header, "/api/v2/users/me?x=1").await.refused(Code::NotLoggedIn);
+    let header = world.proof(&alice, "GET", me, b"").to_header();
+    world.advance(121);
+    send(header, me).await.refused(Code::NotLoggedIn);
+    let mut other = world.client("mallory");
+    other.login = alice.login;
+    world.get(As::Client(&other), "/users/me").await.refused(Code::NotLoggedIn);
+    send("Bearer eyJ".to_owned(), me).await.refused(Code::NotLoggedIn);
+    let both = Request::builder().uri(me).header("Authorization", "x").header("X-API-KEY", "y");
+    world.send(both.body(Body::empty()).unwrap()).await.refused(Code::BadRequest);
+}
+
+/// F-149: bounded bodies, unknown paths and wrong methods are answered as errors of the API.
+#[tokio::test]
+async fn odd_calls_are_errors_of_the_api() {
+    let world = World::new().await;
+    let admin = world.admin().await;
+    world.raw(As::Client(&admin), "POST", "/api-keys", vec![b' '; MAX_BODY + 1]).await.refused(Code::TooLarge);
+    world.raw(As::Client(&admin), "POST", "/api-keys", b"{".to_vec()).await.refused(Code::BadRequest);
+    assert_eq!(world.get(As::Client(&admin), "/nothing").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(world.raw(As::Nobody, "PUT", "/users/me", vec![]).await.status, StatusCode::METHOD_NOT_ALLOWED);
+    world.get(As::Client(&admin), "/api-keys/x").await.refused(Code::BadRequest);
+    world.get(As::Client(&admin), "/events/subject?eventCount=x").await.refused(Code::BadRequest);
+}
+
+/// A stranger's calls are bounded, and those beyond leave no rows.
+#[tokio::test]
+async fn strangers_cannot_flood_the_log() {
+    let world = World::new().await;
+    for _ in 0..300 {
+        world.get(As::Nobody, "/users/me").await.refused(Code::NotLoggedIn);
+    }
+    let before = world.app.store.check_user_events().await.unwrap();
+    world.get(As::Nobody, "/users/me").await.refused(Code::TooMany);
+    assert_eq!(world.app.store.check_user_events().await.unwrap(), before);
+    world.advance(61);
+    world.get(As::Nobody, "/users/me").await.refused(Code::NotLoggedIn);
+}
+
+fn path(operation: &Operation) -> String {
+    operation.path.replace("{id}", "00000000-0000-4000-8000-000000000000")
+}

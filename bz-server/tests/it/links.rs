@@ -1,0 +1,87 @@
+//! What the relay asks and says.
+
+use bz_core::id::{ConnectionId, LoginId, ShellId};
+use bz_server::connection::life::{By, State, StepError};
+use bz_server::connection::link::{self, LinkError};
+use bz_server::seam::links::Asked;
+use bz_server::store::connection::ConnectionFilter;
+use bz_server::store::target::Announced;
+use serde_json::json;
+
+use crate::world::{As, World};
+
+/// A stream is for the login that holds the connection, while both live.
+#[tokio::test]
+async fn a_stream_is_for_its_own_login() {
+    let world = World::new().await;
+    let (admin, alice) = (world.admin().await, world.user("alice").await);
+    let second = world.user("alice").await;
+    let web = world.agent(&admin, "web").await;
+    world.allow(&admin, &alice, &web, &["deploy"]).await;
+    let id = world.connect(&alice, &web).await.connection_id;
+    let ask = |login: LoginId, id: ConnectionId| {
+        let app = &world.app;
+        async move { link::authorize_link(app, login, id).await.map(|c| c.id) }
+    };
+    assert_eq!(ask(alice.login, id).await, Ok(id));
+    assert_eq!(ask(second.login, id).await, Err(LinkError::Connection), "the same person, another login");
+    assert_eq!(ask(admin.login, id).await, Err(LinkError::Connection));
+    assert_eq!(ask(alice.login, ConnectionId::from_bytes([1; 16])).await, Err(LinkError::Connection));
+    assert_eq!(ask(LoginId::from_bytes([1; 16]), id).await, Err(LinkError::Login));
+    let place = link::agent_for(&world.app, id).await.unwrap();
+    assert_eq!((place.target, place.boot, place.identity_key), (web.id, web.boot, web.identity.public()));
+    world.links.set(web.id, None);
+    assert_eq!(link::agent_for(&world.app, id).await, Err(LinkError::Offline));
+    link::closed(&world.app, id, &By::Service, "the command ended").await.unwrap();
+    assert_eq!(ask(alice.login, id).await, Err(LinkError::Closed));
+    world.advance(4000);
+    assert_eq!(ask(alice.login, id).await, Err(LinkError::Login));
+    assert_eq!(
+        link::client_connected(&world.app, id).await.map(|c| c.id),
+        Err(LinkError::Step(StepError::Ended)),
+        "what is closed stays closed"
+    );
+}
+
+/// F-035: when the resume window is over, the target's connections close, with that reason; once.
+#[tokio::test]
+async fn an_offline_targets_connections_close() {
+    let world = World::new().await;
+    let (admin, alice) = (world.admin().await, world.user("alice").await);
+    let web = world.agent(&admin, "web").await;
+    world.allow(&admin, &alice, &web, &["deploy"]).await;
+    let online = Announced { boot: web.boot, version: "2".to_owned(), routes: Vec::new() };
+    link::target_online(&world.app, web.id, online).await.unwrap();
+    assert_eq!(link::believed_online(&world.app).await.unwrap(), [web.id]);
+    let id = world.connect(&alice, &web).await.connection_id;
+    link::client_connected(&world.app, id).await.unwrap();
+    link::target_offline(&world.app, web.id).await.unwrap();
+    link::target_offline(&world.app, web.id).await.unwrap();
+    let why = "closed by the service: the target is offline";
+    assert_eq!(world.links.asked(), [Asked::Closed(id, why.to_owned())]);
+    assert!(world.app.store.connections(ConnectionFilter::default()).await.unwrap().is_empty());
+    assert!(link::believed_online(&world.app).await.unwrap().is_empty());
+}
+
+/// F-170~, F-171~: after a logout a kept shell runs on, detached; a connection without one ends.
+#[tokio::test]
+async fn a_kept_shell_outlives_the_logout() {
+    let world = World::new().await;
+    let (admin, alice) = (world.admin().await, world.user("alice").await);
+    let web = world.agent(&admin, "web").await;
+    world.allow(&admin, &alice, &web, &["deploy"]).await;
+    let (kept, young) = (world.connect(&alice, &web).await, world.connect(&alice, &web).await);
+    link::client_connected(&world.app, kept.connection_id).await.unwrap();
+    link::shell_attached(&world.app, kept.connection_id, ShellId::from_bytes([1; 16])).await.unwrap();
+    world.call(As::Client(&alice), "POST", "/users/logout", &json!({})).await.done();
+    let state = |id| {
+        let app = &world.app;
+        async move { app.store.connection(id).await.unwrap().unwrap().life.state }
+    };
+    assert_eq!(state(kept.connection_id).await, State::Detached);
+    assert_eq!(state(young.connection_id).await, State::Closed);
+    assert_eq!(
+        link::authorize_link(&world.app, alice.login, kept.connection_id).await.map(|c| c.id),
+        Err(LinkError::Login)
+    );
+}

@@ -1,0 +1,26 @@
+//! The server as its callers see it: a real router over a real database, with a clock, an identity provider and links
+//! that stand still until a test moves them. Files are laid out as the paths of the API.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a broken assumption is a failed test"
+)]
+
+#[path = "../../../bz-core/tests/it/idp.rs"]
+#[allow(dead_code, reason = "shared with tests that need more of it")]
+mod idp;
+
+mod world;
+mod authorization;
+mod users;
+mod agents;
+mod api_keys;
+mod targets;
+mod policies;
+mod connections;
+mod links;
+mod events;
+mod admin;
+mod server;
