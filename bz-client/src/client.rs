@@ -23,6 +23,11 @@ use crate::target_name::TargetRef;
 use crate::trust::Trust;
 use session::LiveLogin;
 
+use bz_protocol::carrier::Carrier;
+use bz_protocol::driver::{Clock, SystemClock};
+
+use crate::link::Links;
+
 pub use ask::{AskError, Asked};
 pub use made::Lie;
 pub use session::RefreshError;
@@ -36,6 +41,8 @@ pub struct Client {
     store: Option<Arc<dyn LoginStore>>,
     known: Arc<dyn KnownAgents>,
     first: FirstContact,
+    links: Option<Arc<Links>>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Client {
@@ -44,7 +51,10 @@ impl Client {
     /// # Errors
     /// [`RestError`] when no TLS can be set up here.
     pub fn new(server: &Server, trust: Trust, login: Login) -> Result<Self, RestError> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         Ok(Self {
+            links: default_links(server, &clock)?,
+            clock,
             rest: Rest::new(server)?,
             trust: Arc::new(trust),
             login: Arc::new(LiveLogin::new(login)),
@@ -64,6 +74,21 @@ impl Client {
     #[must_use]
     pub fn with_login_store(self, store: Arc<dyn LoginStore>) -> Self {
         Self { store: Some(store), ..self }
+    }
+
+    /// The same client, its sessions carried this way.
+    #[must_use]
+    pub fn with_carrier(self, carrier: Arc<dyn Carrier>) -> Self {
+        let links = Some(Arc::new(Links::new(carrier, Arc::clone(&self.clock))));
+        Self { links, ..self }
+    }
+
+    pub(crate) fn links(&self) -> Option<&Arc<Links>> {
+        self.links.as_ref()
+    }
+
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
     }
 
     /// The server.
@@ -281,4 +306,17 @@ pub enum FindError {
     /// Several.
     #[error("several targets have that name: name the environment, one of {0}")]
     Several(String),
+}
+
+/// WebSocket to the same server, where it is built in.
+#[cfg(feature = "ws")]
+fn default_links(server: &Server, clock: &Arc<dyn Clock>) -> Result<Option<Arc<Links>>, RestError> {
+    let carrier = crate::http::websocket(server)?;
+    Ok(Some(Arc::new(Links::new(Arc::new(carrier), Arc::clone(clock)))))
+}
+
+#[cfg(not(feature = "ws"))]
+#[expect(clippy::unnecessary_wraps, reason = "with feature `ws` it can fail")]
+fn default_links(_: &Server, _: &Arc<dyn Clock>) -> Result<Option<Arc<Links>>, RestError> {
+    Ok(None)
 }

@@ -114,6 +114,17 @@ pub(crate) fn certificates(pem: &str) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(pem.as_bytes()).map_while(Result::ok).collect()
 }
 
+/// The link's way to a server: WebSocket, trusting what its REST calls trust.
+#[cfg(feature = "ws")]
+pub(crate) fn websocket(server: &crate::server::Server) -> Result<bz_protocol::carrier::Ws, HttpError> {
+    let mut url = server.url().clone();
+    let tls = config(server.roots(), &url).map_err(|e| HttpError::Tls(e.to_string()))?;
+    let scheme = if url.scheme() == "http" { "ws" } else { "wss" };
+    url.set_scheme(scheme).map_err(|()| HttpError::Plain(url.to_string()))?;
+    url.set_path(bz_protocol::control::LINK_PATH);
+    Ok(bz_protocol::carrier::Ws::new(url, Arc::new(tls)))
+}
+
 fn config(roots: &Roots, base: &Url) -> Result<ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let versions = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;

@@ -30,10 +30,12 @@ pub mod login;
 pub mod target_name;
 pub mod pins;
 pub mod client;
+pub mod session;
 pub mod doctor;
 #[cfg(feature = "cli")]
 pub mod profile;
 
+mod link;
 mod rest;
 mod http;
 mod file;

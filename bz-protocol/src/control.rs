@@ -19,6 +19,8 @@ use bz_core::wire::{self, WireError};
 
 use crate::limits::{KEEPALIVE, LINK_DEAD};
 
+/// Where a server's WebSocket link is.
+pub const LINK_PATH: &str = "/api/v2/link";
 /// The most bytes of a control message.
 pub const MAX_MESSAGE: usize = 64 << 10;
 

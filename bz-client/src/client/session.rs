@@ -55,11 +55,7 @@ impl Client {
     /// The caller of the next call, refreshed when that is due. A refresh that fails is no reason not to call: while
     /// the login lives it is good, and after that the server says so.
     pub(super) async fn caller(&self) -> Caller {
-        if self.login.get().is_refresh_due(clock::now())
-            && let Err(error) = self.refresh_if_due().await
-        {
-            tracing::warn!(%error, "the login could not be refreshed");
-        }
+        self.refresh_when_due().await;
         self.login.get().caller()
     }
 
@@ -72,6 +68,15 @@ impl Client {
         let outcome = self.refresh_locked().await;
         *failed = outcome.is_err().then(clock::now);
         outcome
+    }
+
+    /// Refreshes the login when that is due; a failure is logged and left for the next time.
+    pub(crate) async fn refresh_when_due(&self) {
+        if self.login.get().is_refresh_due(clock::now())
+            && let Err(error) = self.refresh_if_due().await
+        {
+            tracing::warn!(%error, "the login could not be refreshed");
+        }
     }
 
     async fn refresh_if_due(&self) -> Result<(), RefreshError> {

@@ -1,0 +1,369 @@
+//! Sessions: from a checked connection to bytes with a proved agent, over as many carriers as it takes.
+
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bz_core::access::request::Parameters;
+use bz_core::id::ConnectionId;
+use bz_core::key::KeyError;
+use bz_core::time::Mono;
+use bz_core::wire::{self, WireError};
+use bz_protocol::SendError;
+use bz_protocol::carrier::{LinkError, Stream};
+use bz_protocol::client::{Action, Client as Machine, Event, Opened, Opening, OpeningError};
+use bz_protocol::driver::{Channels, drive, sleep_until};
+use bz_protocol::frame::Fin;
+use bz_protocol::limits::PATIENCE;
+use bz_protocol::session::End;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use crate::client::{AskError, Asked, Client};
+use crate::clock;
+use crate::pins::PinError;
+use crate::target_name::TargetName;
+
+/// How often a session looks whether its login was refreshed.
+const REFRESH_EVERY: Duration = Duration::from_secs(15);
+/// The longest wait between two carriers.
+const SLOWEST: Duration = Duration::from_secs(5);
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// There is no connection.
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    /// The client was made without a carrier.
+    #[error("this client has no carrier: give it one, or build with feature `ws`")]
+    NoCarrier,
+    /// The server's link cannot be had.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The opening message cannot be made.
+    #[error(transparent)]
+    Opening(#[from] OpeningError),
+    /// The grant or the certificate cannot be encoded.
+    #[error("the opening is {0}")]
+    Wire(#[from] WireError),
+    /// The operating system gives no random bytes.
+    #[error(transparent)]
+    Random(#[from] crate::NoRandom),
+    /// The agent's key cannot be kept.
+    #[error(transparent)]
+    Pin(#[from] PinError),
+    /// It ended before it was open. What the server says beside it, unproved.
+    #[error("{end}{}", said(.reason.as_deref()))]
+    Ended {
+        /// How.
+        end: End,
+        /// What the server says.
+        reason: Option<String>,
+    },
+    /// The seeds give no key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}
+
+fn said(reason: Option<&str>) -> String {
+    reason.map(|r| format!(" (the server says: {r})")).unwrap_or_default()
+}
+
+/// An open session. Dropping it cuts it: a shell runs on, detached.
+#[derive(Debug)]
+pub struct Session {
+    /// What the agent said when it accepted.
+    pub opened: Opened,
+    /// What was asked.
+    pub asked: Asked,
+    actions: mpsc::Sender<Action>,
+    events: mpsc::Receiver<Event>,
+    client: Client,
+    tasks: JoinSet<()>,
+}
+
+/// Everything a session does, for tasks of their own.
+#[derive(Debug, Clone)]
+pub struct Actions(mpsc::Sender<Action>);
+
+impl Actions {
+    /// Does one thing; waits while the other end must first take what was sent.
+    ///
+    /// # Errors
+    /// [`SendError::NotOpen`] when the session has ended.
+    pub async fn act(&self, action: Action) -> Result<(), SendError> {
+        self.0.send(action).await.map_err(|_| SendError::NotOpen)
+    }
+}
+
+impl Client {
+    /// Opens a session on a connection that was asked for.
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub async fn session(&self, asked: Asked) -> Result<Session, SessionError> {
+        let links = self.links().ok_or(SessionError::NoCarrier)?;
+        let connection = asked.made.connection_id;
+        let login = self.login();
+        // The first carrier before the machine: a server that cannot be reached is no protocol error.
+        let first = links.session(&login, connection).await?;
+        let opening = Opening {
+            organization: login.organization(),
+            connection,
+            agent_key: asked.made.agent_public_key,
+            request: asked.request_bytes.clone(),
+            grant: wire::encode(&asked.grant, bz_core::grant::MAX_GRANT)?,
+            certificate: login.certificate()?,
+            certificate_known: false,
+            key: login.key().clone(),
+            ephemeral_seed: clock::random()?,
+            random: clock::random()?,
+            patience: PATIENCE,
+        };
+        let machine = Machine::new(opening, self.clock().now())?;
+        let (carriers, from_links) = mpsc::channel(1);
+        let (actions, from_us) = mpsc::channel(8);
+        let (to_us, events) = mpsc::channel(32);
+        let channels = Channels { carriers: from_links, actions: from_us, events: to_us };
+        let mut tasks = JoinSet::new();
+        let driver = drive(machine, channels, Arc::clone(self.clock()));
+        tasks.spawn(async move {
+            let end = driver.await;
+            tracing::debug!(%connection, %end, "session ended");
+        });
+        tasks.spawn(supply(self.clone(), connection, first, carriers));
+        let mut session = Session { opened: nothing_yet(), asked, actions, events, client: self.clone(), tasks };
+        session.opened = session.wait_open().await?;
+        self.met(&session.asked)?;
+        session.tasks.spawn(reauthenticate(self.clone(), session.actions()));
+        Ok(session)
+    }
+
+    /// Asks for a route of the agent's program and opens it as a stream of bytes.
+    ///
+    /// # Errors
+    /// [`SessionError`].
+    pub async fn open(&self, target: &TargetName, route: &str) -> Result<Dialed, SessionError> {
+        let parameters = Parameters::Handler { route: route.to_owned() };
+        let asked = self.ask(target, parameters, None).await?;
+        Ok(Dialed::new(self.session(asked).await?))
+    }
+}
+
+const fn nothing_yet() -> Opened {
+    let zero = bz_core::digest::Digest::from_bytes([0; 32]);
+    let expires_at = bz_core::time::UnixTime::from_millis(0);
+    Opened { session: zero, expires_at, attached: None, facts: vec![] }
+}
+
+impl Session {
+    /// The next thing that happened; `None` after [`Event::Ended`]. Cancel-safe.
+    pub async fn next(&mut self) -> Option<Event> {
+        self.events.recv().await
+    }
+
+    /// What can be done with it.
+    #[must_use]
+    pub fn actions(&self) -> Actions {
+        Actions(self.actions.clone())
+    }
+
+    /// The connection.
+    #[must_use]
+    pub const fn connection(&self) -> ConnectionId {
+        self.asked.made.connection_id
+    }
+
+    /// Why the server says the connection ended. Nothing proves it.
+    #[must_use]
+    pub fn reason(&self) -> Option<String> {
+        self.client.links().and_then(|links| links.reason(self.connection()))
+    }
+
+    async fn wait_open(&mut self) -> Result<Opened, SessionError> {
+        loop {
+            match self.events.recv().await {
+                Some(Event::Opened(opened)) => return Ok(*opened),
+                Some(Event::Ended(end)) => return Err(SessionError::Ended { end, reason: self.reason() }),
+                Some(Event::Bytes { .. } | Event::Eof { .. } | Event::Notice(_) | Event::Resumed) => {}
+                None => return Err(SessionError::Ended { end: End::Lost, reason: self.reason() }),
+            }
+        }
+    }
+}
+
+/// Gives the machine a carrier, and another whenever one breaks, until nobody takes them.
+async fn supply(
+    client: Client,
+    connection: ConnectionId,
+    first: Box<dyn Stream>,
+    carriers: mpsc::Sender<Box<dyn Stream>>,
+) {
+    let mut next = Some(first);
+    let mut wait = Duration::from_millis(100);
+    loop {
+        let Some(links) = client.links() else { return };
+        let stream = match next.take() {
+            Some(stream) => Ok(stream),
+            None => links.session(&client.login(), connection).await,
+        };
+        match stream {
+            Ok(stream) => {
+                wait = Duration::from_millis(100);
+                let (gone, is_gone) = oneshot::channel();
+                if carriers.send(Box::new(Watched { stream, _gone: gone })).await.is_err() {
+                    return;
+                }
+                tokio::select! {
+                    // Nothing is sent on it: it ends with the stream.
+                    _ = is_gone => {}
+                    () = carriers.closed() => return,
+                }
+            }
+            Err(error) => tracing::debug!(%error, "no carrier yet"),
+        }
+        let at: Mono = client.clock().now().mono.after(wait);
+        tokio::select! {
+            () = sleep_until(client.clock().as_ref(), Some(at)) => {}
+            () = carriers.closed() => return,
+        }
+        wait = wait.saturating_mul(2).min(SLOWEST);
+    }
+}
+
+/// Sends each newer token into the session before the old one ends.
+async fn reauthenticate(client: Client, actions: Actions) {
+    let mut sent = client.login().obtained_at();
+    loop {
+        let at = client.clock().now().mono.after(REFRESH_EVERY);
+        sleep_until(client.clock().as_ref(), Some(at)).await;
+        client.refresh_when_due().await;
+        let login = client.login();
+        if login.obtained_at() > sent {
+            sent = login.obtained_at();
+            let Ok(certificate) = login.certificate() else { continue };
+            if actions.act(Action::Reauthenticate(certificate)).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// A stream that says when both halves of it are gone.
+struct Watched {
+    stream: Box<dyn Stream>,
+    _gone: oneshot::Sender<()>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+/// Bytes between the session and its user under way.
+const BUFFER: usize = 64 << 10;
+
+/// A session as one stream of bytes. A read that ends without the agent's signed end is an error, not an end.
+#[derive(Debug)]
+pub struct Dialed {
+    stream: DuplexStream,
+    end: Arc<OnceLock<End>>,
+    // The pump and with it the session end when this is dropped.
+    _tasks: JoinSet<()>,
+}
+
+impl Dialed {
+    /// Takes a session's first stream.
+    #[must_use]
+    pub fn new(session: Session) -> Self {
+        let (ours, theirs) = tokio::io::duplex(BUFFER);
+        let end = Arc::new(OnceLock::new());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(pump(session, theirs, Arc::clone(&end)));
+        Self { stream: ours, end, _tasks: tasks }
+    }
+}
+
+async fn pump(mut session: Session, stream: DuplexStream, end: Arc<OnceLock<End>>) {
+    let actions = session.actions();
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let outward = async {
+        let mut buffer = vec![0; BUFFER];
+        while let Ok(n @ 1..) = reader.read(&mut buffer).await {
+            let bytes = buffer.get(..n).unwrap_or_default().to_vec();
+            if actions.act(Action::Bytes { stream: 0, bytes }).await.is_err() {
+                return;
+            }
+        }
+        // A session that has ended needs no end of its stream.
+        actions.act(Action::Eof { stream: 0 }).await.unwrap_or_default();
+        std::future::pending::<()>().await;
+    };
+    let inward = async {
+        while let Some(event) = session.next().await {
+            match event {
+                Event::Bytes { bytes, .. } => {
+                    if writer.write_all(&bytes).await.is_err() {
+                        return End::Completed(Fin::Closed);
+                    }
+                }
+                Event::Ended(end) => return end,
+                Event::Opened(_) | Event::Eof { .. } | Event::Notice(_) | Event::Resumed => {}
+            }
+        }
+        End::Lost
+    };
+    let last = tokio::select! {
+        last = inward => last,
+        () = outward => End::Lost,
+    };
+    // Set once, here.
+    end.set(last).unwrap_or_default();
+}
+
+impl AsyncRead for Dialed {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        std::task::ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
+        if buffer.filled().len() > before || buffer.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        match this.end.get() {
+            None | Some(End::Completed(_)) => Poll::Ready(Ok(())),
+            Some(end) => Poll::Ready(Err(std::io::Error::new(std::io::ErrorKind::ConnectionAborted, end.clone()))),
+        }
+    }
+}
+
+impl AsyncWrite for Dialed {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
