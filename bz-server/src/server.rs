@@ -128,8 +128,13 @@ impl Server {
     pub async fn shutdown(self) {
         self.stop.cancel();
         self.tasks.close();
+        self.app.calls.close();
         let drain = Duration::from_secs(self.app.config.drain_seconds.into());
-        if tokio::time::timeout(drain, self.tasks.wait()).await.is_err() {
+        let drained = async {
+            self.tasks.wait().await;
+            self.app.calls.wait().await;
+        };
+        if tokio::time::timeout(drain, drained).await.is_err() {
             tracing::warn!(left = self.tasks.len(), "ending connections that did not finish");
             self.end.cancel();
             self.tasks.wait().await;
