@@ -135,3 +135,24 @@ async fn why_names_the_remedy() {
     why(&alice, json!({"targetName": "nowhere"})).await.refused(Code::NotFound);
     why(&alice, json!({})).await.refused(Code::BadRequest);
 }
+
+/// A policy with an end allows nothing from then on, and is removed.
+#[tokio::test]
+async fn a_policy_ends_by_itself() {
+    let world = World::new().await;
+    let (admin, alice) = (world.admin().await, world.user("alice").await);
+    let web = world.agent(&admin, "web").await;
+    let body = json!({
+        "name": "for a minute", "timeExpires": "2027-01-15T08:01:00Z", "verbs": [{"type": "Shell"}],
+        "subjects": [{"id": world.id_of(&alice).await, "type": "User"}],
+        "targets": [{"id": web.id, "type": "Bzero"}], "targetUsers": [{"userName": "deploy"}],
+    });
+    world.call(As::Client(&admin), "POST", "/policies/target-connect", &body).await.done();
+    let ask = json!({"targetId": web.id});
+    world.call(As::Client(&alice), "POST", "/connections/universal", &ask).await.done();
+    world.advance(60);
+    world.call(As::Client(&alice), "POST", "/connections/universal", &ask).await.refused(Code::Denied);
+    assert_eq!(world.app.store.policies().await.unwrap().all.len(), 1);
+    bz_server::jobs::tick(&world.app).await.unwrap();
+    assert!(world.app.store.policies().await.unwrap().all.is_empty());
+}
