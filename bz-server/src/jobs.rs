@@ -7,8 +7,8 @@ use std::time::Duration;
 use bz_core::grant::MAX_OPENING;
 
 use crate::app::App;
-use crate::connection::close;
 use crate::connection::life::By;
+use crate::connection::{close, recheck};
 use crate::error::ApiError;
 
 /// How often a server runs all of them.
@@ -41,11 +41,12 @@ async fn remove_offline_targets(app: &App) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Removes policies that ended by themselves. They have allowed nothing since then.
+/// Removes policies that ended by themselves, and closes what they alone allowed.
 async fn remove_expired_policies(app: &App) -> Result<(), ApiError> {
     let removed = app.store.delete_expired_policies(app.now().wall).await?;
     if removed > 0 {
         tracing::info!(removed, "expired policies were removed");
+        recheck(app, &By::Service).await?;
     }
     Ok(())
 }

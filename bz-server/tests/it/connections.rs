@@ -219,7 +219,7 @@ async fn a_shell_is_attached_to_by_its_person() {
     assert_eq!(grant.client_key, again.key.public());
     attach(&admin).await.refused(Code::Denied);
     world.raw(As::Client(&admin), "DELETE", &format!("/policies/target-connect/{policy}"), vec![]).await.done();
-    attach(&alice).await.refused(Code::Denied);
+    assert_eq!(attach(&alice).await.refused(Code::Conflict).error_msg, "the connection is closed");
 }
 
 /// A recorded person's grant says so, and no sealed shell gets round it.
