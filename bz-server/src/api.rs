@@ -205,9 +205,14 @@ pub async fn ready(State(app): State<Arc<App>>) -> Response {
 }
 
 fn method(operation: &'static Operation) -> MethodRouter<Arc<App>> {
-    on(operation.method.filter(), move |State(app): State<Arc<App>>, params: RawPathParams, request: Request| {
-        respond(app, operation, params, request)
-    })
+    on(
+        operation.method.filter(),
+        move |State(app): State<Arc<App>>, params: RawPathParams, request: Request| async move {
+            // A task of its own: a client that hangs up cannot keep a call out of the log.
+            let answer = app.calls.spawn(respond(Arc::clone(&app), operation, params, request)).await;
+            answer.unwrap_or_else(|error| plain(StatusCode::INTERNAL_SERVER_ERROR, ApiError::internal(error)))
+        },
+    )
 }
 
 async fn respond(app: Arc<App>, operation: &'static Operation, params: RawPathParams, request: Request) -> Response {
@@ -217,22 +222,15 @@ async fn respond(app: Arc<App>, operation: &'static Operation, params: RawPathPa
         Err(error) => return plain(StatusCode::INTERNAL_SERVER_ERROR, ApiError::internal(error)),
     };
     let params = params.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
-    let result = match receive(&app, request).await {
-        Ok((head, from, body)) => {
-            let call = Call {
-                app: Arc::clone(&app),
-                caller: Caller::Anonymous,
-                params,
-                head,
-                body,
-                from,
-                noted: Arc::default(),
-            };
-            go(operation, call, id).await
-        }
-        Err(error) => Err(error),
+    let (head, body) = request.into_parts();
+    let from = address(&app, &head);
+    let (body, received) = match receive(body).await {
+        Ok(body) => (body, Ok(())),
+        Err(error) => (Bytes::new(), Err(error)),
     };
-    let (code, response) = match result {
+    let caller = Caller::Anonymous;
+    let call = Call { app: Arc::clone(&app), caller, params, head, body, from, noted: Arc::default() };
+    let (code, response) = match go(operation, call, received, id).await {
         Ok(answer) => ("ok".to_owned(), answer.into_response()),
         Err(error) => (format!("{:?}", error.code()), refusal(error, id)),
     };
@@ -240,26 +238,24 @@ async fn respond(app: Arc<App>, operation: &'static Operation, params: RawPathPa
     response
 }
 
-type Received = (axum::http::request::Parts, IpAddr, Bytes);
-
-async fn receive(app: &App, request: Request) -> Result<Received, ApiError> {
-    let (head, body) = request.into_parts();
-    let from = address(app, &head);
-    let body = tokio::time::timeout(BODY_TIME, axum::body::to_bytes(body, MAX_BODY))
+async fn receive(body: Body) -> Result<Bytes, ApiError> {
+    tokio::time::timeout(BODY_TIME, axum::body::to_bytes(body, MAX_BODY))
         .await
         .map_err(|_| ApiError::bad_request("the body took too long"))?
-        .map_err(|_| ApiError::too_large())?;
-    Ok((head, from, body))
+        .map_err(|_| ApiError::too_large())
 }
 
 /// Authenticate, decide, do, log: every call, in this order.
-async fn go(operation: &'static Operation, mut call: Call, id: EventId) -> Result<Answer, ApiError> {
-    let found = match operation.proof {
-        ProofOf::Known => {
-            let signed = call.signed();
-            auth::authenticate(&call.app, &call.head.headers, &signed).await
-        }
-        ProofOf::Body => Ok(Caller::Anonymous),
+async fn go(
+    operation: &'static Operation,
+    mut call: Call,
+    received: Result<(), ApiError>,
+    id: EventId,
+) -> Result<Answer, ApiError> {
+    let found = match (received, operation.proof) {
+        (Err(error), _) => Err(error),
+        (Ok(()), ProofOf::Known) => auth::authenticate(&call.app, &call.head.headers, &call.signed()).await,
+        (Ok(()), ProofOf::Body) => Ok(Caller::Anonymous),
     };
     if !matches!(found, Ok(Caller::Person(_) | Caller::Key(_))) {
         let mut limit = call.app.limit.lock().unwrap_or_else(PoisonError::into_inner);

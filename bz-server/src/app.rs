@@ -10,6 +10,7 @@ use bz_core::id::{LoginId, OrganizationId};
 use bz_core::key::PrivateKey;
 use bz_core::time::{Now, UnixTime};
 use bz_core::trust::TrustBundle;
+use tokio_util::task::TaskTracker;
 
 use crate::auth::limit::Limit;
 use crate::auth::replay::Replay;
@@ -81,6 +82,8 @@ pub struct App {
     pub links: Arc<dyn Links>,
     /// What is counted.
     pub metrics: Metrics,
+    /// Running calls: each is finished and logged, also when its client hangs up.
+    pub calls: TaskTracker,
     pub(crate) replay: Mutex<Replay>,
     pub(crate) limit: Mutex<Limit>,
     clock: Arc<dyn Clock>,
@@ -113,6 +116,7 @@ impl App {
             jwks: JwksCache::new(seams.jwks),
             links: seams.links,
             metrics: Metrics::new(),
+            calls: TaskTracker::new(),
             replay: Mutex::new(Replay::default()),
             limit: Mutex::new(Limit::default()),
             clock: seams.clock,

@@ -72,6 +72,7 @@ impl Caller {
             },
             Self::Person(person) => actor(&person.user),
             Self::Key(key) => Actor {
+                // The original names every kind of subject by one id field.
                 subject_id: Some(UserId::from_bytes(*key.id.as_bytes())),
                 subject_type: SubjectType::ApiKey,
                 subject_name: key.name.clone(),

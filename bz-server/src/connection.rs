@@ -191,6 +191,30 @@ pub async fn close_all_on(app: &App, target: TargetId, by: &By, why: &str) -> Re
     Ok(())
 }
 
+/// After policies changed: closes every connection that none allows any more, kept shells included.
+///
+/// # Errors
+/// [`ApiError`].
+pub async fn recheck(app: &App, by: &By) -> Result<(), ApiError> {
+    let policies = app.store.policies().await?.all;
+    for connection in app.store.connections(ConnectionFilter::default()).await? {
+        if !still_allowed(app, &connection, &policies).await? {
+            close(app, connection.id, by, "no policy allows it any more").await?;
+        }
+    }
+    Ok(())
+}
+
+/// Asked as at the opening, with the identity of the login that holds the connection.
+async fn still_allowed(app: &App, connection: &Connection, policies: &[Policy]) -> Result<bool, ApiError> {
+    let Some(target) = app.store.target(connection.target).await? else { return Ok(false) };
+    let Some((login, user)) = app.store.login(connection.login).await? else { return Ok(false) };
+    let target_user = connection.place.target_user.parse().ok();
+    let what = (connection.verb.clone(), target_user, connection.mode);
+    let who = LoggedIn { login, user };
+    Ok(app.engine.access(&question(&who, &target, what, app.now().wall).about(policies)).allowed)
+}
+
 /// After a logout: what cannot live without its person ends; shells run on, detached.
 ///
 /// # Errors

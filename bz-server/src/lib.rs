@@ -17,6 +17,7 @@ pub mod auth;
 pub mod error;
 pub mod app;
 pub mod connection;
+pub mod jobs;
 pub mod api;
 pub mod metrics;
 pub mod tls;

@@ -133,9 +133,10 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         jwks: Arc::new(HttpJwks::new(ca.as_deref())?),
         links: Arc::new(MemoryLinks::default()),
     };
-    let server = Server::start(config, seams).await?;
+    // Before the first call is taken: from then on a signal means drain.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let server = Server::start(config, seams).await?;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

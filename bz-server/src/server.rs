@@ -7,6 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -23,6 +24,7 @@ use tower::ServiceExt as _;
 use crate::api::{self, Peer};
 use crate::app::{App, AppError, Seams};
 use crate::config::{Config, Tls};
+use crate::jobs;
 use crate::tls::{self, TlsError};
 
 /// The most connections at once; later ones wait.
@@ -102,6 +104,7 @@ impl Server {
             }
         };
         tasks.spawn(door.accept(listener));
+        tasks.spawn(keep_time(Arc::clone(&app), (stop.clone(), end.clone())));
         tracing::info!(%local, tls = !matches!(app.config.tls, Tls::Off(_)), "listening");
         Ok(Self { app, local, metrics, stop, tasks, _end: end.clone().drop_guard(), end })
     }
@@ -128,8 +131,13 @@ impl Server {
     pub async fn shutdown(self) {
         self.stop.cancel();
         self.tasks.close();
+        self.app.calls.close();
         let drain = Duration::from_secs(self.app.config.drain_seconds.into());
-        if tokio::time::timeout(drain, self.tasks.wait()).await.is_err() {
+        let drained = async {
+            self.tasks.wait().await;
+            self.app.calls.wait().await;
+        };
+        if tokio::time::timeout(drain, drained).await.is_err() {
             tracing::warn!(left = self.tasks.len(), "ending connections that did not finish");
             self.end.cancel();
             self.tasks.wait().await;
@@ -144,26 +152,32 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartE
     Ok((listener, local))
 }
 
+async fn keep_time(app: Arc<App>, (stop, end): (CancellationToken, CancellationToken)) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = end.cancelled() => return,
+            () = tokio::time::sleep(jobs::EVERY) => {}
+        }
+        if let Err(error) = jobs::tick(&app).await {
+            tracing::warn!(%error, "a job failed and is tried again");
+        }
+    }
+}
+
 fn metrics(app: Arc<App>) -> Router {
-    let text = |State(app): State<Arc<App>>| async move {
-        app.metrics.text().map_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response(), Response::new_text)
-    };
     Router::new()
-        .route("/metrics", get(text))
+        .route("/metrics", get(metrics_text))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(api::ready))
         .with_state(app)
 }
 
-/// Text as an answer of Prometheus' own type.
-trait NewText {
-    fn new_text(text: String) -> Self;
-}
-
-impl NewText for Response {
-    fn new_text(text: String) -> Self {
-        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-        ([(axum::http::header::CONTENT_TYPE, kind)], text).into_response()
+async fn metrics_text(State(app): State<Arc<App>>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    match app.metrics.text() {
+        Ok(text) => ([(CONTENT_TYPE, kind)], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }
 

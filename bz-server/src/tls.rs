@@ -106,7 +106,7 @@ pub fn server(files: &TlsFiles) -> Result<rustls::ServerConfig, TlsError> {
 /// [`TlsError`].
 pub fn http_client(roots: Option<&[u8]>, timeout: Duration) -> Result<reqwest::Client, TlsError> {
     let builder = rustls::ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-    let config = match roots {
+    let mut config = match roots {
         Some(pem) => {
             let mut store = RootCertStore::empty();
             for root in CertificateDer::pem_slice_iter(pem) {
@@ -122,6 +122,7 @@ pub fn http_client(roots: Option<&[u8]>, timeout: Duration) -> Result<reqwest::C
             builder.with_platform_verifier()?.with_no_client_auth()
         }
     };
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     #[expect(clippy::disallowed_methods, reason = "the one constructor: it names its TLS provider")]
     let builder = reqwest::Client::builder();
     let client = builder

@@ -7,6 +7,7 @@ use bz_core::time::UnixTime;
 
 use crate::api::call::{check_name, check_text, parse_time};
 use crate::api::{Answer, Call};
+use crate::connection;
 use crate::error::ApiError;
 use crate::store::policy::{Policy, PolicyKind};
 
@@ -45,13 +46,13 @@ pub(super) async fn get(call: Call) -> Result<Answer, ApiError> {
     Answer::json(&show(policy.ok_or_else(|| ApiError::not_found("policy"))?)?)
 }
 
-/// `DELETE policies/target-connect/{id}`.
+/// `DELETE policies/target-connect/{id}`: what it alone allowed ends.
 pub(super) async fn delete(call: Call) -> Result<Answer, ApiError> {
-    if call.app.store.delete_policy(KIND, call.id()?).await? {
-        Ok(Answer::empty())
-    } else {
-        Err(ApiError::not_found("policy"))
+    if !call.app.store.delete_policy(KIND, call.id()?).await? {
+        return Err(ApiError::not_found("policy"));
     }
+    connection::recheck(&call.app, &connection::administrator(&call.caller)).await?;
+    Ok(Answer::empty())
 }
 
 fn check(call: &Call, content: &TargetConnectContent) -> Result<Option<UnixTime>, ApiError> {

@@ -113,6 +113,18 @@ impl Store {
         .await
     }
 
+    /// Connections made before this whose client never came.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn unopened(&self, before: UnixTime) -> Result<Vec<ConnectionId>, StoreError> {
+        self.transact(move |tx| {
+            let sql = "SELECT id FROM connection WHERE state = 'opening' AND created <= ?1 ORDER BY created LIMIT 1000";
+            rows(tx, sql, &[&millis(before)], |row| text(row, "id"))
+        })
+        .await
+    }
+
     /// Takes a connection one step on, and logs what happened.
     ///
     /// # Errors

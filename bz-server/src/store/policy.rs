@@ -131,6 +131,21 @@ impl Store {
         })
         .await
     }
+
+    /// Deletes policies that have ended, and says how many.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn delete_expired_policies(&self, now: UnixTime) -> Result<usize, StoreError> {
+        self.transact(move |tx| {
+            let removed = tx.execute("DELETE FROM policy WHERE expires <= ?1", [millis(now)])?;
+            if removed > 0 {
+                changed(tx)?;
+            }
+            Ok(removed)
+        })
+        .await
+    }
 }
 
 fn changed(tx: &Transaction<'_>) -> Result<u64, StoreError> {

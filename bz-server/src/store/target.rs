@@ -189,6 +189,19 @@ impl Store {
         .await
     }
 
+    /// Removes targets that were offline for as long as their environment allows, and says which.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn remove_offline(&self, now: UnixTime) -> Result<Vec<TargetId>, StoreError> {
+        self.transact(move |tx| {
+            let sql = "DELETE FROM target WHERE status = 'Offline' AND ?1 >= status_changed + 3600000 *
+                 (SELECT offline_hours FROM environment WHERE environment.id = target.environment) RETURNING id";
+            rows(tx, sql, &[&millis(now)], |row| text(row, "id"))
+        })
+        .await
+    }
+
     /// Removes a target; its logs stay. Whether it was there.
     ///
     /// # Errors

@@ -24,6 +24,28 @@ async fn an_event_says_who_what_and_whether() {
     assert_eq!((&context["status"], &context["code"]), (&json!(403), &json!("denied")));
 }
 
+/// F-173: a client that hangs up while it is answered is logged all the same, and so is a body that is too large.
+#[tokio::test]
+async fn no_call_stays_out_of_the_log() {
+    let world = World::new().await;
+    let admin = world.admin().await;
+    let before = world.log().await.len();
+    {
+        let call = std::pin::pin!(world.get(As::Client(&admin), "/users"));
+        assert!(futures::poll!(call).is_pending(), "the call was over before it could be dropped");
+    }
+    let logged = async {
+        while world.log().await.len() == before {
+            tokio::task::yield_now().await;
+        }
+    };
+    let waited = tokio::time::timeout(std::time::Duration::from_secs(10), logged).await;
+    waited.expect("the dropped call left no event");
+    assert_eq!(world.log().await[0].service_action, "userservice:list");
+    world.raw(As::Client(&admin), "POST", "/environments", vec![b' '; 1 << 17]).await.refused(Code::TooLarge);
+    assert_eq!(world.log().await[0].service_action, "environmentservice:add");
+}
+
 /// F-155~: a log is asked for by person, time and number, newest first.
 #[tokio::test]
 async fn logs_are_filtered() {

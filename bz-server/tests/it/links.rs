@@ -85,3 +85,20 @@ async fn a_kept_shell_outlives_the_logout() {
         Err(LinkError::Login)
     );
 }
+
+/// A connection whose client never came is closed when no grant can open it any more.
+#[tokio::test]
+async fn what_nobody_opens_closes() {
+    let world = World::new().await;
+    let (admin, alice) = (world.admin().await, world.user("alice").await);
+    let web = world.agent(&admin, "web").await;
+    world.allow(&admin, &alice, &web, &["deploy"]).await;
+    let (never, used) = (world.connect(&alice, &web).await.connection_id, world.connect(&alice, &web).await);
+    link::client_connected(&world.app, used.connection_id).await.unwrap();
+    world.advance(899);
+    bz_server::jobs::tick(&world.app).await.unwrap();
+    assert_eq!(world.links.asked(), []);
+    world.advance(1);
+    bz_server::jobs::tick(&world.app).await.unwrap();
+    assert_eq!(world.links.asked(), [Asked::Closed(never, "closed by the service: its client never came".to_owned())]);
+}

@@ -3,6 +3,7 @@
 use bz_core::api::error::Code;
 use bz_core::api::policy::TargetConnectPolicy;
 use bz_server::policy::{AccessQuestion, Engine};
+use bz_server::seam::links::Asked;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -134,4 +135,47 @@ async fn why_names_the_remedy() {
     why(&alice, others).await.refused(Code::Denied);
     why(&alice, json!({"targetName": "nowhere"})).await.refused(Code::NotFound);
     why(&alice, json!({})).await.refused(Code::BadRequest);
+}
+
+/// A policy with an end allows nothing from then on, and is removed.
+#[tokio::test]
+async fn a_policy_ends_by_itself() {
+    let world = World::new().await;
+    let (admin, alice) = (world.admin().await, world.user("alice").await);
+    let web = world.agent(&admin, "web").await;
+    let body = json!({
+        "name": "for a minute", "timeExpires": "2027-01-15T08:01:00Z", "verbs": [{"type": "Shell"}],
+        "subjects": [{"id": world.id_of(&alice).await, "type": "User"}],
+        "targets": [{"id": web.id, "type": "Bzero"}], "targetUsers": [{"userName": "deploy"}],
+    });
+    world.call(As::Client(&admin), "POST", "/policies/target-connect", &body).await.done();
+    let ask = json!({"targetId": web.id});
+    world.call(As::Client(&alice), "POST", "/connections/universal", &ask).await.done();
+    world.advance(60);
+    world.call(As::Client(&alice), "POST", "/connections/universal", &ask).await.refused(Code::Denied);
+    assert_eq!(world.app.store.policies().await.unwrap().all.len(), 1);
+    bz_server::jobs::tick(&world.app).await.unwrap();
+    assert!(world.app.store.policies().await.unwrap().all.is_empty());
+    let log = world.app.store.connection_events(Default::default()).await.unwrap();
+    assert_eq!(log[0].reason, "closed by the service: no policy allows it any more");
+}
+
+/// A connection ends with the last policy that allows it, and not before.
+#[tokio::test]
+async fn a_connection_ends_with_its_last_policy() {
+    let world = World::new().await;
+    let (admin, alice) = (world.admin().await, world.user("alice").await);
+    let web = world.agent(&admin, "web").await;
+    let one = world.allow(&admin, &alice, &web, &["deploy"]).await;
+    let two = world.allow(&admin, &alice, &web, &["deploy"]).await;
+    let id = world.connect(&alice, &web).await.connection_id;
+    let delete = |policy: String| {
+        let (world, admin) = (&world, &admin);
+        async move { world.raw(As::Client(admin), "DELETE", &format!("/policies/target-connect/{policy}"), vec![]).await }
+    };
+    delete(one).await.done();
+    assert_eq!(world.links.asked(), []);
+    delete(two).await.done();
+    let why = "closed by the administrator root-of-all@example.com: no policy allows it any more";
+    assert_eq!(world.links.asked(), [Asked::Closed(id, why.to_owned())]);
 }

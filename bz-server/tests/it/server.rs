@@ -1,14 +1,21 @@
 //! A server on a real socket: TLS, HTTP/1.1 and HTTP/2, draining, metrics.
 
-use std::sync::Arc;
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use axum::Router;
+use axum::response::Redirect;
+use axum::routing::get;
+use bz_core::oidc::provider::Provider;
 use bz_server::config::Config;
 use bz_server::init::{self, InitTls};
+use bz_server::seam::jwks::{FetchError, HttpJwks, JwksSource as _};
 use bz_server::seam::links::MemoryLinks;
 use bz_server::seam::{SystemClock, SystemEntropy};
 use bz_server::{Seams, Server, tls};
-use std::sync::Mutex;
+use serde_json::json;
 
 use crate::idp::Idp;
 use crate::world::{Issuer, config};
@@ -53,6 +60,66 @@ async fn it_says_how_it_is() {
     let line = r#"bz_api_calls_total{operation="userservice:me",code="NotLoggedIn"} 1"#;
     assert!(status == 200 && text.contains(line), "{text}");
     server.shutdown().await;
+}
+
+/// The real source reads discovery and keys from the issuer, and takes no document of another.
+#[tokio::test]
+async fn keys_come_from_the_issuer_itself() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let issuer = format!("http://{}", listener.local_addr().unwrap());
+    let discovery = |of: &str| json!({"issuer": of, "jwks_uri": format!("{issuer}/keys")}).to_string();
+    let (own, others) = (discovery(&format!("{issuer}/own")), discovery("http://127.0.0.1:1"));
+    let keys = json!({"keys": [Idp::new(1, "k1").jwk()]}).to_string();
+    let router = Router::new()
+        .route("/own/.well-known/openid-configuration", get(async || own))
+        .route("/other/.well-known/openid-configuration", get(async || others))
+        .route("/moved/.well-known/openid-configuration", get(async || Redirect::permanent("/own/")))
+        .route("/keys", get(async || keys));
+    let serving = tokio::spawn(async move { axum::serve(listener, router).await });
+    let source = HttpJwks::new(None).unwrap();
+    let fetch = async |path: &str| {
+        let provider = Provider { issuer: format!("{issuer}{path}"), ..crate::idp::provider() };
+        source.fetch(&provider).await.map(|keys| keys.len())
+    };
+    assert_eq!(fetch("/own").await, Ok(1));
+    assert!(matches!(fetch("/other").await, Err(FetchError::Unusable { what, .. }) if what.contains("another issuer")));
+    assert!(matches!(fetch("/moved").await, Err(FetchError::Unreachable { why, .. }) if why == "status 308"));
+    assert!(matches!(fetch("/none").await, Err(FetchError::Unreachable { why, .. }) if why == "status 404"));
+    serving.abort();
+}
+
+/// The program: `init`, `serve` until SIGTERM, `bundle`, `admin claim`, and words for a folder that is in use.
+#[tokio::test]
+async fn the_program_serves_until_it_is_told_to_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    let from = folder.path().join("from.toml");
+    std::fs::write(&from, toml::to_string(&config(&folder)).unwrap()).unwrap();
+    let file = folder.path().join("data/server.toml");
+    let program = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_bz-server"));
+        command.args(arguments).env("BZ_CONFIG", &file).stdin(Stdio::null());
+        command
+    };
+    let run = |arguments: &[&str]| {
+        let out = program(arguments).output().unwrap();
+        (out.status.success(), String::from_utf8(out.stdout).unwrap(), String::from_utf8(out.stderr).unwrap())
+    };
+    let init = ["init", "--from", from.to_str().unwrap()];
+    let (done, said, complaint) = run(&init);
+    assert!(done && said.contains("bz login --claim"), "{said}{complaint}");
+    assert!(run(&init).2.contains("overwrites nothing"));
+    assert!(run(&["bundle"]).1.contains("# Trust bundle. Fingerprint"));
+    assert_eq!(run(&["admin", "claim"]).1.trim().len(), 23);
+    assert!(run(&["admin", "reset-mfa", "nobody"]).2.contains("there is no user nobody"));
+    assert_eq!(run(&["--print-default-config"]).1, Config::default_text());
+    let mut serving = program(&["serve"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(serving.stderr.take().unwrap()).lines();
+    assert!(lines.by_ref().any(|line| line.unwrap().contains("listening")), "the server never listened");
+    let pid = nix::unistd::Pid::from_raw(serving.id().try_into().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    let rest: Vec<_> = lines.map(Result::unwrap).collect();
+    assert!(serving.wait().unwrap().success(), "{rest:?}");
+    assert!(rest.iter().any(|line| line.contains("stopping")), "{rest:?}");
 }
 
 fn seams() -> Seams {

@@ -72,3 +72,24 @@ async fn environments_have_names_and_timers_of_their_own() {
     let shown: Vec<_> = all.iter().map(|e| (e.name.as_str(), e.is_default, e.offline_cleanup_timeout_hours)).collect();
     assert_eq!(shown, [("Default", true, 2160), ("prod", false, 1), ("test", false, 2160)]);
 }
+
+/// F-040: a target offline for the whole period of its environment is removed; one second less, and it stays.
+#[tokio::test]
+async fn what_stays_offline_is_removed() {
+    let world = World::new().await;
+    let admin = world.admin().await;
+    let (web, quiet) = (world.agent(&admin, "web").await, world.agent(&admin, "quiet").await);
+    let online = Announced { boot: web.boot, version: "2".to_owned(), routes: Vec::new() };
+    link::target_online(&world.app, web.id, online).await.unwrap();
+    world.advance(100);
+    link::target_offline(&world.app, web.id).await.unwrap();
+    let left = async || {
+        bz_server::jobs::tick(&world.app).await.unwrap();
+        world.app.store.targets().await.unwrap().into_iter().map(|t| t.id).collect::<Vec<_>>()
+    };
+    world.advance(2160 * 3600 - 1);
+    assert_eq!(left().await, [quiet.id, web.id]);
+    world.advance(1);
+    assert_eq!(left().await, [quiet.id], "a target that was never here is not offline");
+    assert_eq!(world.links.asked(), [Asked::Removed(web.id)]);
+}

@@ -72,6 +72,19 @@ async fn a_login_survives_the_issuers_new_keys() {
     world.register(&late, &late.initial, None).await.refused(Code::NotLoggedIn);
 }
 
+/// A key that the issuer began to use a moment ago is looked up, though not at every stranger's word.
+#[tokio::test]
+async fn a_new_key_of_the_issuer_is_looked_up() {
+    let world = World::new().await;
+    world.user("alice").await;
+    *world.issuer.idp.lock().unwrap() = Idp::new(2, "k2");
+    world.advance(29);
+    let bob = world.client("bob");
+    world.register(&bob, &bob.initial, None).await.refused(Code::NotLoggedIn);
+    world.advance(1);
+    world.register(&bob, &bob.initial, None).await.ok::<Registered>();
+}
+
 /// TRUST-4 at the server: foreign organizations, keys, issuers and proofs are nobody here.
 #[tokio::test]
 async fn what_proves_nobody_registers_nobody() {
@@ -95,6 +108,9 @@ async fn what_proves_nobody_registers_nobody() {
     let mut taker = world.client("mallory");
     taker.login = alice.login;
     world.register(&taker, &taker.initial, None).await.refused(Code::NotLoggedIn);
+    let mut second_key = world.client("alice");
+    second_key.login = alice.login;
+    world.register(&second_key, &second_key.initial, None).await.refused(Code::NotLoggedIn);
     world.get(As::Client(&alice), "/users/me").await.done();
 }
 

@@ -25,7 +25,7 @@ use bz_server::config::{Config, Off, Tls};
 use bz_server::init::{self, InitTls};
 use bz_server::seam::jwks::{FetchError, JwksSource};
 use bz_server::seam::links::MemoryLinks;
-use bz_server::seam::{Clock as _, FakeClock, SystemEntropy};
+use bz_server::seam::{FakeClock, SystemEntropy};
 use bz_server::store::event::EventFilter;
 use bz_server::{App, Seams, api};
 use futures::future::BoxFuture;
