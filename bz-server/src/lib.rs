@@ -21,6 +21,7 @@ pub mod jobs;
 pub mod api;
 pub mod metrics;
 pub mod tls;
+pub mod relay;
 pub mod server;
 
 pub use crate::app::{App, Seams};

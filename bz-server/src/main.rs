@@ -10,8 +10,9 @@ use anyhow::{Context as _, bail};
 use bz_core::trust::TrustBundle;
 use bz_server::config::{Config, ENVIRONMENT};
 use bz_server::init::{self, InitTls};
+use bz_server::relay::Relay;
 use bz_server::seam::jwks::HttpJwks;
-use bz_server::seam::links::MemoryLinks;
+use bz_server::seam::links::Links;
 use bz_server::seam::{Clock as _, SystemClock, SystemEntropy};
 use bz_server::store::Store;
 use bz_server::{Seams, Server, keys};
@@ -127,16 +128,17 @@ async fn initialize(options: Init) -> anyhow::Result<()> {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     let ca = config.provider_ca.as_ref().map(std::fs::read).transpose().context("provider_ca")?;
+    let relay = Relay::new();
     let seams = Seams {
         clock: Arc::new(SystemClock::new()),
         entropy: Arc::new(SystemEntropy),
         jwks: Arc::new(HttpJwks::new(ca.as_deref())?),
-        links: Arc::new(MemoryLinks::default()),
+        links: Arc::clone(&relay) as Arc<dyn Links>,
     };
     // Before the first call is taken: from then on a signal means drain.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let server = Server::start(config, seams).await?;
+    let server = Server::start_with(config, seams, relay).await?;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

@@ -25,6 +25,7 @@ use crate::api::{self, Peer};
 use crate::app::{App, AppError, Seams};
 use crate::config::{Config, Tls};
 use crate::jobs;
+use crate::relay::Relay;
 use crate::tls::{self, TlsError};
 
 /// The most connections at once; later ones wait.
@@ -62,6 +63,7 @@ pub struct Server {
     // Ends what is left when the server is dropped.
     _end: tokio_util::sync::DropGuard,
     end: CancellationToken,
+    relay: Option<Arc<Relay>>,
 }
 
 impl Server {
@@ -73,6 +75,19 @@ impl Server {
         let app = Arc::new(App::open(config, seams).await?);
         let router = api::router(Arc::clone(&app));
         Self::serve(app, router).await
+    }
+
+    /// Starts a server of the REST API and of links.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start_with(config: Config, seams: Seams, relay: Arc<Relay>) -> Result<Self, StartError> {
+        let app = Arc::new(App::open(config, seams).await?);
+        relay.attach(&app);
+        let router = api::router(Arc::clone(&app)).merge(relay.router());
+        let mut server = Self::serve(app, router).await?;
+        server.relay = Some(relay);
+        Ok(server)
     }
 
     /// Serves a router that was made over these parts: the API, and what is merged beside it.
@@ -106,7 +121,7 @@ impl Server {
         tasks.spawn(door.accept(listener));
         tasks.spawn(keep_time(Arc::clone(&app), (stop.clone(), end.clone())));
         tracing::info!(%local, tls = !matches!(app.config.tls, Tls::Off(_)), "listening");
-        Ok(Self { app, local, metrics, stop, tasks, _end: end.clone().drop_guard(), end })
+        Ok(Self { app, local, metrics, stop, tasks, _end: end.clone().drop_guard(), end, relay: None })
     }
 
     /// Where it listens.
@@ -131,6 +146,9 @@ impl Server {
     pub async fn shutdown(self) {
         self.stop.cancel();
         self.tasks.close();
+        if let Some(relay) = &self.relay {
+            relay.shutdown().await;
+        }
         self.app.calls.close();
         let drain = Duration::from_secs(self.app.config.drain_seconds.into());
         let drained = async {

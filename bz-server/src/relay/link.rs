@@ -1,0 +1,246 @@
+//! One link: who is it, and then its streams until it ends.
+
+use std::sync::Arc;
+
+use bz_core::id::TargetId;
+use bz_protocol::carrier::{Link, LinkError, Stream};
+use bz_protocol::control::{
+    AgentHello, ClientHello, FromServer, LINK_VERSIONS, LinkRefusal, Preamble, ShellReport, ToServer,
+};
+use bz_protocol::driver::Clock;
+use bz_protocol::limits::HANDSHAKE;
+use bz_protocol::link::{Conversation, greet, receive, send};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::connection::link::{self, live_login, target_offline, target_online};
+use crate::relay::{AgentLink, ClientLink, Relay, WORDS, issuer, pair};
+use crate::store::login::Login;
+use crate::store::target::{Announced, Target};
+
+/// The server's clock, as links read it.
+#[derive(Debug)]
+struct AppClock(Arc<App>);
+
+impl Clock for AppClock {
+    fn now(&self) -> bz_core::time::Now {
+        self.0.now()
+    }
+}
+
+/// Serves a link to its end.
+pub(super) async fn serve(relay: Arc<Relay>, app: Arc<App>, link: Arc<dyn Link>, end: CancellationToken) {
+    let served = async {
+        let accept = async { tokio::time::timeout(HANDSHAKE, link.accept()).await };
+        let late = |_| LinkError("no control stream in time".to_owned());
+        let mut control = accept.await.map_err(late)??;
+        let challenge = app.random().map_err(|e| LinkError(e.to_string()))?;
+        let hello = greet(&mut control, app.organization, challenge).await?;
+        match hello {
+            ToServer::Agent(hello) => match known_agent(&app, &hello, &challenge).await {
+                Ok(target) => agent(&relay, &app, (Arc::clone(&link), control), (target, *hello), &end).await,
+                Err(refusal) => refuse(&mut control, refusal).await,
+            },
+            ToServer::Client(hello) => match known_client(&app, &hello, &challenge).await {
+                Ok(login) => client(&relay, &app, (Arc::clone(&link), control), login, &end).await,
+                Err(refusal) => refuse(&mut control, refusal).await,
+            },
+            ToServer::Ping | ToServer::Shells(_) => Err(LinkError("a link that does not say who it is".to_owned())),
+        }
+    };
+    let ended: Result<(), LinkError> = tokio::select! {
+        ended = served => ended,
+        () = end.cancelled() => Ok(()),
+    };
+    link.close();
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a link ended");
+    }
+}
+
+async fn refuse(control: &mut Box<dyn Stream>, refusal: LinkRefusal) -> Result<(), LinkError> {
+    send(control, &FromServer::Refused(refusal)).await?;
+    Err(LinkError(refusal.to_string()))
+}
+
+async fn known_agent(app: &App, hello: &AgentHello, challenge: &[u8; 32]) -> Result<Target, LinkRefusal> {
+    if !hello.versions.iter().any(|v| LINK_VERSIONS.contains(v)) {
+        return Err(LinkRefusal::Version);
+    }
+    let target = app.store.target(hello.target).await.map_err(|_| LinkRefusal::Busy)?.ok_or(LinkRefusal::Unknown)?;
+    hello.check(challenge, app.organization, &target.control_key).map_err(|_| LinkRefusal::Unknown)?;
+    Ok(target)
+}
+
+async fn known_client(app: &App, hello: &ClientHello, challenge: &[u8; 32]) -> Result<Login, LinkRefusal> {
+    if !hello.versions.iter().any(|v| LINK_VERSIONS.contains(v)) {
+        return Err(LinkRefusal::Version);
+    }
+    let login = live_login(app, hello.login).await.map_err(|_| LinkRefusal::Unknown)?;
+    hello.check(challenge, app.organization, &login.client_key).map_err(|_| LinkRefusal::Unknown)?;
+    Ok(login)
+}
+
+async fn agent(
+    relay: &Arc<Relay>,
+    app: &Arc<App>,
+    (link, mut control): (Arc<dyn Link>, Box<dyn Stream>),
+    (target, hello): (Target, AgentHello),
+    end: &CancellationToken,
+) -> Result<(), LinkError> {
+    let announced = Announced { boot: hello.boot, version: hello.version, routes: hello.routes };
+    target_online(app, target.id, announced).await.map_err(|e| LinkError(e.to_string()))?;
+    let (words, to_say) = mpsc::channel(WORDS);
+    let number = {
+        let mut table = relay.lock();
+        table.next = table.next.wrapping_add(1);
+        let number = table.next;
+        let entry = AgentLink {
+            number,
+            boot: hello.boot,
+            key: target.identity_key,
+            counter: 0,
+            link: Arc::clone(&link),
+            words,
+            end: end.clone(),
+        };
+        // A newer link of the same target takes the older one's place.
+        if let Some(older) = table.agents.insert(target.id, entry) {
+            older.end.cancel();
+        }
+        number
+    };
+    let _registered = Registered { relay: Arc::clone(relay), app: Arc::clone(app), target: target.id, number };
+    send(&mut control, &FromServer::Welcome).await?;
+    tracing::info!(target = %target.name, "agent linked");
+    let clock = Arc::new(AppClock(Arc::clone(app)));
+    let mut talk = Conversation::<ToServer, FromServer>::new(control, FromServer::Ping, clock);
+    let mut to_say = to_say;
+    loop {
+        tokio::select! {
+            heard = talk.next() => if let ToServer::Shells(shells) = heard? {
+                shells_reported(app, shells).await;
+            },
+            Some(word) = to_say.recv() => talk.say(&word).await?,
+            stream = link.accept() => {
+                let (app, stream) = (Arc::clone(app), stream?);
+                relay.tasks.spawn(async move { from_agent(&app, stream).await });
+            }
+        }
+    }
+}
+
+/// An agent's place in the table; when it goes, the window begins after which the target is offline.
+struct Registered {
+    relay: Arc<Relay>,
+    app: Arc<App>,
+    target: TargetId,
+    number: u64,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        {
+            let mut table = self.relay.lock();
+            if table.agents.get(&self.target).is_some_and(|a| a.number == self.number) {
+                table.agents.remove(&self.target);
+            } else {
+                return;
+            }
+        }
+        let (relay, app, target) = (Arc::clone(&self.relay), Arc::clone(&self.app), self.target);
+        self.relay.tasks.spawn(async move { offline_after_window(&relay, &app, target).await });
+    }
+}
+
+/// Marks a target offline when it has had no link for the window.
+async fn offline_after_window(relay: &Relay, app: &Arc<App>, target: TargetId) {
+    let window = std::time::Duration::from_secs(app.config.offline_seconds.into());
+    let (clock, at) = (AppClock(Arc::clone(app)), app.now().mono.after(window));
+    tokio::select! {
+        () = bz_protocol::driver::sleep_until(&clock, Some(at)) => {}
+        () = relay.end.cancelled() => return,
+    }
+    if relay.lock().agents.contains_key(&target) {
+        return;
+    }
+    if let Err(error) = target_offline(app, target).await {
+        tracing::error!(%target, %error, "a target could not be marked offline");
+    }
+}
+
+/// After a start the server closes nothing before agents had their window to come back.
+pub(super) async fn grace_after_start(relay: Arc<Relay>, app: Arc<App>) {
+    match link::believed_online(&app).await {
+        Ok(targets) => {
+            for target in targets {
+                let (relay, app) = (Arc::clone(&relay), Arc::clone(&app));
+                let tasks = relay.tasks.clone();
+                tasks.spawn(async move { offline_after_window(&relay, &app, target).await });
+            }
+        }
+        Err(error) => tracing::error!(%error, "targets could not be read"),
+    }
+}
+
+async fn shells_reported(app: &App, shells: Vec<ShellReport>) {
+    for report in shells.into_iter().filter(|r| r.running) {
+        if let Err(error) = link::shell_attached(app, report.connection, report.shell).await {
+            tracing::debug!(connection = %report.connection, %error, "a shell that no client is on");
+        }
+    }
+}
+
+async fn from_agent(app: &App, mut stream: Box<dyn Stream>) {
+    let preamble = tokio::time::timeout(HANDSHAKE, receive::<_, Preamble>(&mut stream)).await;
+    match preamble {
+        Ok(Ok(Preamble::Issuer { host, port })) => issuer::relay(app, &host, port, stream).await,
+        Ok(Ok(Preamble::Session { .. })) => tracing::warn!("an agent opened a session"),
+        Ok(Err(error)) => tracing::debug!(%error, "a stream without a preamble"),
+        Err(_) => tracing::debug!("a stream whose preamble did not come in time"),
+    }
+}
+
+async fn client(
+    relay: &Arc<Relay>,
+    app: &Arc<App>,
+    (link, mut control): (Arc<dyn Link>, Box<dyn Stream>),
+    login: Login,
+    end: &CancellationToken,
+) -> Result<(), LinkError> {
+    let (words, mut to_say) = mpsc::channel(WORDS);
+    let number = {
+        let mut table = relay.lock();
+        table.next = table.next.wrapping_add(1);
+        let number = table.next;
+        table.clients.insert(number, ClientLink { login: login.id, words, end: end.clone() });
+        number
+    };
+    let _registered = RegisteredClient { relay: Arc::clone(relay), number };
+    send(&mut control, &FromServer::Welcome).await?;
+    let clock = Arc::new(AppClock(Arc::clone(app)));
+    let mut talk = Conversation::<ToServer, FromServer>::new(control, FromServer::Ping, clock);
+    loop {
+        tokio::select! {
+            heard = talk.next() => drop(heard?),
+            Some(word) = to_say.recv() => talk.say(&word).await?,
+            stream = link.accept() => {
+                let (relay, app, stream, login) = (Arc::clone(relay), Arc::clone(app), stream?, login.id);
+                let tasks = relay.tasks.clone();
+                tasks.spawn(async move { pair::from_client(&relay, &app, login, stream).await });
+            }
+        }
+    }
+}
+
+struct RegisteredClient {
+    relay: Arc<Relay>,
+    number: u64,
+}
+
+impl Drop for RegisteredClient {
+    fn drop(&mut self) {
+        self.relay.lock().clients.remove(&self.number);
+    }
+}

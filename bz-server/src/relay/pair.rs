@@ -1,0 +1,157 @@
+//! Pairing: a client's stream and its agent's, packet by packet, and what the record makes of them.
+
+use std::sync::Arc;
+
+use bz_core::id::{ConnectionId, LoginId, TargetId};
+use bz_protocol::carrier::{Class, LinkError, Stream, read_message, write_message};
+use bz_protocol::control::Preamble;
+use bz_protocol::frame::Fin;
+use bz_protocol::limits::{HANDSHAKE, MAX_PACKET};
+use bz_protocol::link::{receive, send};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::connection::life::By;
+use crate::connection::link::{agent_for, authorize_link, client_connected, client_disconnected, closed};
+use crate::relay::Relay;
+use crate::relay::watch::{Watch, record};
+
+/// A stream of a client's link: a carrier of one connection's session.
+pub(super) async fn from_client(relay: &Arc<Relay>, app: &Arc<App>, login: LoginId, mut stream: Box<dyn Stream>) {
+    let preamble = tokio::time::timeout(HANDSHAKE, receive::<_, Preamble>(&mut stream)).await;
+    let Ok(Ok(Preamble::Session { connection })) = preamble else {
+        tracing::debug!("a client's stream without a connection");
+        return;
+    };
+    if let Err(error) = pair(relay, app, (login, connection), stream).await {
+        tracing::info!(%connection, %error, "a stream was not paired");
+    }
+}
+
+async fn pair(
+    relay: &Arc<Relay>,
+    app: &Arc<App>,
+    (login, connection): (LoginId, ConnectionId),
+    client: Box<dyn Stream>,
+) -> Result<(), LinkError> {
+    let fail = |error: crate::connection::link::LinkError| LinkError(error.to_string());
+    let known = authorize_link(app, login, connection).await.map_err(fail)?;
+    let key = app.store.login(login).await.ok().flatten().map(|(login, _)| login.client_key);
+    let place = agent_for(app, connection).await.map_err(fail)?;
+    let agent = open_agent(relay, place.target, connection).await?;
+    client_connected(app, connection).await.map_err(fail)?;
+    let end = CancellationToken::new();
+    // The older stream of a connection that has two is the session machines' to end.
+    relay.lock().pairs.entry(connection).or_default().push(end.clone());
+    let mut watch = Watch::new(app.organization, key);
+    let ended = tokio::select! {
+        ended = carry(client, agent, &mut watch) => ended,
+        () = end.cancelled() => Ended::Client,
+    };
+    forget(relay, connection);
+    if watch.accepted
+        && let Some(command) = watch.command.take()
+    {
+        record(app, &known, command).await;
+    }
+    settle(app, connection, ended, watch.fin).await.map_err(fail)
+}
+
+fn forget(relay: &Relay, connection: ConnectionId) {
+    let mut table = relay.lock();
+    if let Some(pairs) = table.pairs.get_mut(&connection) {
+        pairs.pop();
+        if pairs.is_empty() {
+            table.pairs.remove(&connection);
+        }
+    }
+}
+
+async fn open_agent(relay: &Relay, target: TargetId, connection: ConnectionId) -> Result<Box<dyn Stream>, LinkError> {
+    let offline = || LinkError("the target is offline".to_owned());
+    let link = relay.lock().agents.get(&target).map(|a| Arc::clone(&a.link)).ok_or_else(offline)?;
+    let mut stream = link.open(Class::Interactive).await?;
+    send(&mut stream, &Preamble::Session { connection }).await?;
+    Ok(stream)
+}
+
+/// Which end's stream ended first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ended {
+    /// The agent ended its session: its stream closed cleanly.
+    Agent,
+    /// The client's stream ended or broke, or the agent's link broke.
+    Client,
+}
+
+async fn carry(client: Box<dyn Stream>, agent: Box<dyn Stream>, watch: &mut Watch) -> Ended {
+    let (mut from_client, mut to_client) = tokio::io::split(client);
+    let (mut from_agent, mut to_agent) = tokio::io::split(agent);
+    let mut seen = |to_agent: bool, packet: &[u8]| watch.see(to_agent, packet);
+    loop {
+        // Each direction waits for its own writer: a packet is read only when the one before has left.
+        tokio::select! {
+            packet = next(&mut from_client) => match packet {
+                Ok(Some(packet)) => {
+                    seen(true, &packet);
+                    if pass(&mut to_agent, &packet).await.is_err() {
+                        return Ended::Client;
+                    }
+                }
+                Ok(None) | Err(_) => {
+                    // What the agent still has to say to nobody is drained by its own end.
+                    to_agent.shutdown().await.unwrap_or_default();
+                    return Ended::Client;
+                }
+            },
+            packet = next(&mut from_agent) => match packet {
+                Ok(Some(packet)) => {
+                    seen(false, &packet);
+                    if pass(&mut to_client, &packet).await.is_err() {
+                        return Ended::Client;
+                    }
+                }
+                Ok(None) => {
+                    to_client.shutdown().await.unwrap_or_default();
+                    return Ended::Agent;
+                }
+                Err(_) => return Ended::Client,
+            },
+        }
+    }
+}
+
+async fn next<S: AsyncRead + Unpin>(stream: &mut S) -> std::io::Result<Option<Vec<u8>>> {
+    read_message(stream, MAX_PACKET).await
+}
+
+async fn pass<S: AsyncWrite + Unpin>(stream: &mut S, packet: &[u8]) -> std::io::Result<()> {
+    write_message(stream, packet).await?;
+    stream.flush().await
+}
+
+/// Writes into the log what the end of a stream means.
+async fn settle(
+    app: &App,
+    connection: ConnectionId,
+    ended: Ended,
+    fin: Option<Fin>,
+) -> Result<(), crate::connection::link::LinkError> {
+    match (ended, fin) {
+        (_, Some(Fin::Exited(code))) => closed(app, connection, &By::Service, &format!("it exited with {code}")).await,
+        (_, Some(Fin::Signaled(signal))) => {
+            closed(app, connection, &By::Service, &format!("signal {signal} ended it")).await
+        }
+        (_, Some(Fin::Closed)) => closed(app, connection, &By::Service, "its client closed it").await,
+        (_, Some(Fin::Detached)) => {
+            client_disconnected(app, connection, "its client left; the shell runs on").await.map(drop)
+        }
+        (Ended::Agent, Some(Fin::Done) | None) => {
+            closed(app, connection, &By::Service, "the session ended at the target").await
+        }
+        (Ended::Client, Some(Fin::Done) | None) => {
+            client_disconnected(app, connection, "its client's link ended").await.map(drop)
+        }
+    }
+}
