@@ -169,7 +169,7 @@ pub async fn attach(
 /// Closes a connection, whatever it is doing. Closing a closed one is no error.
 ///
 /// # Errors
-/// [`StoreError`].
+/// [`ApiError`].
 pub async fn close(app: &App, id: ConnectionId, by: &By, why: &str) -> Result<(), ApiError> {
     let reason = format!("closed by {by}: {why}");
     match app.store.step_connection(id, Input::Closed, log(app, reason.clone())?).await? {
