@@ -15,7 +15,8 @@ use tokio::task::JoinHandle;
 
 use crate::backend::Backends;
 use crate::handler::{Handler, Routed};
-use crate::jwks::{Cache, JwksSource};
+use crate::http::ThroughLink;
+use crate::jwks::{Cache, Fetch, IssuerKeys};
 use crate::session::Sessions;
 
 /// What registration leaves: who this agent is.
@@ -37,7 +38,7 @@ pub struct Agent {
     bundle: TrustBundle,
     local: LocalRule,
     carrier: Arc<dyn Carrier>,
-    jwks: Arc<dyn JwksSource>,
+    keys: IssuerKeys,
     clock: Arc<dyn Clock>,
     routes: BTreeMap<String, Routed>,
     backends: Backends,
@@ -46,15 +47,14 @@ pub struct Agent {
 impl Agent {
     /// An agent that serves nothing yet.
     ///
-    /// `jwks` fetches the issuers' keys: [`crate::jwks::Fetch`] does it over the agent's own link or directly.
     #[must_use]
-    pub fn new(identity: Identity, bundle: TrustBundle, carrier: Arc<dyn Carrier>, jwks: Arc<dyn JwksSource>) -> Self {
+    pub fn new(identity: Identity, bundle: TrustBundle, carrier: Arc<dyn Carrier>, keys: IssuerKeys) -> Self {
         Self {
             identity,
             bundle,
             local: LocalRule::Unrestricted,
             carrier,
-            jwks,
+            keys,
             clock: Arc::new(SystemClock::new()),
             routes: BTreeMap::new(),
             backends: Backends::default(),
@@ -99,10 +99,14 @@ impl Agent {
         let key = self.identity.identity_key.public();
         let mut gate = Gate::new(self.bundle.clone(), key, vec![self.identity.target], boot);
         gate.local = self.local;
-        let (online, _) = watch::channel(None);
+        let (online, present) = watch::channel(None);
+        let source = match self.keys {
+            IssuerKeys::ThroughLink(tls) => Arc::new(Fetch::new(Arc::new(ThroughLink(present)), tls)),
+            IssuerKeys::From(source) => source,
+        };
         let context = Arc::new(Context {
             gate: Mutex::new(gate),
-            jwks: Cache::new(self.jwks, Arc::clone(&self.clock)),
+            jwks: Cache::new(source, Arc::clone(&self.clock)),
             link: online,
             identity: self.identity,
             bundle: self.bundle,

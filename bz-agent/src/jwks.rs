@@ -12,7 +12,26 @@ use bz_protocol::carrier::Boxed;
 use bz_protocol::driver::Clock;
 use tokio::sync::Mutex;
 
-pub use crate::jwks::fetch::{Dial, Direct, Fetch, FetchError};
+pub use crate::jwks::fetch::{Fetch, FetchError};
+
+/// Where an agent has the issuers' keys from.
+#[derive(Clone)]
+pub enum IssuerKeys {
+    /// From the issuers, TLS end to end, through the agent's own link: its one outbound connection is enough. The
+    /// configuration says which authorities are believed.
+    ThroughLink(Arc<rustls::ClientConfig>),
+    /// From somewhere else: [`Fetch`] over [`crate::http::Direct`], or [`Pinned`].
+    From(Arc<dyn JwksSource>),
+}
+
+impl std::fmt::Debug for IssuerKeys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::ThroughLink(_) => "ThroughLink",
+            Self::From(_) => "From",
+        })
+    }
+}
 
 /// How long keys are used without asking again.
 const FRESH: Duration = Duration::from_secs(300);

@@ -11,7 +11,7 @@
 //! # async fn embed(
 //! #     identity: bz_agent::agent::Identity, bundle: bz_core::trust::TrustBundle,
 //! #     carrier: std::sync::Arc<dyn bz_protocol::carrier::Carrier>,
-//! #     jwks: std::sync::Arc<dyn bz_agent::jwks::JwksSource>,
+//! #     keys: bz_agent::jwks::IssuerKeys,
 //! # ) -> std::io::Result<()> {
 //! use bz_agent::agent::Agent;
 //! use bz_agent::handler::Call;
@@ -24,7 +24,7 @@
 //!     let who = call.identity.person.subject.clone();
 //!     call.stream.write_all(format!("hello, {who}\n").as_bytes()).await
 //! };
-//! let running = Agent::new(identity, bundle, carrier, jwks).route(route, hello).start()?;
+//! let running = Agent::new(identity, bundle, carrier, keys).route(route, hello).start()?;
 //! running.online().await;
 //! # Ok(())
 //! # }
@@ -34,7 +34,9 @@
 
 pub mod agent;
 pub mod handler;
+pub mod http;
 pub mod jwks;
+pub mod register;
 mod backend;
 mod link;
 mod session;
