@@ -31,6 +31,8 @@ pub mod target_name;
 pub mod pins;
 pub mod client;
 pub mod session;
+#[cfg(feature = "terminal")]
+pub mod terminal;
 pub mod doctor;
 #[cfg(feature = "cli")]
 pub mod profile;

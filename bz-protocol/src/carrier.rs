@@ -136,3 +136,9 @@ impl AsyncWrite for Prefixed {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }
+
+impl std::fmt::Debug for dyn Carrier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Carrier({})", self.name())
+    }
+}

@@ -271,6 +271,7 @@ impl Mux {
         let length = stream.outgoing.len().min(stream.credit).min(MUX_MESSAGE);
         if length == 0 {
             stream.done = Done::Sent;
+            self.events.push_back(MuxEvent::Writable(id));
             self.forget(id);
             return Some(message(FIN, id, &[]));
         }

@@ -8,3 +8,4 @@ pub mod browser;
 pub mod certified;
 pub mod idp;
 pub mod needs;
+pub mod world;

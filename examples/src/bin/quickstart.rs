@@ -1,0 +1,122 @@
+//! `cargo quickstart`: the whole system on this machine, and a shell through it; `cargo quickstart -- CMD…` runs one
+//! command instead.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use bz_agent::helper::{self, Helper};
+use bz_agent::user::User;
+use bz_client::terminal;
+use bz_core::access::request::Parameters;
+use bz_core::api::record::{ConnectionEvent, ConnectionEventType};
+use bz_examples::world::{TARGET, World};
+use bz_protocol::session::End;
+use clap::Parser;
+
+/// Starts server, identity provider and agent on this machine, logs in, and opens a shell through all of them.
+#[derive(Debug, Parser)]
+#[command(name = "quickstart", version)]
+struct Arguments {
+    /// A command to run instead of a shell, as a shell would read it
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    command: Vec<String>,
+    /// Show what every part logs
+    #[arg(long)]
+    verbose: bool,
+}
+
+fn main() -> ExitCode {
+    let helper = helper::enter();
+    let arguments = Arguments::parse();
+    let filter = if arguments.verbose { "info,bz_protocol=debug" } else { "error" };
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.into()),
+    };
+    let status = match runtime.block_on(run(helper, &arguments.command)) {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => fail(&error),
+    };
+    // Standard input may still be read on a thread of its own; nothing waits for it.
+    runtime.shutdown_background();
+    status
+}
+
+async fn run(helper: Helper, command: &[String]) -> Result<u8> {
+    let user = User::current().context("who are you on this machine?")?.name;
+    let folder = tempfile::Builder::new().prefix("bz-quickstart-").tempdir()?.keep();
+    let world = World::start(&folder, helper, &user).await?;
+    say(&format!("server, identity provider and agent run; you are {user}@example.com"));
+    let parameters = if command.is_empty() {
+        say("a shell through client, server and agent; leave with `exit`");
+        Parameters::Shell { term: terminal::term(), size: terminal::size() }
+    } else {
+        Parameters::Exec { command: command_line(command) }
+    };
+    let shell = command.is_empty();
+    let asked = world.client.ask(&format!("{user}@{TARGET}").parse()?, parameters, None).await?;
+    let session = world.client.session(asked).await?;
+    let end = if shell { terminal::shell(session).await? } else { terminal::pipes(session).await? };
+    report(&world, &end).await?;
+    world.stop().await;
+    Ok(terminal::status(&end))
+}
+
+/// One word is a line for the shell; several are words, each quoted.
+fn command_line(words: &[String]) -> String {
+    match words {
+        [line] => line.clone(),
+        words => words.iter().map(|w| quote(w)).collect::<Vec<_>>().join(" "),
+    }
+}
+
+fn quote(word: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_./=:,+@%".contains(&b);
+    if !word.is_empty() && word.bytes().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+async fn report(world: &World, end: &End) -> Result<()> {
+    if let Some(farewell) = terminal::farewell(end) {
+        say(&farewell);
+    }
+    let connections = settled(world).await?;
+    let commands = world.client.command_events(100).await?;
+    say(&format!("{} connection events, {} commands logged", connections.len(), commands.len()));
+    for command in commands.iter().rev() {
+        say(&format!(
+            "  {} {}@{}: {}",
+            command.actor.subject_name, command.place.target_user, command.place.target_name, command.command
+        ));
+    }
+    say(&format!("everything is kept in {}", world.folder.display()));
+    Ok(())
+}
+
+/// The connection's log, when the server has written its end into it.
+async fn settled(world: &World) -> Result<Vec<ConnectionEvent>> {
+    for _ in 0..40 {
+        let events = world.client.connection_events(100).await?;
+        let left = [ConnectionEventType::Closed, ConnectionEventType::ClientDisconnect];
+        if events.iter().any(|e| left.contains(&e.connection_event_type)) {
+            return Ok(events);
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    anyhow::bail!("the server did not log the end of the connection within two seconds")
+}
+
+fn say(line: &str) {
+    // A closed standard error is no reason to fail.
+    writeln!(std::io::stderr(), "quickstart: {line}").unwrap_or_default();
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    say(&format!("{error:#}"));
+    ExitCode::FAILURE
+}

@@ -1,0 +1,206 @@
+//! The whole system on loopback in one process: identity provider, server, agent, and a client that is logged in.
+//!
+//! Every part is the real one, over TLS and WebSocket; only the identity provider is the development one.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use bz_agent::agent::{Agent, Identity, Running};
+use bz_agent::helper::Helper;
+use bz_agent::jwks::IssuerKeys;
+use bz_agent::register::{Registration, register};
+use bz_agent::shell::Shells;
+use bz_client::client::Client;
+use bz_client::login::{Browser, BrowserFailed, Login, LoginOptions, Opening};
+use bz_client::pins::{FirstContact, MemoryPins};
+use bz_client::secret::Secret;
+use bz_client::server::{Roots, Server as ServerAddress};
+use bz_client::trust::Trust;
+use bz_core::access::Verb;
+use bz_core::api::policy::{NewApiKey, PolicyTarget, Subject, SubjectType, TargetConnectContent};
+use bz_core::api::target::TargetUserName;
+use bz_core::oidc::provider::{Commitment, Provider, ProviderKind};
+use bz_core::target::UserRule;
+use bz_core::trust::TrustBundle;
+use bz_protocol::carrier::{Carrier, Ws};
+use bz_protocol::control::LINK_PATH;
+use bz_protocol::driver::{Clock as _, SystemClock};
+use bz_server::config::Config;
+use bz_server::init::{self, InitTls};
+use bz_server::relay::Relay;
+use bz_server::seam::jwks::HttpJwks;
+use bz_server::seam::links::Links;
+use bz_server::seam::{SystemClock as ServerClock, SystemEntropy};
+use bz_server::{Seams, Server};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use url::Url;
+
+use crate::browser::authorize_without_browser;
+use crate::idp::{DevIdp, DevIdpConfig, User};
+
+/// The client id that everything pins.
+pub const CLIENT_ID: &str = "bz-cli";
+/// The target's name.
+pub const TARGET: &str = "here";
+
+/// A system that runs.
+#[derive(Debug)]
+pub struct World {
+    /// The identity provider.
+    pub idp: DevIdp,
+    /// The server.
+    pub server: Server,
+    /// The agent for this machine.
+    pub agent: Running,
+    /// The administrator, logged in.
+    pub client: Client,
+    /// What agents and clients pin.
+    pub bundle: TrustBundle,
+    /// How agents reach the server.
+    pub carrier: Arc<dyn Carrier>,
+    /// What agents and clients believe in TLS.
+    pub tls: Arc<rustls::ClientConfig>,
+    /// Where everything is kept.
+    pub folder: PathBuf,
+}
+
+/// A browser that walks the development provider's login by itself.
+#[derive(Debug, Clone)]
+pub struct Walker {
+    /// As whom.
+    pub user: String,
+}
+
+impl Browser for Walker {
+    fn open<'a>(&'a self, url: &'a Url) -> Opening<'a> {
+        Box::pin(async move {
+            let redirect = authorize_without_browser(url, &self.user).await;
+            redirect.map(Some).map_err(|e| BrowserFailed(e.to_string()))
+        })
+    }
+}
+
+impl World {
+    /// Starts everything in `folder`, which must be empty, with `user` as administrator who may be that user here.
+    ///
+    /// # Errors
+    /// What failed first.
+    pub async fn start(folder: &Path, helper: Helper, user: &str) -> Result<Self> {
+        let idp = provider(user).await?;
+        let (server, claim, bundle) = server(folder, &idp).await?;
+        let ca = std::fs::read_to_string(folder.join("server/ca.crt")).context("the server's CA")?;
+        let tls = Arc::new(tls(&ca)?);
+        let address = server.local_addr();
+        let carrier: Arc<dyn Carrier> =
+            Arc::new(Ws::new(format!("wss://{address}{LINK_PATH}").parse()?, Arc::clone(&tls)));
+        let client = log_in(address, &ca, &bundle, (&claim, user)).await?;
+        let identity = enroll(&client, address, Arc::clone(&tls)).await?;
+        allow(&client, &identity, user).await?;
+        let shells = Shells::new(helper, folder.join("shells"))?;
+        let keys = IssuerKeys::ThroughLink(Arc::clone(&tls));
+        let agent = Agent::new(identity, bundle.clone(), Arc::clone(&carrier), keys).shell(shells).start()?;
+        agent.online().await;
+        Ok(Self { idp, server, agent, client, bundle, carrier, tls, folder: folder.to_owned() })
+    }
+
+    /// Ends everything in order: who depends goes first.
+    pub async fn stop(self) {
+        self.agent.stop().await;
+        self.server.shutdown().await;
+        self.idp.stop().await;
+    }
+}
+
+async fn provider(user: &str) -> Result<DevIdp> {
+    let person = User::new(user, &format!("{user}@example.com")).with_hd("example.com");
+    let config = DevIdpConfig::new(loopback(), CLIENT_ID, vec![person]);
+    Ok(DevIdp::start(DevIdpConfig { auto_login: Some(user.to_owned()), ..config }).await?)
+}
+
+async fn server(folder: &Path, idp: &DevIdp) -> Result<(Server, String, TrustBundle)> {
+    let listen = loopback();
+    let config = Config {
+        organization: "Quickstart".to_owned(),
+        data: folder.join("server"),
+        listen,
+        public_url: "https://127.0.0.1".parse()?,
+        providers: vec![Provider {
+            kind: ProviderKind::Oidc,
+            issuer: idp.issuer().to_string(),
+            audiences: vec![CLIENT_ID.to_owned()],
+            organization: None,
+            organization_is_issuer: true,
+            domains: vec!["example.com".to_owned()],
+            commitment: Commitment::Nonce,
+        }],
+        ..Config::parse(Config::default_text(), [])?
+    };
+    let names = InitTls::Make(vec!["127.0.0.1".to_owned()]);
+    let made = init::init(config, names, &ServerClock::new(), &SystemEntropy).await?;
+    let config = init::read_config(&made.config, [])?;
+    let relay = Relay::new();
+    let seams = Seams {
+        clock: Arc::new(ServerClock::new()),
+        entropy: Arc::new(SystemEntropy),
+        jwks: Arc::new(HttpJwks::new(None)?),
+        links: Arc::clone(&relay) as Arc<dyn Links>,
+    };
+    let server = Server::start_with(config, seams, relay).await?;
+    Ok((server, made.claim, TrustBundle::parse(&made.bundle)?))
+}
+
+async fn log_in(address: SocketAddr, ca: &str, bundle: &TrustBundle, (claim, user): (&str, &str)) -> Result<Client> {
+    let server = ServerAddress::new(&format!("https://{address}"))?.with_roots(Roots::Ca(ca.to_owned()))?;
+    let trust = Trust::given(bundle.clone())?;
+    let options = LoginOptions { claim: Some(Secret::new(claim)), ..LoginOptions::default() };
+    let login = Login::begin(&server, &trust, &options, &Walker { user: user.to_owned() }).await?;
+    let client = Client::new(&server, trust, login)?;
+    Ok(client.with_known_agents(Arc::new(MemoryPins::default()), FirstContact::Accept))
+}
+
+async fn enroll(client: &Client, address: SocketAddr, tls: Arc<rustls::ClientConfig>) -> Result<Identity> {
+    let key = NewApiKey { name: "quickstart".to_owned(), is_registration_key: true };
+    let key = client.create_api_key(&key).await?;
+    let registration = Registration {
+        server: format!("https://{address}"),
+        organization: client.trust().bundle().organization,
+        name: TARGET.to_owned(),
+        host_name: "localhost".to_owned(),
+        environment: None,
+        local_policy: false,
+        replaces: None,
+        now: SystemClock::new().now().wall,
+    };
+    Ok(register(&registration, &key.secret, tls).await?)
+}
+
+async fn allow(client: &Client, identity: &Identity, user: &str) -> Result<()> {
+    let me = client.me().await?;
+    let policy = TargetConnectContent {
+        name: "quickstart".to_owned(),
+        subjects: vec![Subject { id: me.id, kind: SubjectType::User }],
+        targets: vec![PolicyTarget { id: identity.target, kind: "Bzero".to_owned() }],
+        target_users: vec![TargetUserName { user_name: UserRule::Literal(user.parse()?) }],
+        verbs: vec![Verb::Shell],
+        ..TargetConnectContent::default()
+    };
+    client.create_policy(&policy).await?;
+    Ok(())
+}
+
+fn tls(ca: &str) -> Result<rustls::ClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
+        roots.add(certificate?)?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    Ok(config.with_root_certificates(roots).with_no_client_auth())
+}
+
+const fn loopback() -> SocketAddr {
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0)
+}
