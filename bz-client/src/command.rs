@@ -3,6 +3,7 @@
 mod api_key;
 mod close;
 mod completion;
+mod connect;
 mod doctor;
 mod list_connections;
 mod list_targets;
@@ -30,6 +31,12 @@ pub(crate) enum Command {
     /// List your connections
     #[command(visible_alias = "lc")]
     ListConnections(list_connections::ListConnections),
+    /// Open a shell on a target
+    Connect(connect::Connect),
+    /// Run one command on a target
+    Exec(connect::Exec),
+    /// Come back to a shell that runs on
+    Attach(connect::Attach),
     /// Close connections
     Close(close::Close),
     /// Why a target is allowed or not, and by which policies
@@ -56,6 +63,9 @@ pub(crate) async fn run(command: Command, context: &Context<'_>) -> anyhow::Resu
         Command::Logout(logout) => logout.run(context).await,
         Command::ListTargets(list) => list.run(context).await,
         Command::ListConnections(list) => list.run(context).await,
+        Command::Connect(connect) => connect.run(context).await,
+        Command::Exec(exec) => exec.run(context).await,
+        Command::Attach(attach) => attach.run(context).await,
         Command::Close(close) => close.run(context).await,
         Command::Why(why) => why.run(context).await,
         Command::Target(target) => target.run(context),

@@ -6,6 +6,7 @@ use bz_client::client::{AskError, FindError, RefreshError};
 use bz_client::login::{LoginError, RedirectError};
 use bz_client::profile::ProfileError;
 use bz_client::server::ServerError;
+use bz_client::session::SessionError;
 use bz_client::trust::TrustError;
 use bz_client::{FileError, RestError};
 use bz_core::api::error::Code;
@@ -19,23 +20,41 @@ Exit status:
    3  given up: nobody finished the login
    5  the profile, a file or an option is wrong
   11  the server or the identity provider cannot be reached
-  18  not logged in, or the login is no longer good: log in again";
+  18  not logged in, or the login is no longer good: log in again
+
+`bz exec`, `connect` and `attach` exit as the command or shell on the target does.";
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 pub(crate) enum Exit {
-    Fine = 0,
-    Failed = 1,
-    Cancelled = 3,
-    Configuration = 5,
-    Unreachable = 11,
-    Login = 18,
+    Fine,
+    Failed,
+    Cancelled,
+    Configuration,
+    Unreachable,
+    Login,
+    /// What a command on a target exited with.
+    Status(u8),
+}
+
+impl Exit {
+    /// The number.
+    pub(crate) const fn number(self) -> u8 {
+        match self {
+            Self::Fine => 0,
+            Self::Failed => 1,
+            Self::Cancelled => 3,
+            Self::Configuration => 5,
+            Self::Unreachable => 11,
+            Self::Login => 18,
+            Self::Status(status) => status,
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
+        Self::from(exit.number())
     }
 }
 
@@ -59,6 +78,9 @@ fn one(error: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     }
     if let Some(AskError::Rest(error)) = error.downcast_ref() {
         return Some(rest(error));
+    }
+    if let Some(SessionError::Link(_)) = error.downcast_ref() {
+        return Some(Exit::Unreachable);
     }
     if let Some(FindError::Rest(error)) = error.downcast_ref() {
         return Some(rest(error));

@@ -116,7 +116,7 @@ impl Output {
         }
         let text = format!("{error:#}");
         if self.json {
-            let body = serde_json::json!({"error": {"message": text, "exitCode": exit as u8}});
+            let body = serde_json::json!({"error": {"message": text, "exitCode": exit.number()}});
             drop(writeln!(io::stderr(), "{body}"));
         } else {
             self.warn(&format!("bz: {text}"));

@@ -1,6 +1,6 @@
 //! Pairing: a client's stream and its agent's, packet by packet, and what the record makes of them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bz_core::id::{ConnectionId, LoginId, TargetId};
 use bz_protocol::carrier::{Class, LinkError, Stream, read_message, write_message};
@@ -44,12 +44,13 @@ async fn pair(
     let end = CancellationToken::new();
     // The older stream of a connection that has two is the session machines' to end.
     relay.lock().pairs.entry(connection).or_default().push(end.clone());
-    let mut watch = Watch::new(app.organization, key);
+    let watch = Mutex::new(Watch::new(app.organization, key));
     let ended = tokio::select! {
-        ended = carry(client, agent, &mut watch) => ended,
+        ended = carry(client, agent, &watch) => ended,
         () = end.cancelled() => Ended::Client,
     };
     forget(relay, connection);
+    let mut watch = watch.into_inner().unwrap_or_else(PoisonError::into_inner);
     if watch.accepted
         && let Some(command) = watch.command.take()
     {
@@ -85,29 +86,28 @@ enum Ended {
     Client,
 }
 
-async fn carry(client: Box<dyn Stream>, agent: Box<dyn Stream>, watch: &mut Watch) -> Ended {
+/// Each direction is a loop of its own: a message half read is never dropped for the other's sake.
+async fn carry(client: Box<dyn Stream>, agent: Box<dyn Stream>, watch: &Mutex<Watch>) -> Ended {
     let (mut from_client, mut to_client) = tokio::io::split(client);
     let (mut from_agent, mut to_agent) = tokio::io::split(agent);
-    let mut seen = |to_agent: bool, packet: &[u8]| watch.see(to_agent, packet);
-    loop {
-        // Each direction waits for its own writer: a packet is read only when the one before has left.
-        tokio::select! {
-            packet = next(&mut from_client) => match packet {
+    let see =
+        |to_agent: bool, packet: &[u8]| watch.lock().unwrap_or_else(PoisonError::into_inner).see(to_agent, packet);
+    let inward = async {
+        while let Ok(Some(packet)) = next(&mut from_client).await {
+            see(true, &packet);
+            if pass(&mut to_agent, &packet).await.is_err() {
+                break;
+            }
+        }
+        // What the agent still has to say to nobody is drained by its own end.
+        to_agent.shutdown().await.unwrap_or_default();
+        Ended::Client
+    };
+    let outward = async {
+        loop {
+            match next(&mut from_agent).await {
                 Ok(Some(packet)) => {
-                    seen(true, &packet);
-                    if pass(&mut to_agent, &packet).await.is_err() {
-                        return Ended::Client;
-                    }
-                }
-                Ok(None) | Err(_) => {
-                    // What the agent still has to say to nobody is drained by its own end.
-                    to_agent.shutdown().await.unwrap_or_default();
-                    return Ended::Client;
-                }
-            },
-            packet = next(&mut from_agent) => match packet {
-                Ok(Some(packet)) => {
-                    seen(false, &packet);
+                    see(false, &packet);
                     if pass(&mut to_client, &packet).await.is_err() {
                         return Ended::Client;
                     }
@@ -117,8 +117,12 @@ async fn carry(client: Box<dyn Stream>, agent: Box<dyn Stream>, watch: &mut Watc
                     return Ended::Agent;
                 }
                 Err(_) => return Ended::Client,
-            },
+            }
         }
+    };
+    tokio::select! {
+        ended = inward => ended,
+        ended = outward => ended,
     }
 }
 

@@ -7,6 +7,10 @@ mod certified;
 #[cfg(test)]
 mod idp;
 #[cfg(test)]
+mod quickstart;
+#[cfg(test)]
 mod relying_party;
+#[cfg(test)]
+mod session;
 #[cfg(test)]
 mod tidy;

@@ -1,0 +1,110 @@
+//! `bz connect`, `bz attach` and `bz exec`: a session on this terminal or on plain streams.
+
+use std::io::IsTerminal as _;
+
+use anyhow::{Context as _, bail};
+use bz_client::client::{Asked, Client, ConnectionFilter};
+use bz_client::pins::KnownBy;
+use bz_client::target_name::TargetName;
+use bz_client::terminal;
+use bz_core::access::request::Parameters;
+use bz_core::id::ConnectionId;
+use bz_protocol::session::End;
+use clap::Args;
+
+use crate::context::Context;
+use crate::exit::Exit;
+
+/// What `bz connect` takes.
+#[derive(Debug, Args)]
+#[command(after_help = "Leave with `exit`; Enter ~ . detaches, and the shell runs on.")]
+pub(crate) struct Connect {
+    /// Where to.
+    #[arg(help = "The target: [user@]target[.environment], or its id")]
+    target: TargetName,
+}
+
+/// What `bz attach` takes.
+#[derive(Debug, Args)]
+pub(crate) struct Attach {
+    /// The connection whose shell runs on, as `bz list-connections` shows it
+    connection: ConnectionId,
+}
+
+/// What `bz exec` takes.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Exits as the command does: its own status, or 128 and the signal that ended it. 255 is bz's own."
+)]
+pub(crate) struct Exec {
+    /// Where.
+    #[arg(help = "The target: [user@]target[.environment], or its id")]
+    target: TargetName,
+    /// The command, as the login shell of the target user reads it
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+impl Connect {
+    pub(crate) async fn run(self, context: &Context<'_>) -> anyhow::Result<Exit> {
+        if !std::io::stdin().is_terminal() {
+            bail!("a shell needs a terminal: use `bz exec {} -- COMMAND` in scripts", self.target);
+        }
+        let client = context.client()?;
+        let parameters = Parameters::Shell { term: terminal::term(), size: terminal::size() };
+        let asked = client.ask(&self.target, parameters, None).await?;
+        shell(context, &client, asked).await
+    }
+}
+
+impl Attach {
+    pub(crate) async fn run(self, context: &Context<'_>) -> anyhow::Result<Exit> {
+        let client = context.client()?;
+        let filter = ConnectionFilter::default();
+        let connections = client.connections_where(&filter).await?;
+        let connection = connections.into_iter().find(|c| c.id == self.connection);
+        let connection =
+            connection.context("no open connection of yours has this id: `bz list-connections` lists them")?;
+        let asked = client.attach_grant(&connection, terminal::size()).await?;
+        shell(context, &client, asked).await
+    }
+}
+
+impl Exec {
+    pub(crate) async fn run(self, context: &Context<'_>) -> anyhow::Result<Exit> {
+        let client = context.client()?;
+        let parameters = Parameters::Exec { command: self.command.join(" ") };
+        let asked = client.ask(&self.target, parameters, None).await?;
+        introduce(context, &asked);
+        let end = terminal::pipes(client.session(asked).await?).await?;
+        Ok(finish(context, &end))
+    }
+}
+
+async fn shell(context: &Context<'_>, client: &Client, asked: Asked) -> anyhow::Result<Exit> {
+    introduce(context, &asked);
+    let connection = asked.made.connection_id;
+    let end = terminal::shell(client.session(asked).await?).await?;
+    let exit = finish(context, &end);
+    if end == End::Completed(bz_protocol::frame::Fin::Detached) {
+        context.output.say(&format!("Come back with: bz attach {connection}"));
+    }
+    Ok(exit)
+}
+
+/// Says how the agent's key is known, when that is by first use.
+fn introduce(context: &Context<'_>, asked: &Asked) {
+    if asked.known_by == KnownBy::FirstUse {
+        let key = asked.made.agent_public_key.fingerprint();
+        context
+            .output
+            .warn(&format!("{} is new to this machine. Its agent's key is {key}; it is kept from now on.", asked.name));
+    }
+}
+
+fn finish(context: &Context<'_>, end: &End) -> Exit {
+    if let Some(farewell) = terminal::farewell(end) {
+        context.output.warn(&farewell);
+    }
+    Exit::Status(terminal::status(end))
+}

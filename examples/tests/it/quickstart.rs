@@ -1,0 +1,30 @@
+//! The whole system: what a newcomer sees of the first command.
+
+use std::process::{Command, Output};
+
+fn quickstart(words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_quickstart")).arg("--").args(words).output().expect("quickstart runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// F-002~, F-030, F-031, F-177, F-179: client, server, agent, identity provider and a command through all of them, over
+/// WebSocket and TLS alone; output, error and status apart, and the log of it.
+#[test]
+fn a_command_goes_through_all_parts() {
+    let output = quickstart(&["sh", "-c", "echo out; echo err >&2; exit 7"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(7), "{said}");
+    assert_eq!(text(&output.stdout), "out\n");
+    assert!(said.lines().any(|line| line == "err"), "{said}");
+    assert!(said.contains("sh -c 'echo out; echo err >&2; exit 7'"), "the command log: {said}");
+    assert!(said.contains("everything is kept in "), "{said}");
+}
+
+/// A signal is told apart from a status, as a shell tells it.
+#[test]
+fn a_signal_is_told_as_128_and_its_number() {
+    assert_eq!(quickstart(&["kill -TERM $$"]).status.code(), Some(143));
+}
