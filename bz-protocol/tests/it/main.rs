@@ -15,5 +15,9 @@ mod idp;
 
 mod world;
 mod sim;
+mod peer;
+mod stage;
 mod resume;
 mod session;
+mod gate;
+mod rogue;
