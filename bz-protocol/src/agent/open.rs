@@ -90,7 +90,7 @@ impl Open {
             return Err(End::Timeout);
         }
         match &self.finished {
-            Some(ending) if now.mono >= self.lingers(ending, patience) => Err(self.unanswered(&ending.end)),
+            Some(ending) if now.mono >= self.lingers(ending, patience) => Err(Self::unanswered(&ending.end)),
             Some(_) => Ok(()),
             None if passed(self.line.gives_up(patience)) => Err(End::Lost),
             None => Ok(()),
@@ -104,9 +104,9 @@ impl Open {
         lost.unwrap_or(ending.until)
     }
 
-    /// The end when the client's last acknowledgement never came: without its signature nothing is complete.
-    fn unanswered(&self, end: &End) -> End {
-        if matches!(end, End::Completed(_)) && !self.line.flow.peer_closed() { End::Truncated } else { end.clone() }
+    /// The end when the client never acknowledged it: then nothing is complete.
+    fn unanswered(end: &End) -> End {
+        if matches!(end, End::Completed(_)) { End::Truncated } else { end.clone() }
     }
 
     pub(super) fn wakes(&self, patience: Duration) -> [Option<(Mono, &'static str)>; 5] {

@@ -371,7 +371,7 @@ const GRANT: &[(&str, Change, Denial, Code)] = &[
             c.request(|r| {
                 r.user = None;
                 r.parameters = Parameters::Handler { route: "x".to_owned() };
-            })
+            });
         },
         grant_for("verb"),
         Code::Grant,

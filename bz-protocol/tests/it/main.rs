@@ -20,4 +20,6 @@ mod stage;
 mod resume;
 mod session;
 mod gate;
+mod matrix;
+mod hostile;
 mod rogue;
