@@ -175,7 +175,7 @@ fn packets_left_out_doubled_and_swapped_are_noticed_or_made_good() {
                 let end = if *to == Side::Agent { &doubled.agent_ended } else { &doubled.client_ended };
                 let rule = End::Misbehavior(Misbehavior::OutOfOrder);
                 // The last acknowledgement may come after both ends have said good-bye.
-                let ended = matches!(end, Some(End::Completed(_))) && index + 4 >= packets.len();
+                let ended = matches!(end, Some(End::Completed(_))) && index + 6 >= packets.len();
                 assert!(end.as_ref() == Some(&rule) || ended, "{}: {end:?}", what("doubled"));
             }
             complete_or_ended(&what("swapped"), &run(seed, swap(index)));

@@ -22,4 +22,5 @@ mod session;
 mod gate;
 mod matrix;
 mod hostile;
+mod vectors;
 mod rogue;

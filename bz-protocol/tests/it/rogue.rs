@@ -275,6 +275,20 @@ fn a_peer_that_grants_everything_and_acknowledges_nothing_costs_a_bounded_amount
     assert!((SESSION_CREDIT..=MAX_UNACKED_BYTES).contains(&kept), "kept {kept} bytes");
 }
 
+/// PR-FLOW-5: an acknowledgement never overtakes a frame that was sealed before what it names came.
+#[test]
+fn acknowledgements_overtake_nothing() {
+    let mut stage = AgentStage::new(&World::new()).open();
+    stage.agent.act(stage.now, agent::Action::Bytes { stream: 0, bytes: b"$ ".to_vec() }).unwrap();
+    let packets = [stage.peer().data(Kind::Bytes, 0, b"id\n"), stage.peer().checkpoint()];
+    for bytes in &packets {
+        stage.agent.handle(stage.now, Input::Packet { carrier: FIRST, bytes });
+    }
+    stage.now = stage.now.after(ACK_DELAY);
+    let kinds: Vec<_> = stage.drain().packets.iter().map(|(_, packet)| packet[0]).collect();
+    assert_eq!(kinds, [4, 5], "the prompt, then the acknowledgement");
+}
+
 /// PR-FLOW-4: what cannot be sent is refused here, not at the other end.
 #[test]
 fn streams_out_of_range_or_ended_take_nothing() {
