@@ -23,4 +23,6 @@ mod gate;
 mod matrix;
 mod hostile;
 mod vectors;
+mod fuzz;
+mod rules;
 mod rogue;

@@ -27,9 +27,9 @@ fn messages() -> Vec<String> {
     [named.map(str::to_owned).to_vec(), refusals.to_vec(), rest.map(str::to_owned).to_vec()].concat()
 }
 
-type AgentState = (&'static str, fn(AgentStage) -> AgentStage, CarrierId);
+pub(crate) type AgentState = (&'static str, fn(AgentStage) -> AgentStage, CarrierId);
 
-const AGENT: [AgentState; 8] = [
+pub(crate) const AGENT: [AgentState; 8] = [
     ("ExpectSyn", |stage| stage, FIRST),
     ("Judging", AgentStage::judging, FIRST),
     ("Unconfirmed", AgentStage::unconfirmed, FIRST),
@@ -48,9 +48,9 @@ const AGENT: [AgentState; 8] = [
     ("Closed", AgentStage::closed, FIRST),
 ];
 
-type ClientState = (&'static str, fn(&World) -> ClientStage, CarrierId);
+pub(crate) type ClientState = (&'static str, fn(&World) -> ClientStage, CarrierId);
 
-const CLIENT: [ClientState; 6] = [
+pub(crate) const CLIENT: [ClientState; 6] = [
     ("SynSent", |world| ClientStage::sent(&World { certificate_known: true, ..world.clone() }), FIRST),
     ("SynSent, whole", ClientStage::sent, FIRST),
     ("Open", |world| ClientStage::sent(world).open(), FIRST),
@@ -66,10 +66,7 @@ fn an_agent_answers_every_message_in_every_state() {
         let mut stage = reach(AgentStage::new(&World::new()));
         let bytes = to_agent(&mut stage, message);
         let done = stage.say(*carrier, &bytes);
-        word(&done, agent_end(&done), |event| match event {
-            agent::Event::Ended(_) => None,
-            other => Some(name(other)),
-        })
+        agent_word(&done)
     };
     check(
         &AGENT.map(|s| s.0),
@@ -111,10 +108,7 @@ fn a_client_answers_every_message_in_every_state() {
         let mut stage = reach(&World::new());
         let bytes = to_client(&mut stage, message);
         let done = stage.say(*carrier, &bytes);
-        word(&done, client_end(&done), |event| match event {
-            client::Event::Ended(_) => None,
-            other => Some(name(other)),
-        })
+        client_word(&done)
     };
     check(
         &CLIENT.map(|s| s.0),
@@ -175,6 +169,22 @@ fn check(states: &[&str], cell: impl Fn(usize, &str) -> String, want: &Expect) {
     want.assert_eq(&rows.iter().map(line).collect::<String>());
 }
 
+/// What an agent did, in a word.
+pub(crate) fn agent_word(done: &Done<agent::Event>) -> String {
+    word(done, agent_end(done), |event| match event {
+        agent::Event::Ended(_) => None,
+        other => Some(name(other)),
+    })
+}
+
+/// What a client did, in a word.
+pub(crate) fn client_word(done: &Done<client::Event>) -> String {
+    word(done, client_end(done), |event| match event {
+        client::Event::Ended(_) => None,
+        other => Some(name(other)),
+    })
+}
+
 fn word<E: Debug>(done: &Done<E>, end: Option<End>, event: impl Fn(&E) -> Option<String>) -> String {
     let mut words: Vec<String> = done.events.iter().filter_map(event).collect();
     words.extend(end.map(|end| match end {
@@ -203,7 +213,7 @@ const RESUME: Resume = Resume {
 };
 const ACK: ResumeAck = ResumeAck { epoch: 1, random: [0; 32], position: 0, proof: [0; 32] };
 
-fn to_agent(stage: &mut AgentStage, message: &str) -> Vec<u8> {
+pub(crate) fn to_agent(stage: &mut AgentStage, message: &str) -> Vec<u8> {
     let world = stage.world.clone();
     let answer = world.answer(&stage.syn.syn);
     // Before there are keys, frames of some other session stand for the client's.
@@ -234,7 +244,7 @@ fn to_agent(stage: &mut AgentStage, message: &str) -> Vec<u8> {
     packet.encode().unwrap()
 }
 
-fn to_client(stage: &mut ClientStage, message: &str) -> Vec<u8> {
+pub(crate) fn to_client(stage: &mut ClientStage, message: &str) -> Vec<u8> {
     let world = stage.world.clone();
     let (syn, ack) = (stage.syn.clone(), stage.ack.clone());
     let mut forged = World { agent_key: crate::world::key(99), ..world.clone() };
