@@ -69,6 +69,14 @@ const LIES: &[Case] = &[
         Misbehavior::PeerNumber,
     ),
     (
+        "bytes that saw fewer frames than before",
+        |p| {
+            p.seen -= 1;
+            vec![p.data(Kind::Bytes, 0, b"x")]
+        },
+        Misbehavior::PeerNumber,
+    ),
+    (
         "fewer frames were seen than before",
         |p| {
             p.seen -= 1;
@@ -242,7 +250,7 @@ fn honest_signatures_that_arrive_together_are_taken() {
     assert!(u64::from(CHECKPOINT_BURST) >= 20 * PATIENCE.as_secs());
 
     let mut stage = AgentStage::new(&World::new()).open();
-    for mebibyte in 0..3 * MAX_CHECKPOINTS {
+    for mebibyte in 0..=MAX_CHECKPOINTS {
         for stream in 0..16 {
             let packet = stage.peer().data(Kind::Bytes, stream, &[1; MAX_PAYLOAD]);
             assert_eq!(agent_end(&stage.say(FIRST, &packet)), None, "MiB {mebibyte}");
