@@ -3,6 +3,8 @@
 //! Nothing happens on the target before [`Event::Confirmed`]: the machine dials nothing and knows no back end. The
 //! judgment between is the [`crate::gate`]'s, which the driver asks, because it may have to fetch keys first.
 
+mod open;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -13,18 +15,16 @@ use bz_core::key::{EphemeralKey, PrivateKey};
 use bz_core::signed::Signed;
 use bz_core::time::{Mono, Now};
 
-use crate::flow::{CREDIT, Flow, Misbehavior, Parts, Received, Resuming, SendError};
+use crate::agent::open::{Open, Unconfirmed};
+use crate::flow::{CREDIT, Flow, Misbehavior, Parts, Received, SendError};
 use crate::frame::{Fin, Kind, Notice};
-use crate::gate::{Admission, Confirmed, Ends, Opening, Renewal};
+use crate::gate::{Admission, Confirmed, Opening, Renewal};
 use crate::handshake::{Attached, Fact, Syn, SynAck, session_id};
 use crate::keys::Direction;
 use crate::limits::{HANDSHAKE, PATIENCE, SUITES, VERSIONS};
-use crate::packet::{Packet, Resume, ResumeDone, SynPacket};
+use crate::packet::Packet;
 use crate::refusal::Code;
 use crate::session::{CarrierId, End, Input, Line, Output, decode, earliest, encode};
-
-/// How long the agent waits for the client's answer to its signed end.
-const LINGER: Duration = Duration::from_secs(10);
 
 /// What an agent's end is made of.
 #[derive(Debug, Clone)]
@@ -163,29 +163,6 @@ struct Judging {
     syn: Signed<Syn>,
 }
 
-#[derive(Debug)]
-struct Open {
-    line: Line,
-    ends: Ends,
-    /// What waits for the client's confirmation.
-    unconfirmed: Option<Box<Unconfirmed>>,
-    /// Randoms of carriers that may resume.
-    randoms: VecDeque<(CarrierId, [u8; 32])>,
-    epoch: u64,
-    resuming: Option<(CarrierId, Resuming)>,
-    /// What ended it here, and until when the client's answer is awaited.
-    finished: Option<(Fin, Mono)>,
-    expired: bool,
-}
-
-/// An admission, the answer to it, and until when the client must confirm.
-#[derive(Debug)]
-struct Unconfirmed {
-    admission: Admission,
-    ack: Signed<SynAck>,
-    until: Mono,
-}
-
 /// Carriers that may wait to resume at once.
 const MAX_WAITING: usize = 4;
 
@@ -245,6 +222,9 @@ impl Agent {
     /// [`SendError`]; nothing has changed then.
     pub fn act(&mut self, now: Now, action: Action) -> Result<(), SendError> {
         match (action, &mut self.state) {
+            (Action::Admit { admission, .. }, State::Judging(judging)) if admission.syn != judging.syn => {
+                Err(SendError::NotOpen)
+            }
             (Action::Admit { admission, attached, facts }, State::Judging(judging)) => {
                 let expect = judging.expect;
                 self.admit(expect, *admission, (attached, facts), now)
@@ -254,7 +234,8 @@ impl Agent {
                 self.early.extend(carrier.map(|carrier| (carrier, Packet::Refusal(code))));
                 // "Certificate unknown" is answered by the same `Syn` with the attachment; every other word is the last.
                 if code == Code::CertificateUnknown {
-                    self.state = State::ExpectSyn(ExpectSyn { deadline: now.mono.after(HANDSHAKE), carrier });
+                    // The deadline stays, so nobody keeps a machine waiting by asking again and again.
+                    self.state = State::ExpectSyn(judging.expect);
                 } else {
                     self.state = State::Closed;
                     self.events.push_back(Event::Ended(End::Refused(code)));
@@ -263,7 +244,7 @@ impl Agent {
             }
             (Action::Refuse(code), State::Open(open)) => {
                 open.line.flow.send(now, Kind::Refuse, 0, &encode(&code)?)?;
-                open.finish(now, Fin::Done)
+                open.finish(now, &Fin::Done, End::Refused(code))
             }
             (action, State::Open(open)) => open.act(now, action),
             (_, State::ExpectSyn(_) | State::Judging(_) | State::Closed) => Err(SendError::NotOpen),
@@ -393,7 +374,6 @@ impl Agent {
             epoch: 0,
             resuming: None,
             finished: None,
-            expired: false,
         }));
         Ok(())
     }
@@ -408,65 +388,78 @@ impl Agent {
                 open.randoms.push_back((carrier, random));
             }
             Input::CarrierDown { carrier } => {
-                open.randoms.retain(|(on, _)| *on != carrier);
-                open.resuming = open.resuming.filter(|(on, _)| *on != carrier);
+                open.forget(carrier);
                 open.line.down(carrier, now);
             }
             Input::Packet { carrier, bytes } => {
-                let packet = Packet::decode(bytes).map_err(|_| Misbehavior::Malformed)?;
-                self.packet(&mut open, now, carrier, packet)?;
+                if open.line.active == Some(carrier) {
+                    self.packet(&mut open, now, bytes)?;
+                } else {
+                    self.unproved(&mut open, now, carrier, bytes)?;
+                }
             }
             Input::Tick => open.give_up(now, self.config.patience)?,
         }
         // A tick of a flow that has ended has nothing to sign.
         open.line.flow.tick(now).unwrap_or_default();
-        match &open.finished {
-            Some((fin, _)) if open.line.flow.is_closed() => {
-                Err(if open.expired { End::Expired } else { End::Completed(fin.clone()) })
-            }
-            Some(_) | None => Ok(State::Open(open)),
+        match open.finished.take_if(|_| open.line.flow.is_closed()) {
+            Some(ending) => Err(ending.end),
+            None => Ok(State::Open(open)),
         }
     }
 
-    fn packet(&mut self, open: &mut Open, now: Now, carrier: CarrierId, packet: Packet) -> Result<(), End> {
-        match packet {
-            Packet::Resume(resume) => {
-                if !open.start_resume(carrier, &resume, now) {
-                    self.closing.push_back(carrier);
-                }
-                Ok(())
-            }
-            Packet::Syn(syn) => open.answer_again(carrier, &syn),
-            Packet::ResumeDone(done) => self.finish_resume(open, now, carrier, &done),
-            Packet::Data(frame) if open.line.active == Some(carrier) => {
+    /// A packet on the carrier whose client proved itself: the first wrong one ends the session.
+    fn packet(&mut self, open: &mut Open, now: Now, bytes: &[u8]) -> Result<(), End> {
+        match Packet::decode(bytes).map_err(|_| Misbehavior::Malformed)? {
+            Packet::Data(frame) => {
                 let received = open.line.flow.data(now, &frame)?;
                 self.received(open, received)
             }
-            Packet::Control(frame) if open.line.active == Some(carrier) => Ok(open.line.flow.control(&frame)?),
+            Packet::Control(frame) => Ok(open.line.flow.control(&frame)?),
+            Packet::Syn(_)
+            | Packet::SynAck(_)
+            | Packet::DataAck(_)
+            | Packet::Refusal(_)
+            | Packet::Resume(_)
+            | Packet::ResumeAck(_)
+            | Packet::ResumeDone(_) => Err(Misbehavior::OutOfTurn.into()),
+        }
+    }
+
+    /// A packet on any other carrier, which may be a stranger's: a wrong one ends that carrier and nothing else.
+    fn unproved(&mut self, open: &mut Open, now: Now, carrier: CarrierId, bytes: &[u8]) -> Result<(), End> {
+        match Packet::decode(bytes) {
+            Ok(Packet::Syn(syn)) if open.answer_again(carrier, &syn, &mut self.closing) => Ok(()),
+            Ok(Packet::Resume(resume)) if open.start_resume(carrier, &resume, now, &mut self.closing) => Ok(()),
+            Ok(Packet::ResumeDone(done)) if open.is_done(carrier, &done) => self.finish_resume(open, now),
             // A carrier that was replaced: what it still holds was or will be sent again.
-            Packet::Data(_) | Packet::Control(_) => Ok(()),
-            Packet::SynAck(_) | Packet::DataAck(_) | Packet::Refusal(_) | Packet::ResumeAck(_) => {
-                Err(Misbehavior::OutOfTurn.into())
+            Ok(Packet::Data(_) | Packet::Control(_)) => Ok(()),
+            Ok(
+                Packet::Syn(_)
+                | Packet::SynAck(_)
+                | Packet::DataAck(_)
+                | Packet::Refusal(_)
+                | Packet::Resume(_)
+                | Packet::ResumeAck(_)
+                | Packet::ResumeDone(_),
+            )
+            | Err(_) => {
+                open.forget(carrier);
+                self.closing.push_back(carrier);
+                Ok(())
             }
         }
     }
 
-    fn finish_resume(&mut self, open: &mut Open, now: Now, carrier: CarrierId, done: &ResumeDone) -> Result<(), End> {
-        let resuming = open.resuming.filter(|(on, _)| *on == carrier);
-        let proved = resuming.filter(|(_, r)| open.line.flow.resume_keys().check_done(done, r).is_ok());
-        let Some((_, resuming)) = proved else {
-            self.closing.push_back(carrier);
-            return Ok(());
-        };
-        open.resuming = None;
-        open.line.flow.resumed(now, resuming.client.1)?;
-        open.line.activate(carrier);
+    fn finish_resume(&mut self, open: &mut Open, now: Now) -> Result<(), End> {
+        open.resumed(now)?;
         self.events.push_back(Event::Resumed);
         Ok(())
     }
 
     fn received(&mut self, open: &mut Open, received: Received) -> Result<(), End> {
-        if let Some(unconfirmed) = open.unconfirmed.take() {
+        // What ended before it began (a login that ran out meanwhile) begins no more.
+        if let Some(unconfirmed) = open.unconfirmed.take_if(|_| open.finished.is_none()) {
             let (admission, session) = (unconfirmed.admission, open.line.flow.session());
             self.events.push_back(Event::Confirmed(Box::new(Confirmed { admission, session })));
         }
@@ -483,102 +476,5 @@ impl Agent {
             Kind::Notice | Kind::Refuse => return Err(Misbehavior::OutOfTurn.into()),
         }
         Ok(())
-    }
-}
-
-impl Open {
-    fn act(&mut self, now: Now, action: Action) -> Result<(), SendError> {
-        let flow = &mut self.line.flow;
-        if self.unconfirmed.is_some() {
-            return Err(SendError::NotOpen);
-        }
-        match action {
-            Action::Bytes { stream, bytes } => flow.send(now, Kind::Bytes, stream, &bytes),
-            Action::Eof { stream } => flow.send(now, Kind::Eof, stream, &[]),
-            Action::Notice(notice) => flow.send(now, Kind::Notice, 0, &encode(&notice)?),
-            Action::Consumed { stream, bytes } => {
-                flow.consumed(now, stream, bytes);
-                Ok(())
-            }
-            Action::Finish(fin) => self.finish(now, fin),
-            Action::Renew(renewal) => {
-                self.ends = self.ends.renewed(&renewal);
-                Ok(())
-            }
-            Action::Admit { .. } | Action::Refuse(_) => Err(SendError::NotOpen),
-        }
-    }
-
-    fn finish(&mut self, now: Now, fin: Fin) -> Result<(), SendError> {
-        self.line.flow.finish(now, &fin)?;
-        self.finished = Some((fin, now.mono.after(LINGER)));
-        Ok(())
-    }
-
-    /// At the end of login or cap nothing more is taken or sent but the authenticated word of it.
-    fn expire(&mut self, now: Now) -> Result<(), End> {
-        if self.expired || self.finished.is_some() || !self.ends.passed(now) {
-            return Ok(());
-        }
-        self.expired = true;
-        let payload = encode(&Code::Expired).map_err(|_| End::Expired)?;
-        self.line.flow.send(now, Kind::Refuse, 0, &payload).map_err(|_| End::Expired)?;
-        self.finish(now, Fin::Done).map_err(|_| End::Expired)
-    }
-
-    fn give_up(&self, now: Now, patience: Duration) -> Result<(), End> {
-        let passed = |at: Option<Mono>| at.is_some_and(|at| now.mono >= at);
-        if passed(self.unconfirmed.as_ref().map(|u| u.until)) {
-            return Err(End::Timeout);
-        }
-        if let Some((fin, until)) = &self.finished
-            && now.mono >= *until
-        {
-            return Err(if self.expired { End::Expired } else { End::Completed(fin.clone()) });
-        }
-        if passed(self.line.gives_up(patience)) { Err(End::Lost) } else { Ok(()) }
-    }
-
-    fn wakes(&self, patience: Duration) -> [Option<(Mono, &'static str)>; 5] {
-        [
-            self.unconfirmed.as_ref().map(|u| (u.until, "confirmation")),
-            self.finished.as_ref().map(|(_, until)| (*until, "linger")),
-            (self.finished.is_none()).then(|| (self.ends.wake(), "expiry")),
-            self.line.gives_up(patience).map(|at| (at, "patience")),
-            self.line.active.and_then(|_| self.line.flow.wake()),
-        ]
-    }
-
-    /// The answer was lost with its carrier: the same `Syn` gets the same bytes again, until it is confirmed.
-    fn answer_again(&mut self, carrier: CarrierId, syn: &SynPacket) -> Result<(), End> {
-        let Some(unconfirmed) = self.unconfirmed.as_ref().filter(|u| u.admission.syn == syn.syn) else {
-            return Err(Misbehavior::OutOfTurn.into());
-        };
-        self.line.ahead(carrier, Packet::SynAck(Box::new(unconfirmed.ack.clone())));
-        self.line.flow.rewind();
-        self.line.activate(carrier);
-        self.randoms.retain(|(on, _)| *on != carrier);
-        Ok(())
-    }
-
-    /// Whether the resumption is proved and newer than every one before.
-    fn start_resume(&mut self, carrier: CarrierId, resume: &Resume, now: Now) -> bool {
-        let random = self.randoms.iter().find(|(on, _)| *on == carrier).map(|(_, random)| *random);
-        let (Some(random), Ok(())) = (random, self.line.flow.resume_keys().check_resume(resume)) else { return false };
-        if resume.epoch <= self.epoch {
-            return false;
-        }
-        self.epoch = resume.epoch;
-        self.randoms.retain(|(on, _)| *on != carrier);
-        self.line.freeze(now);
-        let resuming = Resuming {
-            epoch: resume.epoch,
-            client: (resume.random, resume.position),
-            agent: (random, self.line.flow.position()),
-        };
-        let ack = self.line.flow.resume_keys().ack(&resuming);
-        self.line.ahead(carrier, Packet::ResumeAck(ack));
-        self.resuming = Some((carrier, resuming));
-        true
     }
 }

@@ -19,7 +19,7 @@ use crate::frame::{Fin, Kind, Notice};
 use crate::handshake::{Attached, Fact, Syn, SynAck, session_id};
 use crate::keys::Direction;
 use crate::limits::{HANDSHAKE, SUITES, VERSIONS};
-use crate::packet::{Packet, ResumeAck, SynPacket};
+use crate::packet::{Packet, SynPacket};
 use crate::refusal::Code;
 use crate::session::{CarrierId, End, Input, Line, Output, decode, earliest, encode};
 
@@ -246,6 +246,22 @@ impl Client {
         }
     }
 
+    /// No carrier will come any more, or the person waits no longer: the session ends now.
+    ///
+    /// What came is complete only when the agent's signed end came, and then this changes nothing.
+    pub fn abandon(&mut self) {
+        let end = match std::mem::replace(&mut self.state, State::Closed) {
+            State::SynSent(_) => End::Lost,
+            State::Open(open) if open.line.flow.peer_closed() => {
+                self.state = State::Open(open);
+                return;
+            }
+            State::Open(_) => End::Truncated,
+            State::Closed => return,
+        };
+        self.events.push_back(Event::Ended(end));
+    }
+
     /// The next output; [`Output::Wait`] when there is nothing more to do now.
     pub fn poll(&mut self, now: Now) -> Output<Event> {
         if let Some(event) = self.events.pop_front() {
@@ -360,8 +376,12 @@ impl Client {
                 open.line.down(carrier, now);
             }
             Input::Packet { carrier, bytes } => {
-                let packet = Packet::decode(bytes).map_err(|_| Misbehavior::Malformed)?;
-                self.packet(&mut open, now, carrier, packet)?;
+                if open.line.active == Some(carrier) {
+                    self.packet(&mut open, now, bytes)?;
+                } else if let Some((on, resuming)) = open.resuming.filter(|(on, _)| *on == carrier) {
+                    self.finish_resume(&mut open, now, (on, resuming), bytes)?;
+                }
+                // Any other is a carrier that was replaced: what it still holds was or will be sent again.
             }
             Input::Tick => {
                 if open.line.gives_up(self.opening.patience).is_some_and(|at| now.mono >= at) {
@@ -383,16 +403,9 @@ impl Client {
         Ok(State::Open(open))
     }
 
-    fn packet(&mut self, open: &mut Open, now: Now, carrier: CarrierId, packet: Packet) -> Result<(), End> {
-        if let Some((on, resuming)) = open.resuming.filter(|(on, _)| *on == carrier) {
-            let Packet::ResumeAck(ack) = packet else { return Err(Misbehavior::OutOfTurn.into()) };
-            return self.finish_resume(open, now, (on, resuming), &ack);
-        }
-        if open.line.active != Some(carrier) {
-            // A carrier that was replaced: what it still holds was or will be sent again.
-            return Ok(());
-        }
-        match packet {
+    /// A packet on the carrier whose agent proved itself: the first wrong one ends the session.
+    fn packet(&mut self, open: &mut Open, now: Now, bytes: &[u8]) -> Result<(), End> {
+        match Packet::decode(bytes).map_err(|_| Misbehavior::Malformed)? {
             Packet::DataAck(frame) => {
                 let received = open.line.flow.data(now, &frame)?;
                 self.received(open, received)
@@ -408,20 +421,28 @@ impl Client {
         }
     }
 
+    /// The answer to a resumption. Anything else than a proved one ends that carrier and nothing else: whoever stands
+    /// there may be a stranger, or an agent that was started anew and knows no session.
     fn finish_resume(
         &mut self,
         open: &mut Open,
         now: Now,
         (carrier, mut resuming): (CarrierId, Resuming),
-        ack: &ResumeAck,
+        bytes: &[u8],
     ) -> Result<(), End> {
-        resuming.agent = (ack.random, ack.position);
         let keys = open.line.flow.resume_keys();
-        if ack.epoch != resuming.epoch || keys.check_ack(ack, &resuming).is_err() {
+        let ack = match Packet::decode(bytes) {
+            Ok(Packet::ResumeAck(ack)) if ack.epoch == resuming.epoch => {
+                resuming.agent = (ack.random, ack.position);
+                keys.check_ack(&ack, &resuming).is_ok().then_some(ack)
+            }
+            Ok(_) | Err(_) => None,
+        };
+        let Some(ack) = ack else {
             self.closing.push_back(carrier);
             open.resuming = None;
             return Ok(());
-        }
+        };
         let done = keys.done(&resuming);
         open.resuming = None;
         open.line.ahead(carrier, Packet::ResumeDone(done));

@@ -264,11 +264,13 @@ impl Flow {
 
     /// The next frame for the present carrier.
     pub(crate) fn poll(&mut self, now: Now) -> Option<Outgoing> {
-        if self.ack_due.is_some_and(|due| now.mono >= due) {
-            self.ack_due = None;
-            return self.control_frame().map(Outgoing::Control);
+        // Data first: what was sealed before an acknowledgement names fewer of the peer's frames than it, and the peer
+        // forgets what came before the newest count it was told.
+        if let Some(frame) = self.sender.poll() {
+            return Some(Outgoing::Data(frame));
         }
-        self.sender.poll().map(Outgoing::Data)
+        self.ack_due.take_if(|due| now.mono >= *due)?;
+        self.control_frame().map(Outgoing::Control)
     }
 
     /// The peer is on a new carrier and expects this number: everything from there goes out again.

@@ -10,15 +10,15 @@
 //! Absent: fetching keys and reading the policy file; both are arguments.
 
 mod cache;
+mod used;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bz_core::access::request::{Request, RequestError};
 use bz_core::cert::{BzCert, CertCheck, CertError, Verified};
 use bz_core::digest::Digest;
 use bz_core::grant::{Grant, GrantError, MAX_GRANT, Pins, SignedGrant};
-use bz_core::id::{BootId, GrantId, TargetId};
+use bz_core::id::{BootId, TargetId};
 use bz_core::key::PublicKey;
 use bz_core::local::{LocalDenial, LocalPolicy, Question};
 use bz_core::oidc::TokenError;
@@ -30,13 +30,11 @@ use bz_core::trust::TrustBundle;
 use bz_core::wire;
 
 use crate::gate::cache::Certificates;
+use crate::gate::used::Used;
 use crate::handshake::Syn;
 use crate::limits::{SUITES, VERSIONS};
 use crate::packet::SynPacket;
 use crate::refusal::Code;
-
-/// The most grant ids remembered. Beyond it the gate refuses rather than forget one that could be used again.
-const MAX_USED: usize = 100_000;
 
 /// What the host's owner allows.
 #[derive(Debug, Clone)]
@@ -67,7 +65,7 @@ pub struct Gate {
     /// A clock before this is wrong: when this program was built.
     pub built_at: UnixTime,
     certificates: Certificates,
-    used: BTreeMap<GrantId, UnixTime>,
+    used: Used,
 }
 
 /// Why the gate refuses. Logged here; the peer hears only its [`Code`].
@@ -252,8 +250,9 @@ impl Ends {
         self.login.mono.min(self.cap.mono)
     }
 
-    pub(crate) const fn renewed(self, renewal: &Renewal) -> Self {
-        Self { login: renewal.login, ..self }
+    /// A login's end only moves on: the same token again, under a wall clock that was set back, moves nothing.
+    pub(crate) fn renewed(self, renewal: &Renewal) -> Self {
+        if renewal.login.wall > self.login.wall { Self { login: renewal.login, ..self } } else { self }
     }
 }
 
@@ -338,7 +337,7 @@ impl Gate {
             local: LocalRule::Unrestricted,
             built_at: UnixTime::from_millis(0),
             certificates: Certificates::default(),
-            used: BTreeMap::new(),
+            used: Used::default(),
         }
     }
 
@@ -376,7 +375,7 @@ impl Gate {
         let grant = Grant::verify(&signed, &pins)?;
         let request = Request::decode(&body.request)?;
         self.compare(&grant, &body, &certificate, &request)?;
-        if self.used.contains_key(&grant.id) {
+        if self.used.contains(&grant.id) {
             return Err(Denial::GrantUsed);
         }
         let cap = self.local_cap(&certificate, &grant, &request)?;
@@ -394,15 +393,7 @@ impl Gate {
     /// [`Denial::GrantUsed`] the second time, [`Denial::GrantsFull`] when too many are remembered.
     pub fn consume(&mut self, confirmed: Confirmed, now: Now) -> Result<Admitted, Denial> {
         let Confirmed { admission, session } = confirmed;
-        self.used.retain(|_, until| *until > now.wall);
-        if self.used.len() >= MAX_USED {
-            return Err(Denial::GrantsFull);
-        }
-        let until = admission.grant.not_after.max(now.wall.after(bz_core::grant::MAX_OPENING));
-        if self.used.contains_key(&admission.grant.id) {
-            return Err(Denial::GrantUsed);
-        }
-        self.used.insert(admission.grant.id, until);
+        self.used.take(admission.grant.id, now)?;
         Ok(Admitted { certificate: admission.certificate, grant: admission.grant, request: admission.request, session })
     }
 
@@ -417,11 +408,18 @@ impl Gate {
         jwks: Option<&Jwks>,
         now: Now,
     ) -> Result<Renewal, Denial> {
+        if now.wall < self.built_at {
+            return Err(Denial::Clock);
+        }
         let certificate = self.verify_certificate(bytes, jwks, now)?;
         let same = certificate.client_key() == admitted.certificate.client_key()
             && certificate.initial() == admitted.certificate.initial();
         if !same {
             return Err(Denial::OtherCertificate);
+        }
+        // The address may be another than at the opening, and with it the user it stands for.
+        if target_user(&admitted.grant, &certificate)? != admitted.request.user {
+            return Err(Denial::User);
         }
         self.local_cap(&certificate, &admitted.grant, &admitted.request)?;
         self.certificates.keep(certificate.digest(), bytes.to_vec(), &certificate);
@@ -496,12 +494,7 @@ impl Gate {
         check(grant.verb == request.verb(), "verb")?;
         check(grant.mode == request.mode, "mode")?;
         check(grant.request == Request::digest(&syn.request), "request")?;
-        let address = certificate.claims().address.as_ref();
-        let user: Option<TargetUser> = match &grant.user {
-            Some(rule) => Some(rule.resolve(address).ok_or(Denial::User)?),
-            None => None,
-        };
-        check(user == request.user, "target user")
+        check(target_user(grant, certificate)? == request.user, "target user")
     }
 
     fn local_cap(&self, certificate: &Verified<BzCert>, grant: &Grant, request: &Request) -> Result<Duration, Denial> {
@@ -521,4 +514,10 @@ impl Gate {
         let cap = grant.session_cap();
         Ok(allowed.session_cap.map_or(cap, |local| local.min(cap)))
     }
+}
+
+/// The user the grant means for this person, computed from the person's own token.
+fn target_user(grant: &Grant, certificate: &Verified<BzCert>) -> Result<Option<TargetUser>, Denial> {
+    let address = certificate.claims().address.as_ref();
+    grant.user.as_ref().map(|rule| rule.resolve(address).ok_or(Denial::User)).transpose()
 }

@@ -12,6 +12,8 @@ pub const SESSION_CREDIT: u64 = 1 << 20;
 pub const STREAM_CREDIT: u64 = 256 << 10;
 /// Frames kept for retransmission; a sender waits beyond it.
 pub const MAX_UNACKED: usize = 8192;
+/// Bytes of such frames: what an honest peer's credit never reaches, whatever it grants.
+pub const MAX_UNACKED_BYTES: u64 = 2 << 20;
 /// Streams of one session.
 pub const MAX_STREAMS: u32 = 256;
 /// Frames under one key.
@@ -25,8 +27,11 @@ pub const CHECKPOINT_TIME: Duration = Duration::from_secs(1);
 pub const CHECKPOINT_LINE: Duration = Duration::from_millis(50);
 /// Unsigned payload bytes that a receiver takes: one frame more than a sender may leave unsigned.
 pub const UNSIGNED_BYTES: u64 = CHECKPOINT_BYTES + MAX_PAYLOAD as u64;
-/// Checkpoints in one second above which the peer misbehaves.
+/// Checkpoints in one second above which the peer misbehaves. Those that cover [`CHECKPOINT_BYTES`] do not count: they
+/// are owed at any speed.
 pub const MAX_CHECKPOINTS: u32 = 100;
+/// Checkpoints that may arrive at once after a silence: what honest ends signed while a carrier stood still.
+pub const CHECKPOINT_BURST: u32 = 12_000;
 
 /// How long an acknowledgement may wait for company.
 pub const ACK_DELAY: Duration = Duration::from_millis(25);
@@ -39,6 +44,8 @@ pub const ACK_BYTES: u64 = 128 << 10;
 pub const HANDSHAKE: Duration = Duration::from_secs(30);
 /// How long a session without a detached state waits for its client's carrier.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+/// How long an agent waits for the client's answer to its signed end, while there is a carrier.
+pub const LINGER: Duration = Duration::from_secs(10);
 /// Keepalive on every link, both ways.
 pub const KEEPALIVE: Duration = Duration::from_secs(20);
 /// A link without a word for this long is dead: two keepalives missed.

@@ -14,7 +14,8 @@ use crate::flow::sender::{Phase, Sender, sealed_commitment};
 use crate::frame::{Chain, HEADER_BYTES, Header, Kind, commitment};
 use crate::keys::{Channel, SALT_BYTES};
 use crate::limits::{
-    ACK_BYTES, ACK_FRAMES, MAX_CHECKPOINTS, MAX_PAYLOAD, MAX_STREAMS, SESSION_CREDIT, STREAM_CREDIT, UNSIGNED_BYTES,
+    ACK_BYTES, ACK_FRAMES, CHECKPOINT_BURST, CHECKPOINT_BYTES, MAX_CHECKPOINTS, MAX_PAYLOAD, MAX_STREAMS,
+    SESSION_CREDIT, STREAM_CREDIT, UNSIGNED_BYTES,
 };
 
 /// A frame that passed every check.
@@ -44,7 +45,7 @@ pub(super) struct Receiver {
     consumed: u64,
     announced: u64,
     streams: BTreeMap<u32, Stream>,
-    checkpoints: (Option<Mono>, u32),
+    checkpoints: Allowance,
     phase: Phase,
 }
 
@@ -55,6 +56,28 @@ struct Stream {
     announced: u64,
     /// The credit in the last control frame on the present carrier.
     told: u64,
+    ended: bool,
+}
+
+/// Checkpoints the peer may send now. It grows with time, because what was signed over minutes may arrive at once.
+struct Allowance {
+    left: u32,
+    since: Option<Mono>,
+}
+
+impl Allowance {
+    fn take(&mut self, now: Mono) -> bool {
+        let since = *self.since.get_or_insert(now);
+        let seconds = now.since(since).as_secs();
+        if seconds > 0 {
+            let grown = u64::from(self.left).saturating_add(seconds.saturating_mul(MAX_CHECKPOINTS.into()));
+            self.left = u32::try_from(grown).unwrap_or(u32::MAX).min(CHECKPOINT_BURST);
+            self.since = Some(since.after(Duration::from_secs(seconds)));
+        }
+        let allowed = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        allowed
+    }
 }
 
 impl Receiver {
@@ -75,7 +98,7 @@ impl Receiver {
             consumed: 0,
             announced: SESSION_CREDIT,
             streams: BTreeMap::new(),
-            checkpoints: (None, 0),
+            checkpoints: Allowance { left: MAX_CHECKPOINTS, since: None },
             phase: Phase::Open,
         }
     }
@@ -199,11 +222,14 @@ impl Receiver {
         if header.number == 0 && received.kind != Kind::Checkpoint {
             return Err(Misbehavior::OpeningUnsigned);
         }
-        if received.kind == Kind::Checkpoint {
-            return self.check_checkpoint(header, &received.payload, own, now);
+        if received.stream != 0 && !matches!(received.kind, Kind::Bytes | Kind::Eof) {
+            return Err(Misbehavior::Malformed);
         }
-        if received.kind == Kind::Bytes {
-            self.check_credit(received)?;
+        match received.kind {
+            Kind::Bytes => self.check_credit(received)?,
+            Kind::Eof => self.end_stream(received.stream)?,
+            Kind::Checkpoint => return self.check_checkpoint(header, &received.payload, own, now),
+            Kind::Resize | Kind::Reauthenticate | Kind::Notice | Kind::Refuse | Kind::Fin => {}
         }
         self.unsigned = self.unsigned.saturating_add(received.payload.len() as u64);
         if self.mode == Mode::Inspected && self.unsigned > UNSIGNED_BYTES {
@@ -214,16 +240,31 @@ impl Receiver {
 
     fn check_credit(&mut self, received: &Received) -> Result<(), Misbehavior> {
         let length = received.payload.len() as u64;
-        let fresh = || Stream { announced: STREAM_CREDIT, ..Stream::default() };
-        let stream = self.streams.entry(received.stream).or_insert_with(fresh);
+        let stream = self.stream(received.stream);
+        if stream.ended {
+            return Err(Misbehavior::AfterFin);
+        }
         stream.received = stream.received.saturating_add(length);
+        let of_stream = stream.received <= stream.announced;
         self.received = self.received.saturating_add(length);
-        let within = length > 0 && stream.received <= stream.announced && self.received <= self.announced;
+        let within = length > 0 && of_stream && self.received <= self.announced;
         if within { Ok(()) } else { Err(Misbehavior::Credit) }
     }
 
+    /// A stream ends once.
+    fn end_stream(&mut self, stream: u32) -> Result<(), Misbehavior> {
+        let ended = std::mem::replace(&mut self.stream(stream).ended, true);
+        if ended { Err(Misbehavior::AfterFin) } else { Ok(()) }
+    }
+
+    fn stream(&mut self, stream: u32) -> &mut Stream {
+        self.streams.entry(stream).or_insert_with(|| Stream { announced: STREAM_CREDIT, ..Stream::default() })
+    }
+
     fn check_checkpoint(&mut self, header: &Header, payload: &[u8], own: &Sender, now: Now) -> Result<(), Misbehavior> {
-        self.count_checkpoint(now)?;
+        if self.unsigned < CHECKPOINT_BYTES && !self.checkpoints.take(now.mono) {
+            return Err(Misbehavior::TooManyCheckpoints);
+        }
         let statement = self.signer.verify(payload, &self.key).map_err(Misbehavior::Checkpoint)?;
         let want = Statement {
             session: self.session,
@@ -239,14 +280,5 @@ impl Receiver {
         }
         self.unsigned = 0;
         Ok(())
-    }
-
-    fn count_checkpoint(&mut self, now: Now) -> Result<(), Misbehavior> {
-        let (since, count) = &mut self.checkpoints;
-        match since {
-            Some(start) if now.mono.since(*start) < Duration::from_secs(1) => *count = count.saturating_add(1),
-            Some(_) | None => (*since, *count) = (Some(now.mono), 1),
-        }
-        if *count > MAX_CHECKPOINTS { Err(Misbehavior::TooManyCheckpoints) } else { Ok(()) }
     }
 }

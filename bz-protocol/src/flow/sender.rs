@@ -11,7 +11,12 @@ use crate::checkpoint::{Signer, Statement};
 use crate::flow::{Misbehavior, SendError};
 use crate::frame::{Chain, HEADER_BYTES, Header, Kind, commitment};
 use crate::keys::{Channel, Direction, TAG_BYTES};
-use crate::limits::{CHECKPOINT_BYTES, CHECKPOINT_LINE, CHECKPOINT_TIME, MAX_PAYLOAD, MAX_UNACKED};
+use crate::limits::{
+    CHECKPOINT_BYTES, CHECKPOINT_LINE, CHECKPOINT_TIME, MAX_PAYLOAD, MAX_STREAMS, MAX_UNACKED, MAX_UNACKED_BYTES,
+};
+
+/// The most heads kept. An honest peer names a newer count long before.
+const MAX_HEADS: usize = 4 * MAX_UNACKED;
 
 /// How far a direction's end has come: the last frame is the signature over everything, the end included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +34,8 @@ pub(super) struct Sender {
     next: u64,
     /// Frames not acknowledged, oldest first.
     unacked: VecDeque<Vec<u8>>,
+    /// Their bytes.
+    held: u64,
     /// The number of the first of them.
     first: u64,
     /// The head after each count of frames that a checkpoint of the peer may still name.
@@ -53,6 +60,7 @@ pub(super) struct Sender {
 struct Stream {
     sent: u64,
     credit: Option<u64>,
+    ended: bool,
 }
 
 impl Sender {
@@ -65,6 +73,7 @@ impl Sender {
             chain,
             next: 0,
             unacked: VecDeque::new(),
+            held: 0,
             first: 0,
             heads: VecDeque::from([chain.head()]),
             heads_from: 0,
@@ -111,8 +120,14 @@ impl Sender {
         if self.phase != Phase::Open || self.unacked.len() >= MAX_UNACKED {
             return 0;
         }
-        let (sent, credit) = self.stream(stream);
-        let room = self.credit.saturating_sub(self.bytes).min(credit.saturating_sub(sent));
+        let known = self.streams.get(&stream);
+        if stream >= MAX_STREAMS || known.is_some_and(|s| s.ended) {
+            return 0;
+        }
+        let (sent, credit) = known.map_or((0, None), |s| (s.sent, s.credit));
+        let of_stream = credit.unwrap_or(self.stream_credit).saturating_sub(sent);
+        let room =
+            self.credit.saturating_sub(self.bytes).min(of_stream).min(MAX_UNACKED_BYTES.saturating_sub(self.held));
         usize::try_from(room).unwrap_or(usize::MAX).min(MAX_PAYLOAD)
     }
 
@@ -133,8 +148,17 @@ impl Sender {
             self.bytes = self.bytes.saturating_add(payload.len() as u64);
             let sent = &mut self.streams.entry(stream).or_default().sent;
             *sent = sent.saturating_add(payload.len() as u64);
-        } else if payload.len() > MAX_PAYLOAD || self.unacked.len() >= MAX_UNACKED.saturating_mul(2) {
+        } else if stream >= MAX_STREAMS
+            || payload.len() > MAX_PAYLOAD
+            || self.unacked.len() >= MAX_UNACKED.saturating_mul(2)
+        {
             return Err(SendError::NoRoom);
+        }
+        if kind == Kind::Eof {
+            let known = self.streams.entry(stream).or_default();
+            if std::mem::replace(&mut known.ended, true) {
+                return Ok(());
+            }
         }
         self.push(kind, stream, payload, peer)?;
         self.unsigned = self.unsigned.saturating_add(payload.len() as u64);
@@ -179,16 +203,15 @@ impl Sender {
             return Err(Misbehavior::PeerNumber);
         }
         while self.first < received {
-            if self.unacked.pop_front().is_none() {
-                return Err(Misbehavior::PeerNumber);
-            }
+            let frame = self.unacked.pop_front().ok_or(Misbehavior::PeerNumber)?;
+            self.held = self.held.saturating_sub(frame.len() as u64);
             self.first = self.first.saturating_add(1);
         }
         self.cursor = self.cursor.max(self.first);
         if self.resumed_at.is_none() {
             self.forget(received);
         }
-        Ok(())
+        if self.heads.len() > MAX_HEADS { Err(Misbehavior::PeerNumber) } else { Ok(()) }
     }
 
     /// The peer's frames name this count of ours, and later ones none below it.
@@ -216,6 +239,9 @@ impl Sender {
 
     /// The peer is on a new carrier and expects this number: everything from there goes out again.
     pub(super) fn resumed(&mut self, position: u64) -> Result<(), Misbehavior> {
+        if position < self.first {
+            return Err(Misbehavior::PeerNumber);
+        }
         self.resumed_at = Some(position);
         self.acknowledged(position)?;
         self.rewind();
@@ -231,10 +257,6 @@ impl Sender {
         let frame = self.unacked.get(at)?;
         self.cursor = self.cursor.saturating_add(1);
         Some(frame.clone())
-    }
-
-    fn stream(&self, stream: u32) -> (u64, u64) {
-        self.streams.get(&stream).map_or((0, self.stream_credit), |s| (s.sent, s.credit.unwrap_or(self.stream_credit)))
     }
 
     fn push(&mut self, kind: Kind, stream: u32, payload: &[u8], peer: u64) -> Result<(), SendError> {
@@ -256,6 +278,7 @@ impl Sender {
             }
         };
         self.chain.add(&header, &commitment);
+        self.held = self.held.saturating_add(frame.len() as u64);
         self.unacked.push_back(frame);
         self.heads.push_back(self.chain.head());
         self.next = self.next.saturating_add(1);

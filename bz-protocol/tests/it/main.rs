@@ -15,5 +15,14 @@ mod idp;
 
 mod world;
 mod sim;
+mod peer;
+mod stage;
 mod resume;
 mod session;
+mod gate;
+mod matrix;
+mod hostile;
+mod vectors;
+mod fuzz;
+mod rules;
+mod rogue;

@@ -88,6 +88,8 @@ pub(crate) struct Sim {
     /// What the agent's application does when the client says it is done.
     pub(crate) answer: Fin,
     pub(crate) packets: usize,
+    /// Carriers an end asked to be closed.
+    pub(crate) closes: Vec<(Side, CarrierId)>,
     flights: VecDeque<Flight>,
     carriers: u64,
     live: Option<CarrierId>,
@@ -114,6 +116,7 @@ impl Sim {
             client_ended: None,
             answer: Fin::Exited(0),
             packets: 0,
+            closes: vec![],
             flights: VecDeque::new(),
             carriers: 0,
             live: None,
@@ -276,7 +279,7 @@ impl Sim {
     fn poll_client(&mut self) -> bool {
         match self.client.poll(self.now) {
             Output::Transmit { carrier, bytes } => self.send(Side::Agent, carrier, &bytes),
-            Output::CloseCarrier(_) => {}
+            Output::CloseCarrier(carrier) => self.closes.push((Side::Client, carrier)),
             Output::Event(event) => self.client_event(event),
             Output::Wait(_) => return false,
         }
@@ -301,7 +304,7 @@ impl Sim {
     fn poll_agent(&mut self) -> bool {
         match self.agent.poll(self.now) {
             Output::Transmit { carrier, bytes } => self.send(Side::Client, carrier, &bytes),
-            Output::CloseCarrier(_) => {}
+            Output::CloseCarrier(carrier) => self.closes.push((Side::Agent, carrier)),
             Output::Event(event) => self.agent_event(event),
             Output::Wait(_) => return false,
         }
@@ -372,6 +375,17 @@ impl Sim {
         ] {
             assert_eq!(to.received.len(), from.to_send, "{what}: {name}: bytes lost or doubled");
             assert!(to.received == pattern(0, from.to_send), "{what}: {name}: bytes altered or moved");
+        }
+    }
+
+    /// Neither application has a byte that the other's did not send, or one twice, or one out of its place.
+    pub(crate) fn check_nothing_foreign(&self, what: &str) {
+        for (name, from, to) in [
+            ("client to agent", &self.client_app, &self.agent_app),
+            ("agent to client", &self.agent_app, &self.client_app),
+        ] {
+            assert!(to.received.len() <= from.sent, "{what}: {name}: more arrived than was sent");
+            assert!(to.received == pattern(0, to.received.len()), "{what}: {name}: bytes altered, moved or doubled");
         }
     }
 

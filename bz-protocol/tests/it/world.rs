@@ -26,6 +26,9 @@ pub(crate) const ORG: OrganizationId = OrganizationId::from_bytes([1; 16]);
 pub(crate) const TARGET: TargetId = TargetId::from_bytes([2; 16]);
 pub(crate) const CONNECTION: ConnectionId = ConnectionId::from_bytes([3; 16]);
 pub(crate) const BOOT: BootId = BootId::from_bytes([4; 16]);
+/// What the machines' ephemeral keys are made of.
+pub(crate) const AGENT_SEED: [u8; 32] = [21; 32];
+pub(crate) const CLIENT_SEED: [u8; 32] = [31; 32];
 /// When every world begins.
 pub(crate) const START: u64 = 1_000_000;
 
@@ -90,7 +93,7 @@ impl World {
     }
 
     pub(crate) fn agent(&self) -> Config {
-        Config::new(ORG, self.agent_key.clone(), [21; 32], [22; 32])
+        Config::new(ORG, self.agent_key.clone(), AGENT_SEED, [22; 32])
     }
 
     pub(crate) fn request(&self) -> Request {
@@ -134,14 +137,18 @@ impl World {
         }
     }
 
-    pub(crate) fn sign_grant(&self, body: &GrantBody) -> Vec<u8> {
-        let certificate = ServerCert {
+    pub(crate) fn server_cert(&self) -> ServerCert {
+        ServerCert {
             key: self.grant_key.public(),
             purpose: Purpose::Grant,
             node: "one".to_owned(),
             not_before: UnixTime::from_secs(START - 10),
             not_after: UnixTime::from_secs(START + 86400),
-        };
+        }
+    }
+
+    pub(crate) fn sign_grant(&self, body: &GrantBody) -> Vec<u8> {
+        let certificate = self.server_cert();
         let signed = SignedGrant {
             certificate: Signed::seal(&certificate, ORG, &self.root).unwrap(),
             grant: Signed::seal(body, ORG, &self.grant_key).unwrap(),
@@ -159,7 +166,7 @@ impl World {
             certificate: self.certificate(0),
             certificate_known: self.certificate_known,
             key: self.client_key.clone(),
-            ephemeral_seed: [31; 32],
+            ephemeral_seed: CLIENT_SEED,
             random: [32; 32],
             patience: Duration::from_secs(120),
         }
