@@ -28,6 +28,8 @@ pub mod gate;
 pub mod session;
 pub mod client;
 pub mod agent;
+pub mod transcript;
+pub mod receipt;
 
 mod flow;
 

@@ -14,6 +14,9 @@
 mod idp;
 
 mod world;
+mod tap;
 mod sim;
 mod resume;
 mod session;
+mod transcript;
+mod receipt;
