@@ -13,6 +13,7 @@ use bz_core::signed::{ObjectError, Signed};
 use bz_core::time::UnixTime;
 use bz_core::trust::{DirectoryEntry, TrustBundle};
 use bz_protocol::agent;
+use bz_protocol::checkpoint::{Signer, Statement};
 use bz_protocol::client::Action;
 use bz_protocol::frame::{Fin, Kind, Notice};
 use bz_protocol::handshake::{Attached, Predecessor, Syn, SynAck};
@@ -236,6 +237,46 @@ fn frames_of_another_history_are_refused() {
     let again = Frame { header: bz_protocol::frame::Header { number: last.header.number + 1, ..last.header }, ..last };
     let late = changed(&|r| r.push(Record::Frame { direction: Direction::ToClient, frame: again.clone() }));
     assert_eq!(late, frame(again.header.number, Fault::AfterEnd));
+}
+
+/// TR-CHAIN-2: an end that signs another history than the file tells proves nothing, also with its own key.
+#[test]
+fn checkpoints_say_exactly_what_stands_in_the_file() {
+    let world = World::new();
+    let all: Vec<Record> = records(&transcript(&world, 3000, 300)).into_iter().map(|(_, r)| r).collect();
+    for (direction, signer) in [(Direction::ToAgent, &world.client_key), (Direction::ToClient, &world.agent_key)] {
+        let mine = |r: &Record| match r {
+            Record::Frame { direction: way, frame } => {
+                *way == direction && frame.header.kind == Some(Kind::Checkpoint) && frame.header.number > 0
+            }
+            _ => false,
+        };
+        let at = all.iter().position(mine).unwrap();
+        let Record::Frame { frame, .. } = &all[at] else { panic!("no frame") };
+        let signing = Signer { organization: ORG, direction };
+        let good = signing.verify(frame.payload().unwrap(), &signer.public()).unwrap();
+        let check = |change: &dyn Fn(&mut Statement), by: &bz_core::key::PrivateKey, want: Option<Fault>| {
+            let (mut statement, mut all) = (good.clone(), all.clone());
+            change(&mut statement);
+            let Record::Frame { frame: Frame { content: Content::Full { payload, .. }, .. }, .. } = &mut all[at] else {
+                panic!("no frame")
+            };
+            *payload = signing.sign(statement, by).unwrap();
+            all.truncate(at + 1);
+            let number = good.number;
+            assert_eq!(reason(&world, &file(&all)), want.map(|fault| Reason::Frame { direction, number, fault }));
+        };
+        let other = Fault::OtherHistory;
+        check(&|_| {}, signer, None);
+        check(&|s| s.time = UnixTime::from_secs(1), signer, None);
+        check(&|_| {}, &key(60), Some(Fault::Checkpoint(ObjectError::Signature)));
+        check(&|s| s.session = Digest::of(b""), signer, Some(other("session")));
+        check(&|s| s.number += 1, signer, Some(other("number")));
+        check(&|s| s.head = Digest::of(b""), signer, Some(other("head")));
+        check(&|s| s.peer_number -= 1, signer, Some(other("count of the other end's frames")));
+        check(&|s| s.peer_head = Digest::of(b""), signer, Some(other("head of the other end")));
+        check(&|s| s.bytes += 1, signer, Some(other("count of bytes")));
+    }
 }
 
 /// TR-TAIL-1: a transcript that was cut anywhere proves what stands before, and counts the rest.
