@@ -139,6 +139,12 @@ impl VerifiedInitial {
     pub const fn digest(&self) -> Digest {
         self.claims.digest
     }
+
+    /// The thumbprint of the key that signed it.
+    #[must_use]
+    pub const fn key(&self) -> Digest {
+        self.claims.key
+    }
 }
 
 /// What a certificate is checked against.
@@ -247,6 +253,21 @@ impl BzCert {
     #[must_use]
     pub fn claimed_client_key(bytes: &[u8]) -> Option<PublicKey> {
         wire::decode::<Body>(bytes, MAX_CERT).ok().map(|body| body.client_key)
+    }
+
+    /// Which keys of a set signed the initial and the current token: for finding what a transcript must hold, and
+    /// nothing else.
+    #[must_use]
+    pub fn signed_by(bytes: &[u8], jwks: &Jwks) -> Option<(Digest, Digest)> {
+        let body: Body = wire::decode(bytes, MAX_CERT).ok()?;
+        Some((oidc::signed_by(&body.initial_token, jwks)?, oidc::signed_by(&body.current_token, jwks)?))
+    }
+
+    /// A provider as the certificate itself claims it: for checks that hold no pins, and say so.
+    #[must_use]
+    pub fn claimed_provider(bytes: &[u8]) -> Option<Provider> {
+        let body: Body = wire::decode(bytes, MAX_CERT).ok()?;
+        oidc::claimed_provider(&body.current_token)
     }
 
     /// Verifies a certificate.

@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use crate::digest::Digest;
 use crate::json;
 use crate::oidc::jwks::{Algorithm, Jwks};
-use crate::oidc::provider::{Address, Provider};
+use crate::oidc::provider::{Address, Commitment, Provider, ProviderKind};
 use crate::time::UnixTime;
 
 /// The most bytes a token may have.
@@ -178,6 +178,34 @@ pub fn verify(
 pub fn claimed_issuer(token: &str) -> Option<String> {
     let claims = json::object(&Parts::split(token).ok()?.payload)?;
     text(&claims, "iss").ok().map(str::to_owned)
+}
+
+/// The thumbprint of the key in a set that signed a token, and nothing else about it.
+pub(crate) fn signed_by(token: &str, jwks: &Jwks) -> Option<Digest> {
+    let parts = Parts::split(token).ok()?;
+    jwks.check(parts.algorithm, parts.key_id.as_deref(), parts.signed.as_bytes(), &parts.signature).ok()
+}
+
+/// A provider as a token itself claims it, for checks that hold no pins and say so.
+pub(crate) fn claimed_provider(token: &str) -> Option<Provider> {
+    let claims = json::object(&Parts::split(token).ok()?.payload)?;
+    let audiences: Vec<String> = match claims.get("aud") {
+        Some(Value::String(one)) => vec![one.clone()],
+        Some(Value::Array(many)) if many.len() <= MAX_AUDIENCES => {
+            many.iter().map(|a| a.as_str().map(str::to_owned)).collect::<Option<_>>()?
+        }
+        _ => return None,
+    };
+    let of_job = audiences.iter().any(|a| a.starts_with("bz1:"));
+    Some(Provider {
+        kind: ProviderKind::Oidc,
+        issuer: text(&claims, "iss").ok()?.to_owned(),
+        audiences,
+        organization: None,
+        organization_is_issuer: true,
+        domains: Vec::new(),
+        commitment: if of_job { Commitment::Audience } else { Commitment::Nonce },
+    })
 }
 
 struct Parts<'a> {

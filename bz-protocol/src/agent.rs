@@ -23,6 +23,7 @@ use crate::handshake::{Attached, Fact, Syn, SynAck, session_id};
 use crate::keys::Direction;
 use crate::limits::{HANDSHAKE, PATIENCE, SUITES, VERSIONS};
 use crate::packet::Packet;
+use crate::receipt::Receipt;
 use crate::refusal::Code;
 use crate::session::{CarrierId, End, Input, Line, Output, decode, earliest, encode};
 
@@ -140,6 +141,7 @@ pub struct Agent {
     closing: VecDeque<CarrierId>,
     /// Packets before there is a line.
     early: VecDeque<(CarrierId, Packet)>,
+    receipt: Option<Receipt>,
 }
 
 #[derive(Debug)]
@@ -177,6 +179,7 @@ impl Agent {
             events: VecDeque::new(),
             closing: VecDeque::new(),
             early: VecDeque::new(),
+            receipt: None,
         }
     }
 
@@ -198,6 +201,15 @@ impl Agent {
                 Some((open.line.flow.session(), peer, own))
             }
             State::ExpectSyn(_) | State::Judging(_) | State::Closed => None,
+        }
+    }
+
+    /// What to keep of this session, also after its end; `None` before there is one.
+    #[must_use]
+    pub fn receipt(&self) -> Option<Receipt> {
+        match &self.state {
+            State::Open(open) => Some(open.line.flow.receipt()),
+            State::ExpectSyn(_) | State::Judging(_) | State::Closed => self.receipt.clone(),
         }
     }
 
@@ -361,6 +373,7 @@ impl Agent {
             key: self.config.key.clone(),
             peer: admission.certificate.client_key(),
             credit: CREDIT,
+            opening: (admission.body.connection, body.syn),
         });
         flow.sign(now)?;
         let answer = |carrier| (carrier, Packet::SynAck(Box::new(ack.clone())));
@@ -469,7 +482,7 @@ impl Agent {
             Kind::Bytes | Kind::Eof | Kind::Resize | Kind::Reauthenticate if open.finished.is_some() => {}
             Kind::Bytes => self.events.push_back(Event::Bytes { stream, bytes: payload }),
             Kind::Eof => self.events.push_back(Event::Eof { stream }),
-            Kind::Checkpoint => {}
+            Kind::Checkpoint => self.receipt = Some(open.line.flow.receipt()),
             Kind::Resize => self.events.push_back(Event::Resize(decode::<Size>(&payload)?.clamped())),
             Kind::Reauthenticate => self.events.push_back(Event::Reauthenticate(payload)),
             Kind::Fin => self.events.push_back(Event::Finished(decode(&payload)?)),

@@ -20,6 +20,7 @@ use crate::handshake::{Attached, Fact, Syn, SynAck, session_id};
 use crate::keys::Direction;
 use crate::limits::{HANDSHAKE, SUITES, VERSIONS};
 use crate::packet::{Packet, SynPacket};
+use crate::receipt::Receipt;
 use crate::refusal::Code;
 use crate::session::{CarrierId, End, Input, Line, Output, decode, earliest, encode};
 
@@ -140,6 +141,7 @@ pub struct Client {
     mode: Mode,
     events: VecDeque<Event>,
     closing: VecDeque<CarrierId>,
+    receipt: Option<Receipt>,
 }
 
 #[derive(Debug)]
@@ -196,7 +198,7 @@ impl Client {
             carrier: None,
             queued: false,
         }));
-        Ok(Self { state, opening, mode, events: VecDeque::new(), closing: VecDeque::new() })
+        Ok(Self { state, opening, mode, events: VecDeque::new(), closing: VecDeque::new(), receipt: None })
     }
 
     /// How many bytes a stream takes now.
@@ -205,6 +207,15 @@ impl Client {
         match &self.state {
             State::Open(open) => open.line.flow.writable(stream),
             State::SynSent(_) | State::Closed => 0,
+        }
+    }
+
+    /// What to keep of this session, also after its end; `None` before there is one.
+    #[must_use]
+    pub fn receipt(&self) -> Option<Receipt> {
+        match &self.state {
+            State::Open(open) => Some(open.line.flow.receipt()),
+            State::SynSent(_) | State::Closed => self.receipt.clone(),
         }
     }
 
@@ -288,6 +299,7 @@ impl Client {
                 Some((carrier, bytes)) => Output::Transmit { carrier, bytes },
                 None if open.line.flow.peer_closed() => {
                     let fin = open.last.take().unwrap_or(Fin::Done);
+                    self.receipt = Some(open.line.flow.receipt());
                     self.state = State::Closed;
                     Output::Event(Event::Ended(End::Completed(fin)))
                 }
@@ -355,6 +367,7 @@ impl Client {
             key: self.opening.key.clone(),
             peer: self.opening.agent_key,
             credit: (body.credit.0.min(CREDIT.0), body.credit.1.min(CREDIT.1)),
+            opening: (self.opening.connection, body.syn),
         });
         // The first frame, under the derived keys, is the confirmation; it signs the opening.
         flow.sign(now).map_err(|_| Misbehavior::Malformed)?;
@@ -457,9 +470,12 @@ impl Client {
         match kind {
             Kind::Bytes => self.events.push_back(Event::Bytes { stream, bytes: payload }),
             Kind::Eof => self.events.push_back(Event::Eof { stream }),
-            Kind::Checkpoint => {}
+            Kind::Checkpoint => self.receipt = Some(open.line.flow.receipt()),
             Kind::Notice => self.events.push_back(Event::Notice(decode(&payload)?)),
-            Kind::Refuse => return Err(End::Refused(decode(&payload)?)),
+            Kind::Refuse => {
+                self.receipt = Some(open.line.flow.receipt());
+                return Err(End::Refused(decode(&payload)?));
+            }
             Kind::Fin => open.last = Some(decode(&payload)?),
             Kind::Resize | Kind::Reauthenticate => return Err(Misbehavior::OutOfTurn.into()),
         }

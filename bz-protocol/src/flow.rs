@@ -9,7 +9,7 @@ mod sender;
 use bincode::{Decode, Encode};
 use bz_core::access::Mode;
 use bz_core::digest::Digest;
-use bz_core::id::OrganizationId;
+use bz_core::id::{ConnectionId, OrganizationId};
 use bz_core::key::{PrivateKey, PublicKey};
 use bz_core::signed::ObjectError;
 use bz_core::time::{Mono, Now};
@@ -21,9 +21,11 @@ pub(crate) use crate::flow::receiver::Received;
 use crate::flow::receiver::Receiver;
 pub(crate) use crate::flow::resume::{ResumeKeys, Resuming};
 use crate::flow::sender::Sender;
+pub(crate) use crate::flow::sender::sealed_commitment;
 use crate::frame::{Fin, Kind};
 use crate::keys::{Channel, Direction, Secrets, Space};
 use crate::limits::{ACK_DELAY, SESSION_CREDIT, STREAM_CREDIT};
+use crate::receipt::{Holder, Receipt};
 
 /// The rule of the protocol that a peer broke. The session ends at the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -97,6 +99,8 @@ pub(crate) struct Parts {
     pub(crate) peer: PublicKey,
     /// What the peer lets us send at first: per session, per stream.
     pub(crate) credit: (u64, u64),
+    /// The connection, and the digest of the opening message: for the receipt.
+    pub(crate) opening: (ConnectionId, Digest),
 }
 
 /// Both directions of one session at one end.
@@ -109,6 +113,7 @@ pub(crate) struct Flow {
     control_in: (Channel, u64),
     resume: ResumeKeys,
     ack_due: Option<Mono>,
+    receipt: Receipt,
 }
 
 /// A control frame's payload.
@@ -149,7 +154,33 @@ impl Flow {
             control_in: (secrets.channel(inn, Space::Control), 0),
             resume: ResumeKeys::new(secrets.resume(), parts.session),
             ack_due: None,
+            receipt: Receipt {
+                holder: if out == Direction::ToAgent { Holder::Client } else { Holder::Agent },
+                organization: parts.organization,
+                connection: parts.opening.0,
+                session: parts.session,
+                opening: parts.opening.1,
+                client: None,
+                agent: None,
+                delivered: 0,
+                close: None,
+            },
             key: parts.key,
+        }
+    }
+
+    /// What to keep of this session, as of now.
+    pub(crate) fn receipt(&self) -> Receipt {
+        Receipt { delivered: self.sender.delivered(), ..self.receipt.clone() }
+    }
+
+    /// Notes a checkpoint of either end, or the agent's last word.
+    fn note(&mut self, direction: Direction, kind: Kind, payload: &[u8]) {
+        match (kind, direction) {
+            (Kind::Checkpoint, Direction::ToAgent) => self.receipt.client = Some(payload.to_vec()),
+            (Kind::Checkpoint, Direction::ToClient) => self.receipt.agent = Some(payload.to_vec()),
+            (Kind::Fin, Direction::ToClient) => self.receipt.close = wire::decode(payload, 64).ok(),
+            _ => {}
         }
     }
 
@@ -175,6 +206,7 @@ impl Flow {
     pub(crate) fn finish(&mut self, now: Now, fin: &Fin) -> Result<(), SendError> {
         let payload = wire::encode(fin, 64).map_err(|_| SendError::NoRoom)?;
         self.send(now, Kind::Fin, 0, &payload)?;
+        self.note(self.sender.direction(), Kind::Fin, &payload);
         self.sign(now)
     }
 
@@ -211,13 +243,16 @@ impl Flow {
             bytes: self.sender.bytes(),
             time: now.wall,
         };
-        self.sender.sign(statement, &self.key, self.receiver.next(), now)
+        let signed = self.sender.sign(statement, &self.key, self.receiver.next(), now)?;
+        self.note(self.sender.direction(), Kind::Checkpoint, &signed);
+        Ok(())
     }
 
     /// A data frame from the peer.
     pub(crate) fn data(&mut self, now: Now, frame: &[u8]) -> Result<Received, Misbehavior> {
         let received = self.receiver.open(frame, &self.sender, now)?;
         self.sender.named(received.peer);
+        self.note(self.sender.direction().reverse(), received.kind, &received.payload);
         if self.receiver.wants_ack() {
             self.ack_due = Some(now.mono);
         } else {

@@ -152,6 +152,12 @@ impl Chain {
         Self { head: Digest::labelled(Label::Chain, &[session.as_bytes(), way]) }
     }
 
+    /// The chain whose head is this.
+    #[must_use]
+    pub const fn at(head: Digest) -> Self {
+        Self { head }
+    }
+
     /// Adds a frame.
     pub fn add(&mut self, header: &[u8; HEADER_BYTES], commitment: &Digest) {
         self.head = Digest::labelled(Label::Chain, &[self.head.as_bytes(), header, commitment.as_bytes()]);

@@ -36,6 +36,8 @@ pub mod carrier;
 pub mod driver;
 #[cfg(feature = "driver")]
 pub mod link;
+pub mod transcript;
+pub mod receipt;
 
 mod flow;
 

@@ -74,6 +74,8 @@ impl Algorithm {
 #[derive(Debug, Clone, Default)]
 pub struct Jwks {
     keys: Vec<Key>,
+    /// Whether tokens may name any key id: canonical keys carry none.
+    any_id: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -82,6 +84,7 @@ struct Key {
     id: Option<String>,
     kind: (String, Option<String>),
     thumbprint: Digest,
+    canonical: String,
     json: Value,
 }
 
@@ -99,7 +102,44 @@ impl Jwks {
         if keys.len() > MAX_KEYS {
             return Err(JwksError::TooLarge);
         }
-        Ok(Self { keys: keys.iter().filter_map(Key::read).collect() })
+        Ok(Self { keys: keys.iter().filter_map(Key::read).collect(), any_id: false })
+    }
+
+    /// The set of exactly these keys in the canonical form of RFC 7638. They carry no key id, so a token may name any:
+    /// its signature decides.
+    ///
+    /// # Errors
+    /// [`JwksError`] when there are too many, or one is no usable key in canonical form.
+    pub fn from_canonical(keys: &[String]) -> Result<Self, JwksError> {
+        if keys.len() > MAX_KEYS || keys.iter().map(String::len).sum::<usize>() > MAX_JWKS {
+            return Err(JwksError::TooLarge);
+        }
+        let read = |text: &String| {
+            let json = Value::Object(json::object(text.as_bytes())?);
+            Key::read(&json).filter(|key| key.canonical == *text)
+        };
+        let keys = keys.iter().map(read).collect::<Option<_>>().ok_or(JwksError::Malformed)?;
+        Ok(Self { keys, any_id: true })
+    }
+
+    /// Takes in the keys of another set that are not here yet.
+    ///
+    /// # Errors
+    /// [`JwksError::TooLarge`] above ten times [`MAX_KEYS`]: what an archive of one issuer may hold.
+    pub fn add(&mut self, other: &Self) -> Result<(), JwksError> {
+        for key in &other.keys {
+            if self.keys.iter().all(|known| known.thumbprint != key.thumbprint || known.id != key.id) {
+                self.keys.push(key.clone());
+            }
+        }
+        self.any_id |= other.any_id;
+        if self.keys.len() > 10 * MAX_KEYS { Err(JwksError::TooLarge) } else { Ok(()) }
+    }
+
+    /// The key with this thumbprint in the canonical form of RFC 7638: the thumbprint is its SHA-256.
+    #[must_use]
+    pub fn canonical(&self, thumbprint: &Digest) -> Option<&str> {
+        self.keys.iter().find(|k| k.thumbprint == *thumbprint).map(|k| k.canonical.as_str())
     }
 
     /// The set as JSON.
@@ -112,7 +152,7 @@ impl Jwks {
     #[must_use]
     pub fn only(&self, thumbprint: &Digest) -> Option<Self> {
         let key = self.keys.iter().find(|k| k.thumbprint == *thumbprint)?;
-        Some(Self { keys: vec![key.clone()] })
+        Some(Self { keys: vec![key.clone()], any_id: self.any_id })
     }
 
     /// How many keys there are.
@@ -139,7 +179,7 @@ impl Jwks {
         let fits = |key: &&Key| {
             key.kind.0 == kind
                 && curve.is_none_or(|c| key.kind.1.as_deref() == Some(c))
-                && (id.is_none() || key.id.as_deref() == id)
+                && (self.any_id || id.is_none() || key.id.as_deref() == id)
         };
         let mut candidates = self.keys.iter().filter(fits).peekable();
         if candidates.peek().is_none() {
@@ -179,6 +219,7 @@ impl Key {
             id: text("kid").map(str::to_owned),
             kind: (kind.to_owned(), text("crv").map(str::to_owned)),
             thumbprint: Digest::of(canonical.as_bytes()),
+            canonical,
             json: json.clone(),
         })
     }
@@ -198,6 +239,20 @@ mod tests {
         assert_eq!(jwks.keys[0].thumbprint.as_bytes().as_slice(), want);
         assert_eq!(jwks.only(&jwks.keys[0].thumbprint).unwrap().len(), 1);
         assert!(jwks.only(&Digest::of(b"")).is_none());
+    }
+
+    /// A canonical key is its thumbprint's preimage, byte for byte.
+    #[test]
+    fn canonical_keys_have_one_form() {
+        let jwks = Jwks::parse(format!(r#"{{"keys":[{RFC_KEY}]}}"#).as_bytes()).unwrap();
+        let thumbprint = jwks.keys[0].thumbprint;
+        let text = jwks.canonical(&thumbprint).unwrap().to_owned();
+        assert_eq!(Digest::of(text.as_bytes()), thumbprint);
+        let again = Jwks::from_canonical(std::slice::from_ref(&text)).unwrap();
+        assert_eq!(again.keys[0].thumbprint, thumbprint);
+        for bad in [RFC_KEY.to_owned(), text.replace("{\"e\"", "{ \"e\""), text.replace("RSA", "oct"), String::new()] {
+            assert_eq!(Jwks::from_canonical(std::slice::from_ref(&bad)).err(), Some(JwksError::Malformed), "{bad}");
+        }
     }
 
     #[test]

@@ -175,7 +175,7 @@ impl Sender {
         key: &PrivateKey,
         peer: u64,
         now: Now,
-    ) -> Result<(), SendError> {
+    ) -> Result<Vec<u8>, SendError> {
         if self.phase == Phase::Signed {
             return Err(SendError::NotOpen);
         }
@@ -187,7 +187,16 @@ impl Sender {
         if self.phase == Phase::Fin {
             self.phase = Phase::Signed;
         }
-        Ok(())
+        Ok(payload)
+    }
+
+    pub(super) const fn direction(&self) -> Direction {
+        self.signer.direction
+    }
+
+    /// How many frames the peer acknowledged.
+    pub(super) const fn delivered(&self) -> u64 {
+        self.first
     }
 
     pub(super) fn checkpoint_due(&self, now: Now) -> bool {
@@ -302,7 +311,7 @@ impl Sender {
 }
 
 /// A sealed frame's commitment: to its tag, which is all that stands for its content outside.
-pub(super) fn sealed_commitment(frame: &[u8]) -> Digest {
+pub(crate) fn sealed_commitment(frame: &[u8]) -> Digest {
     let tag = frame.len().checked_sub(TAG_BYTES).and_then(|at| frame.get(at.max(HEADER_BYTES)..)).unwrap_or_default();
     commitment(&[0; 16], tag)
 }

@@ -14,6 +14,7 @@
 mod idp;
 
 mod world;
+mod tap;
 mod sim;
 mod peer;
 mod stage;
@@ -26,3 +27,5 @@ mod vectors;
 mod fuzz;
 mod rules;
 mod rogue;
+mod transcript;
+mod receipt;

@@ -11,9 +11,11 @@ use bz_protocol::agent::{self, Agent};
 use bz_protocol::client::{self, Client};
 use bz_protocol::frame::Fin;
 use bz_protocol::gate::{Admitted, Denial, Gate};
+use bz_protocol::handshake::Attached;
 use bz_protocol::refusal::Code;
 use bz_protocol::session::{CarrierId, End, Input, Output};
 
+use crate::tap::Tap;
 use crate::world::{World, start};
 
 /// A small generator, so that a seed names a whole run.
@@ -90,6 +92,10 @@ pub(crate) struct Sim {
     pub(crate) packets: usize,
     /// Carriers an end asked to be closed.
     pub(crate) closes: Vec<(Side, CarrierId)>,
+    /// What the relay records.
+    pub(crate) tap: Option<Tap>,
+    /// What the agent says an attached shell was before.
+    pub(crate) attached: Option<Attached>,
     flights: VecDeque<Flight>,
     carriers: u64,
     live: Option<CarrierId>,
@@ -117,6 +123,8 @@ impl Sim {
             answer: Fin::Exited(0),
             packets: 0,
             closes: vec![],
+            tap: None,
+            attached: None,
             flights: VecDeque::new(),
             carriers: 0,
             live: None,
@@ -225,6 +233,9 @@ impl Sim {
 
     fn deliver(&mut self, to: Side, carrier: CarrierId, bytes: &[u8]) {
         self.packets += 1;
+        if let Some(tap) = self.tap.as_mut().filter(|tap| tap.far) {
+            tap.observe(to, bytes);
+        }
         match to {
             Side::Client => self.client.handle(self.now, Input::Packet { carrier, bytes }),
             Side::Agent => self.agent.handle(self.now, Input::Packet { carrier, bytes }),
@@ -272,6 +283,9 @@ impl Sim {
         if self.live != Some(carrier) {
             return;
         }
+        if let Some(tap) = self.tap.as_mut().filter(|tap| !tap.far) {
+            packets.iter().for_each(|bytes| tap.observe(to, bytes));
+        }
         let at = self.elapsed() + self.latency;
         self.flights.extend(packets.into_iter().map(|bytes| Flight { at, to, carrier, bytes }));
     }
@@ -317,7 +331,8 @@ impl Sim {
                 let verdict = self.gate.admit(&opening, Some(&World::jwks()), self.now);
                 let action = match verdict {
                     Ok(admission) => {
-                        agent::Action::Admit { admission: Box::new(admission), attached: None, facts: vec![] }
+                        let attached = self.attached;
+                        agent::Action::Admit { admission: Box::new(admission), attached, facts: vec![] }
                     }
                     Err(denial) => self.deny(denial),
                 };

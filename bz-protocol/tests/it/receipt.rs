@@ -1,0 +1,90 @@
+//! Receipts of both ends against transcripts.
+
+use bz_core::access::Mode;
+use bz_core::signed::ObjectError;
+use bz_protocol::frame::Fin;
+use bz_protocol::keys::Direction;
+use bz_protocol::receipt::{Comparison, Holder, Receipt, ReceiptError, compare, missing};
+use bz_protocol::transcript::{Anchors, Verdict, verify};
+
+use crate::tap::archive;
+use crate::transcript::recorded;
+use crate::world::World;
+
+fn verdict(world: &World, file: &[u8]) -> Verdict {
+    verify(file, &Anchors::Bundle(&world.bundle(), &archive())).unwrap()
+}
+
+/// TR-RECEIPT-1: whatever is cut off a transcript, either end's receipt shows it.
+#[test]
+fn receipts_find_shortened_and_missing_transcripts() {
+    let world = World::new();
+    let sim = recorded(&world, 30_000, 500);
+    let file = &sim.tap.as_ref().unwrap().file;
+    let whole = verdict(&world, file);
+    let receipts = [sim.client.receipt().unwrap(), sim.agent.receipt().unwrap()];
+    for receipt in &receipts {
+        assert_eq!(Receipt::decode(&receipt.encode().unwrap()).as_ref(), Ok(receipt));
+        assert_eq!(receipt.close, Some(Fin::Exited(0)), "{:?}", receipt.holder);
+        assert!(matches!(compare(receipt, &whole), Comparison::Whole { .. }), "{:?}", compare(receipt, &whole));
+    }
+    // The client's end comes last, and only the agent knows that it arrived.
+    let mut shown = 0;
+    for (at, record) in crate::tap::records(file).iter().skip(2) {
+        let cut = verdict(&world, &file[..at.offset]);
+        let by = receipts.iter().filter(|r| matches!(compare(r, &cut), Comparison::Shortened { .. })).count();
+        assert!(by >= 1, "cut before {record:?}: no receipt shows it");
+        shown += by;
+    }
+    assert!(shown > 10, "{shown}");
+    assert_eq!(missing(&receipts, std::slice::from_ref(&whole)), Vec::<&Receipt>::new());
+    assert_eq!(missing(&receipts, &[]).len(), 2);
+}
+
+/// TR-RECEIPT-2: a receipt proves the frames of a sealed session, whose signatures the file cannot hold.
+#[test]
+fn a_receipt_proves_a_sealed_session() {
+    let mut world = World::new();
+    world.mode = Mode::Sealed;
+    let sim = recorded(&world, 30_000, 500);
+    let verdict = verdict(&world, &sim.tap.as_ref().unwrap().file);
+    assert_eq!((verdict.to_agent.frames, verdict.to_client.frames), (0, 0));
+    let receipt = sim.agent.receipt().unwrap();
+    let Comparison::Whole { to_agent, to_client } = compare(&receipt, &verdict) else { panic!("{receipt:?}") };
+    assert!(to_agent > 1 && to_client > 1, "{to_agent} {to_client}");
+}
+
+/// TR-RECEIPT-3: a receipt is believed by its signatures alone.
+#[test]
+fn receipts_of_others_prove_nothing() {
+    let world = World::new();
+    let sim = recorded(&world, 3000, 50);
+    let verdict = verdict(&world, &sim.tap.as_ref().unwrap().file);
+    let check = |receipt: &Receipt, want: Comparison| assert_eq!(compare(receipt, &verdict), want);
+    let good = sim.client.receipt().unwrap();
+
+    let mut other_world = World::new();
+    other_world.user = Some("bob");
+    let other = recorded(&other_world, 3000, 50).client.receipt().unwrap();
+    check(&other, Comparison::OtherSession);
+
+    let mut forged = good.clone();
+    forged.agent = good.client.clone();
+    check(&forged, Comparison::Forged { of: Holder::Agent, error: ObjectError::Signature });
+    forged = good.clone();
+    forged.client = other.client;
+    check(&forged, Comparison::Forged { of: Holder::Client, error: ObjectError::Label });
+    forged = good.clone();
+    forged.delivered = 1000;
+    let held = verdict.to_agent.frames;
+    check(&forged, Comparison::Shortened { direction: Direction::ToAgent, held, passed: 1000 });
+
+    let bytes = good.encode().unwrap();
+    assert_eq!(
+        Receipt::decode(&[b"x", bytes.as_slice()].concat()).err().map(|e| matches!(e, ReceiptError::Wire(_))),
+        Some(true)
+    );
+    let mut relabelled = bytes;
+    relabelled[8] ^= 1;
+    assert_eq!(Receipt::decode(&relabelled), Err(ReceiptError::Label));
+}
