@@ -46,7 +46,6 @@ pub struct Agent {
 
 impl Agent {
     /// An agent that serves nothing yet.
-    ///
     #[must_use]
     pub fn new(identity: Identity, bundle: TrustBundle, carrier: Arc<dyn Carrier>, keys: IssuerKeys) -> Self {
         Self {
@@ -161,6 +160,12 @@ impl Running {
         let mut link = self.context.link.subscribe();
         // The sender lives in the context, which we hold.
         link.wait_for(Option::is_some).await.map(drop).unwrap_or_default();
+    }
+
+    /// Narrows anew what grants may allow on this host, as when its owner changed the file. Counts for every session
+    /// that opens from now on, and for a running one when its login is next renewed.
+    pub fn set_local(&self, local: LocalRule) {
+        self.context.gate().local = local;
     }
 
     /// This start, as grants name it.

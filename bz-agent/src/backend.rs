@@ -12,11 +12,12 @@ use bz_core::access::Backend;
 use bz_core::access::request::{Parameters, Size};
 use bz_core::id::ConnectionId;
 use bz_protocol::agent::{Action, Event};
+use bz_protocol::control::ShellReport;
 use bz_protocol::frame::Fin;
 use bz_protocol::gate::{Admission, Admitted};
 use bz_protocol::handshake::Attached;
 use bz_protocol::refusal::Code;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::agent::Context;
 
@@ -83,6 +84,25 @@ pub(crate) struct Backends {
 }
 
 impl Backends {
+    /// The shells that are kept, for the server to list; new at once where shells are served at all.
+    pub(crate) fn reports(&self) -> watch::Receiver<Vec<ShellReport>> {
+        #[cfg(feature = "shell")]
+        if let Some(shells) = &self.shells {
+            return shells.reports();
+        }
+        watch::channel(Vec::new()).1
+    }
+
+    /// Ends the shells of a connection that no session is on.
+    pub(crate) fn hang_up(&self, connection: ConnectionId) {
+        #[cfg(feature = "shell")]
+        if let Some(shells) = &self.shells {
+            shells.hang_up(connection);
+        }
+        #[cfg(not(feature = "shell"))]
+        tracing::debug!(%connection, "nothing is kept for this connection");
+    }
+
     /// What an attached shell was before; nothing for anything else.
     pub(crate) fn attached(&self, admission: &Admission) -> Option<Attached> {
         let Parameters::Attach { shell, .. } = &admission.request().parameters else { return None };

@@ -82,7 +82,16 @@ impl Holders {
 
     /// Starts a shell and connects to it. No output comes before [`Shell::take`].
     pub async fn start(&self, user: &User, request: ShellRequest) -> Result<Shell, HoldersError> {
-        let id = ShellId::from_random(uuid::Uuid::new_v4().into_bytes());
+        self.start_as(ShellId::from_random(uuid::Uuid::new_v4().into_bytes()), user, request).await
+    }
+
+    /// The same under an id that the caller wrote down before.
+    pub(crate) async fn start_as(
+        &self,
+        id: ShellId,
+        user: &User,
+        request: ShellRequest,
+    ) -> Result<Shell, HoldersError> {
         let orders = Orders {
             version: VERSION,
             id,
@@ -142,6 +151,15 @@ impl Holders {
         }
         found.sort();
         Ok(found)
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Whether a shell's holder has its socket, as long as it lives.
+    pub(crate) fn has(&self, id: ShellId) -> bool {
+        self.socket(id).exists()
     }
 
     fn socket(&self, id: ShellId) -> PathBuf {

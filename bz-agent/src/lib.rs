@@ -36,10 +36,15 @@ pub mod agent;
 pub mod handler;
 pub mod http;
 pub mod jwks;
+pub mod policy_file;
 pub mod register;
+pub mod vault;
 mod backend;
+mod file;
 mod link;
 mod session;
+
+pub use file::FileError;
 
 #[cfg(feature = "shell")]
 pub use backend::shell;

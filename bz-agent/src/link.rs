@@ -13,6 +13,7 @@ use bz_protocol::link::{Conversation, agent_login, receive};
 use tokio::task::JoinSet;
 
 use crate::agent::Context;
+use crate::backend::Closing;
 
 /// The longest wait between two attempts.
 const SLOWEST: Duration = Duration::from_secs(60);
@@ -75,6 +76,7 @@ async fn open(context: &Context, carrier: &dyn Carrier) -> Result<(Arc<dyn Link>
 async fn hold(context: &Arc<Context>, link: &dyn Link, control: Box<dyn Stream>, orders: &mut Orders) -> LinkError {
     let mut server = Conversation::<FromServer, ToServer>::new(control, ToServer::Ping, Arc::clone(&context.clock));
     let mut streams = JoinSet::new();
+    let mut shells = context.backends.reports();
     loop {
         tokio::select! {
             message = server.next() => match message {
@@ -89,6 +91,13 @@ async fn hold(context: &Arc<Context>, link: &dyn Link, control: Box<dyn Stream>,
                 }
                 Err(error) => return error,
             },
+            // Where no shells are served there is nothing to wait for.
+            Ok(()) = shells.changed() => {
+                let reports = shells.borrow_and_update().clone();
+                if let Err(error) = server.say(&ToServer::Shells(reports)).await {
+                    return error;
+                }
+            }
             Some(_) = streams.join_next() => {}
         }
     }
@@ -98,8 +107,14 @@ fn obey(context: &Context, orders: &mut Orders, signed: &SignedOrder) {
     let bundle = &context.bundle;
     let pins = Pins { organization: bundle.organization, roots: &bundle.roots, now: context.clock.now().wall };
     match orders.hear(signed, &pins) {
-        Ok(Order::Close { connection }) => context.sessions.close(connection, true),
-        Ok(Order::Detach { connection }) => context.sessions.close(connection, false),
+        Ok(Order::Close { connection }) => {
+            if !context.sessions.close(connection, Closing::ForGood) {
+                context.backends.hang_up(connection);
+            }
+        }
+        Ok(Order::Detach { connection }) => {
+            context.sessions.close(connection, Closing::Session);
+        }
         Err(error) => tracing::warn!(%error, "an order was not obeyed"),
     }
 }

@@ -5,11 +5,13 @@
 use std::sync::Arc;
 
 use bz_core::api::error::ErrorBody;
+use bz_core::api::login::TrustBundleText;
 use bz_core::api::register::{AgentRegistered, RegisterAgent};
 use bz_core::api::{Bytes, PREFIX};
 use bz_core::id::{OrganizationId, TargetId};
 use bz_core::key::{KeyError, PrivateKey};
 use bz_core::time::UnixTime;
+use bz_core::trust::{BundleError, MAX_BUNDLE, TrustBundle};
 use bz_protocol::driver::random;
 
 use crate::agent::Identity;
@@ -30,6 +32,9 @@ pub enum RegisterError {
     /// The server's answer makes no sense.
     #[error("the server's answer is malformed ({0})")]
     Answer(String),
+    /// The server's trust bundle is none.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
     /// No random bytes.
     #[error("the operating system gives no random bytes: {0}")]
     Random(#[from] std::io::Error),
@@ -87,6 +92,23 @@ pub async fn register(
         return Err(RegisterError::Answer("another target than the one replaced".to_owned()));
     }
     Ok(Identity { organization: registration.organization, target: made.target_id, identity_key, control_key })
+}
+
+/// The server's trust bundle, as the server itself tells it: trust on first use. Everything an agent checks later rests
+/// on this answer, so a caller says so to a person.
+///
+/// # Errors
+/// [`RegisterError`].
+pub async fn trust_bundle(server: &str, tls: Arc<rustls::ClientConfig>) -> Result<TrustBundle, RegisterError> {
+    let http = Http { dial: Arc::new(Direct), tls };
+    let url = format!("{}{PREFIX}/trust-bundle", server.trim_end_matches('/'));
+    let question = Question { url: &url, body: None, api_key: None, limit: 2 * MAX_BUNDLE };
+    let (status, answer) = http.ask(question).await?;
+    if !status.is_success() {
+        return Err(RegisterError::Answer(status.to_string()));
+    }
+    let text: TrustBundleText = serde_json::from_slice(&answer).map_err(|e| RegisterError::Answer(e.to_string()))?;
+    Ok(TrustBundle::parse(&text.bundle)?)
 }
 
 fn body(

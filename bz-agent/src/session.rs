@@ -13,7 +13,7 @@ use bz_protocol::limits::{HANDSHAKE, MAX_PACKET};
 use bz_protocol::packet::Packet;
 use bz_protocol::refusal::Code;
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::{AbortHandle, JoinError, JoinSet};
 
 use crate::agent::Context;
 use crate::backend::{Closing, ToBackend};
@@ -48,14 +48,16 @@ impl Sessions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends a connection's sessions, and their shells where `for_good`.
-    pub(crate) fn close(&self, connection: ConnectionId, for_good: bool) {
-        let closing = if for_good { Closing::ForGood } else { Closing::Session };
+    /// Ends a connection's sessions; whether there was one.
+    pub(crate) fn close(&self, connection: ConnectionId, closing: Closing) -> bool {
+        let mut found = false;
         for entry in self.lock().running.values().filter(|e| e.connection == connection) {
+            found = true;
             if entry.closing.try_send(closing).is_err() {
                 entry.task.abort();
             }
         }
+        found
     }
 
     /// Lets every session say its end.
@@ -186,6 +188,14 @@ impl Session {
                     }
                     continue;
                 }
+                Err(error) = ended(&mut backend) => {
+                    tracing::error!(connection = %self.connection, %error, "a back end broke; its session ends");
+                    backend = None;
+                    if actions.send(Action::Refuse(Code::Unavailable)).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
             };
             let Some(event) = event else { return };
             let answer = match event {
@@ -281,7 +291,7 @@ impl Session {
         let (context, connection) = (Arc::clone(&self.context), self.connection);
         let run = crate::backend::run(context, connection, admitted.clone(), words, actions);
         task.spawn(run);
-        Running { admitted: Box::new(admitted), to_backend, _task: task }
+        Running { admitted: Box::new(admitted), to_backend, task }
     }
 }
 
@@ -289,7 +299,19 @@ impl Session {
 struct Running {
     admitted: Box<Admitted>,
     to_backend: mpsc::Sender<ToBackend>,
-    _task: JoinSet<()>,
+    task: JoinSet<()>,
+}
+
+/// How the back end's task ended, as soon as it has.
+async fn ended(backend: &mut Option<Running>) -> Result<(), JoinError> {
+    let ended = match backend {
+        Some(running) => running.task.join_next().await,
+        None => None,
+    };
+    match ended {
+        Some(ended) => ended,
+        None => std::future::pending().await,
+    }
 }
 
 impl Running {

@@ -3,24 +3,31 @@
 //! A session that ends lets go of its shell; the shell runs on until its idle limit, its user's or an administrator's
 //! word. Attaching repaints the screen inside the authenticated stream.
 
-use std::collections::BTreeMap;
+mod table;
+
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bz_core::access::request::{Parameters, Size};
 use bz_core::id::{ConnectionId, ShellId};
 use bz_core::target::FIRST_PERSONAL_UID;
 use bz_protocol::agent::Action;
+use bz_protocol::control::ShellReport;
+use bz_protocol::driver::random;
 use bz_protocol::frame::{Fin, Notice};
 use bz_protocol::gate::Admitted;
 use bz_protocol::refusal::Code;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
+use crate::backend::shell::table::{Owner, Table};
 use crate::backend::{Closing, Io, ToBackend};
 use crate::helper::{ExitStatus, Helper};
-use crate::holders::{self, HolderEvent, Holders, HoldersError, Shell, ShellRequest, ShellWriter};
+use crate::holders::{self, HolderEvent, Holders, HoldersError, LinkError, Shell, ShellRequest, ShellWriter};
 use crate::user::{Environment, User, UserError};
+
+/// How long a shell that was hung up may take to end before it is killed.
+const HANGUP: Duration = Duration::from_secs(5);
 
 /// The shells of one agent.
 #[derive(Debug)]
@@ -28,15 +35,7 @@ pub struct Shells {
     pub(crate) helper: Helper,
     holders: Holders,
     idle: Duration,
-    owners: Mutex<BTreeMap<ShellId, Owner>>,
-}
-
-/// Whose shell it is: an attach is for the same person and user alone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Owner {
-    connection: ConnectionId,
-    person: bz_core::oidc::Person,
-    user: String,
+    table: Arc<Table>,
 }
 
 impl Shells {
@@ -46,7 +45,35 @@ impl Shells {
     /// [`HoldersError`] when the directory cannot be used.
     pub fn new(helper: Helper, directory: impl Into<PathBuf>) -> Result<Self, HoldersError> {
         let holders = Holders::new(helper.clone(), directory)?;
-        Ok(Self { helper, holders, idle: holders::IDLE, owners: Mutex::new(BTreeMap::new()) })
+        Ok(Self { helper, table: Table::new(holders.clone()), holders, idle: holders::IDLE })
+    }
+
+    /// Finds the shells that an earlier agent left in the directory, with the people they belong to; how many. Call it
+    /// before the agent starts.
+    ///
+    /// # Errors
+    /// [`HoldersError`] when the directory cannot be read.
+    pub async fn adopt(&self) -> Result<usize, HoldersError> {
+        let found = self.holders.adopt().await?;
+        let found: Vec<_> = found.iter().map(|s| (s.id(), s.state().pid, s.state().exited.is_none())).collect();
+        Ok(self.table.adopt(&found))
+    }
+
+    pub(crate) fn reports(&self) -> watch::Receiver<Vec<ShellReport>> {
+        self.table.reports()
+    }
+
+    /// Ends a connection's shells that no session is on.
+    pub(crate) fn hang_up(&self, connection: ConnectionId) {
+        for shell in self.table.of(connection) {
+            let holders = self.holders.clone();
+            self.table.spawn(async move {
+                match holders.connect(shell).await {
+                    Ok(held) => end(held).await,
+                    Err(error) => tracing::warn!(%shell, %error, "a shell to be ended does not answer"),
+                }
+            });
+        }
     }
 
     /// How long a shell without a session is kept.
@@ -74,32 +101,73 @@ impl Shells {
         Ok(user)
     }
 
-    fn owners(&self) -> MutexGuard<'_, BTreeMap<ShellId, Owner>> {
-        self.owners.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     async fn open(&self, connection: ConnectionId, admitted: &Admitted) -> Result<(Shell, bool), Code> {
         let user = self.user(admitted)?;
         let owner = Owner { connection, person: admitted.identity().person.clone(), user: user.name.clone() };
-        let unavailable = |error: HoldersError| {
-            tracing::warn!(%error, "a shell could not be had");
-            Code::Unavailable
-        };
         match &admitted.request().parameters {
             Parameters::Shell { term, size } => {
                 let environment = Environment::default().with("TERM", term).map_err(|_| Code::Malformed)?;
                 let request = ShellRequest { environment, size: terminal_size(*size), idle: self.idle };
-                let shell = self.holders.start(&user, request).await.map_err(unavailable)?;
-                self.owners().insert(shell.id(), owner);
-                Ok((shell, false))
+                Ok((self.start(&user, request, &owner).await?, false))
             }
             Parameters::Attach { shell, .. } => {
-                if self.owners().get(shell) != Some(&owner) {
+                if !self.table.is(*shell, &owner) {
                     return Err(Code::Grant);
                 }
                 Ok((self.holders.connect(*shell).await.map_err(unavailable)?, true))
             }
             Parameters::Exec { .. } | Parameters::Handler { .. } => Err(Code::Malformed),
+        }
+    }
+
+    async fn start(&self, user: &User, request: ShellRequest, owner: &Owner) -> Result<Shell, Code> {
+        if !self.table.has_room() {
+            tracing::warn!("too many shells are kept");
+            return Err(Code::Unavailable);
+        }
+        let id = ShellId::from_random(random().map_err(unavailable)?);
+        self.table.write(id, owner).await.map_err(unavailable)?;
+        match self.holders.start_as(id, user, request).await {
+            Ok(shell) => {
+                self.table.started(id, shell.state().pid);
+                Ok(shell)
+            }
+            Err(error) => {
+                self.table.forget(id);
+                Err(unavailable(error))
+            }
+        }
+    }
+}
+
+fn unavailable(error: impl std::fmt::Display) -> Code {
+    tracing::warn!(%error, "a shell could not be had");
+    Code::Unavailable
+}
+
+/// Hangs a shell up, and kills one that does not listen.
+async fn end(mut shell: Shell) {
+    let heard = async {
+        shell.hangup().await?;
+        shell.take(shell.state().end).await?;
+        match tokio::time::timeout(HANGUP, exited(&mut shell)).await {
+            Ok(exited) => exited,
+            Err(_) => shell.kill().await,
+        }
+    };
+    match heard.await {
+        Ok(()) => shell.release().await.unwrap_or_default(),
+        // It has ended, or another session holds it.
+        Err(error) => tracing::debug!(%error, "a shell that was hung up"),
+    }
+}
+
+async fn exited(shell: &mut Shell) -> Result<(), LinkError> {
+    loop {
+        match shell.next().await? {
+            HolderEvent::Exited { .. } => return Ok(()),
+            HolderEvent::Output { offset, bytes } => shell.ack(offset.saturating_add(bytes.len() as u64)).await?,
+            HolderEvent::Repaint { .. } | HolderEvent::PasswordMode { .. } => {}
         }
     }
 }
@@ -127,40 +195,53 @@ pub(super) async fn run(
         shell.take(0).await.map_err(|_| Code::Unavailable)?;
     }
     let Io { words, actions } = io;
-    let (fin, exited) = tokio::select! {
-        fin = feed(&writer, words) => (fin, false),
-        end = show(&mut shell, actions) => end,
+    let (fin, then) = tokio::select! {
+        fed = feed(&writer, words) => fed,
+        shown = show(&mut shell, actions) => shown,
     };
-    if exited {
-        shells.owners().remove(&shell.id());
-        shell.release().await.unwrap_or_default();
+    match then {
+        Then::Leave => {}
+        Then::End => shells.table.spawn(end(shell)),
+        Then::Release => {
+            shells.table.forget(shell.id());
+            // A holder that is gone needs no leave.
+            shell.release().await.unwrap_or_default();
+        }
     }
     Ok(fin)
 }
 
-/// Gives the shell what the person types, until the session ends.
-async fn feed(writer: &ShellWriter, words: &mut mpsc::Receiver<ToBackend>) -> Fin {
-    while let Some(word) = words.recv().await {
-        let done = match word {
-            ToBackend::Bytes(bytes) => writer.input(&bytes).await.err().map(|_| Fin::Closed),
-            ToBackend::Resize(size) => writer.resize(terminal_size(size)).await.err().map(|_| Fin::Closed),
-            ToBackend::Eof => None,
-            ToBackend::Finished(Fin::Closed) | ToBackend::Close(Closing::ForGood) => {
-                // A shell that is gone already needs no hangup.
-                writer.hangup().await.unwrap_or_default();
-                Some(Fin::Closed)
-            }
-            ToBackend::Finished(_) | ToBackend::Close(Closing::Session) => Some(Fin::Detached),
-        };
-        if let Some(fin) = done {
-            return fin;
-        }
-    }
-    Fin::Detached
+/// What becomes of the shell when its session has ended.
+#[derive(Debug, Clone, Copy)]
+enum Then {
+    /// It runs on.
+    Leave,
+    /// It is hung up.
+    End,
+    /// It has ended by itself.
+    Release,
 }
 
-/// Shows the person what the shell does; whether the shell itself ended.
-async fn show(shell: &mut Shell, actions: &mpsc::Sender<Action>) -> (Fin, bool) {
+/// Gives the shell what the person types, until the session ends.
+async fn feed(writer: &ShellWriter, words: &mut mpsc::Receiver<ToBackend>) -> (Fin, Then) {
+    while let Some(word) = words.recv().await {
+        let taken = match word {
+            ToBackend::Bytes(bytes) => writer.input(&bytes).await,
+            ToBackend::Resize(size) => writer.resize(terminal_size(size)).await,
+            ToBackend::Eof => Ok(()),
+            ToBackend::Finished(Fin::Closed) | ToBackend::Close(Closing::ForGood) => return (Fin::Closed, Then::End),
+            ToBackend::Finished(_) | ToBackend::Close(Closing::Session) => break,
+        };
+        if taken.is_err() {
+            // Why there is nobody to take it is told by what the shell shows last.
+            std::future::pending::<()>().await;
+        }
+    }
+    (Fin::Detached, Then::Leave)
+}
+
+/// Shows the person what the shell does, until it ends or somebody else has it.
+async fn show(shell: &mut Shell, actions: &mpsc::Sender<Action>) -> (Fin, Then) {
     loop {
         let (action, next) = match shell.next().await {
             Ok(HolderEvent::Output { offset, bytes }) => {
@@ -169,7 +250,7 @@ async fn show(shell: &mut Shell, actions: &mpsc::Sender<Action>) -> (Fin, bool) 
             }
             Ok(HolderEvent::Repaint { offset, bytes }) => (Action::Bytes { stream: 0, bytes }, Next::Take(offset)),
             Ok(HolderEvent::PasswordMode { on, .. }) => (Action::Notice(Notice::Password(on)), Next::Nothing),
-            Ok(HolderEvent::Exited { status, .. }) => return (ended(status), true),
+            Ok(HolderEvent::Exited { status, .. }) => return (ended(status), Then::Release),
             // Another session of the same person took the shell over, or its holder died.
             Err(_) => (Action::Notice(Notice::TakenOver), Next::Leave),
         };
@@ -181,7 +262,7 @@ async fn show(shell: &mut Shell, actions: &mpsc::Sender<Action>) -> (Fin, bool) 
             Next::Leave => false,
         };
         if !told || !heard {
-            return (Fin::Detached, false);
+            return (Fin::Detached, Then::Leave);
         }
     }
 }

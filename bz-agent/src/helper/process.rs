@@ -77,6 +77,29 @@ impl Drop for Process {
     }
 }
 
+/// A process of somebody else's, watched for its end by a handle that no later process of the same number inherits.
+#[derive(Debug)]
+pub(crate) struct Stranger(Option<AsyncFd<OwnedFd>>);
+
+impl Stranger {
+    pub(crate) fn new(pid: u32) -> io::Result<Self> {
+        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
+        match watch(pid) {
+            Ok(fd) => Ok(Self(Some(fd))),
+            // it has ended, and its parent knows
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Ok(Self(None)),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) async fn ended(self) -> io::Result<()> {
+        match self.0 {
+            Some(fd) => fd.readable().await.map(drop),
+            None => Ok(()),
+        }
+    }
+}
+
 fn watch(pid: Pid) -> io::Result<AsyncFd<OwnedFd>> {
     let fd = pidfd_open(pid, PidfdFlags::NONBLOCK)?;
     #[expect(deprecated, reason = "its successor is unsafe for the sake of types that are not I/O-safe; OwnedFd is")]

@@ -1,0 +1,122 @@
+//! The command line. The registration key is never on it: every user of the machine could read it there.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use rustix::process::geteuid;
+
+/// Make this host a target: no open port, and nothing done that identity provider and server do not both allow.
+#[derive(Debug, Parser)]
+#[command(name = "bz-agent", version, arg_required_else_help = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// The folder with this agent's identity [default: /var/lib/bz-agent as root, else $`XDG_STATE_HOME/bz-agent`]
+    #[arg(long, global = true, env = "BZ_AGENT_STATE_DIR", hide_env_values = true, value_name = "FOLDER")]
+    pub(crate) state_dir: Option<PathBuf>,
+    /// The host owner's policy file [default: /etc/bz-agent/policy.toml as root, else $`XDG_CONFIG_HOME/bz-agent/policy.toml`]
+    #[arg(long, global = true, env = "BZ_AGENT_LOCAL_POLICY", hide_env_values = true, value_name = "FILE")]
+    pub(crate) local_policy: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Register this host as a target; a registered one registers again, under the same keys
+    Register(Register),
+    /// Serve until SIGTERM; SIGHUP reads the local policy anew
+    Run,
+    /// Register unless this was done before, then serve
+    RegisterAndRun(Register),
+    /// Show who this agent is
+    Status,
+    /// The local policy: what this host's owner allows, whatever anybody else grants
+    #[command(subcommand)]
+    Policy(Policy),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Policy {
+    /// Print a policy to begin with
+    Example,
+    /// Read the policy file as the agent would, and say what it makes of it
+    Check,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Register {
+    /// The server, such as <https://bz.example.com>
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// The file that holds the registration key; without it, the variable `BZ_REGISTRATION_KEY`
+    #[arg(long, value_name = "FILE")]
+    pub(crate) registration_key_file: Option<PathBuf>,
+    /// The target's name [default: this host's]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// The environment's name [default: the organization's default environment]
+    #[arg(long)]
+    pub(crate) environment: Option<String>,
+    /// The organization's trust bundle, from its administrator
+    #[arg(long, value_name = "FILE", conflicts_with = "trust_server")]
+    pub(crate) bundle: Option<PathBuf>,
+    /// Take the trust bundle from the server, and so trust the server this once
+    #[arg(long)]
+    pub(crate) trust_server: bool,
+    /// Certificates (PEM) of the authority that signed the server's certificate
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Certificates (PEM) of the authority that signed the identity provider's; never the server's authority
+    #[arg(long, value_name = "FILE")]
+    pub(crate) issuer_ca: Option<PathBuf>,
+    /// Refuse everything as long as there is no local policy file
+    #[arg(long)]
+    pub(crate) require_local_policy: bool,
+}
+
+impl Cli {
+    pub(crate) fn state_dir(&self) -> anyhow::Result<PathBuf> {
+        place(self.state_dir.as_ref(), "/var/lib/bz-agent", ("XDG_STATE_HOME", ".local/state", "bz-agent"))
+    }
+
+    pub(crate) fn policy_path(&self) -> anyhow::Result<PathBuf> {
+        let below = ("XDG_CONFIG_HOME", ".config", "bz-agent/policy.toml");
+        place(self.local_policy.as_ref(), "/etc/bz-agent/policy.toml", below)
+    }
+}
+
+fn place(
+    given: Option<&PathBuf>,
+    system: &str,
+    (base, below_home, name): (&str, &str, &str),
+) -> anyhow::Result<PathBuf> {
+    if let Some(given) = given {
+        return Ok(std::path::absolute(given)?);
+    }
+    if geteuid().is_root() {
+        return Ok(PathBuf::from(system));
+    }
+    let named = std::env::var_os(base).map(PathBuf::from).filter(|path| path.is_absolute());
+    let folder = match named {
+        Some(folder) => folder,
+        None => {
+            std::env::home_dir().context("this user has no home: name the folder with --state-dir")?.join(below_home)
+        }
+    };
+    Ok(folder.join(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_takes_no_secret() {
+        Cli::command().debug_assert();
+        let register = Cli::command().find_subcommand("register").unwrap().clone();
+        let names: Vec<_> = register.get_arguments().map(|a| a.get_id().to_string()).collect();
+        assert!(!names.iter().any(|name| name == "registration_key" || name == "key"), "{names:?}");
+    }
+}
