@@ -33,7 +33,7 @@ const RESUME: u8 = 7;
 
 /// Seeds of a run: a few in the default size, many with `BZ_TEST=full`.
 fn seeds() -> std::ops::Range<u64> {
-    if std::env::var("BZ_TEST").is_ok_and(|size| size == "full") { 0..200 } else { 0..8 }
+    if std::env::var("BZ_TEST").is_ok_and(|size| size == "full") { 0..200 } else { 0..4 }
 }
 
 fn world(seed: u64) -> World {

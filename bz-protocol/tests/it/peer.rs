@@ -1,6 +1,9 @@
 //! Either end by the letter of `docs/protocol.md`, apart from the crate's own machines: it shares no key schedule and
 //! no frame code with them, and keeps no rule unless told to.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use bz_core::access::Mode;
 use bz_core::digest::Digest;
 use bz_core::key::{EphemeralKey, PrivateKey};
@@ -32,6 +35,8 @@ pub(crate) struct Peer {
     pub(crate) seen: u64,
     pub(crate) seen_chain: Chain,
     pub(crate) control: u64,
+    /// By their names, so that long tests derive each once.
+    derived: RefCell<BTreeMap<String, [u8; 32]>>,
 }
 
 impl Peer {
@@ -62,6 +67,7 @@ impl Peer {
             seen: 0,
             seen_chain: Chain::new(&session, out.reverse()),
             control: 0,
+            derived: RefCell::default(),
         }
     }
 
@@ -205,9 +211,11 @@ impl Peer {
     }
 
     fn expand(&self, what: &str) -> [u8; 32] {
-        let mut out = [0; 32];
-        self.keys.expand(format!("bz/1 {} {what}", self.mode).as_bytes(), &mut out).unwrap();
-        out
+        *self.derived.borrow_mut().entry(what.to_owned()).or_insert_with(|| {
+            let mut out = [0; 32];
+            self.keys.expand(format!("bz/1 {} {what}", self.mode).as_bytes(), &mut out).unwrap();
+            out
+        })
     }
 
     const fn way(&self) -> &'static str {
