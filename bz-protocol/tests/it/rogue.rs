@@ -12,8 +12,8 @@ use bz_protocol::checkpoint::Statement;
 use bz_protocol::client;
 use bz_protocol::frame::{Fin, Kind};
 use bz_protocol::limits::{
-    ACK_DELAY, CHECKPOINT_BURST, HANDSHAKE, LINGER, MAX_CHECKPOINTS, MAX_PAYLOAD, MAX_UNACKED_BYTES, PATIENCE,
-    SESSION_CREDIT, STREAM_CREDIT,
+    ACK_DELAY, CHECKPOINT_BURST, HANDSHAKE, LINGER, MAX_CHECKPOINTS, MAX_PAYLOAD, MAX_UNACKED, MAX_UNACKED_BYTES,
+    PATIENCE, SESSION_CREDIT, STREAM_CREDIT,
 };
 use bz_protocol::packet::Packet;
 use bz_protocol::refusal::Code;
@@ -281,6 +281,30 @@ fn a_peer_that_grants_everything_and_acknowledges_nothing_costs_a_bounded_amount
         stage.say(FIRST, &packet);
     }
     assert!((SESSION_CREDIT..=MAX_UNACKED_BYTES).contains(&kept), "kept {kept} bytes");
+}
+
+/// PR-FLOW-3 (T8): a client that acknowledges for ever and, after a resumption, never says which frames it saw is no
+/// reason to remember every one of them.
+#[test]
+fn a_peer_that_never_names_what_it_saw_is_dropped() {
+    let mut stage = AgentStage::new(&World::new()).resuming();
+    let (resume, ack) = stage.resume.unwrap();
+    let done = stage.peer().resume_done(&resume, &ack);
+    stage.say(SECOND, &Packet::ResumeDone(done).encode().unwrap());
+    let (mut sent, batch) = (2, MAX_UNACKED / 2);
+    for _ in 0..10 {
+        for _ in 0..batch {
+            stage.agent.act(stage.now, agent::Action::Bytes { stream: 0, bytes: b"x".to_vec() }).unwrap();
+        }
+        stage.drain();
+        sent += batch as u64;
+        let packet = stage.peer().control(sent, u64::MAX, &[(0, u64::MAX)]);
+        if let Some(end) = agent_end(&stage.say(SECOND, &packet)) {
+            assert_eq!(end, End::Misbehavior(Misbehavior::PeerNumber));
+            return;
+        }
+    }
+    panic!("{sent} frames are remembered");
 }
 
 /// PR-FLOW-5: an acknowledgement never overtakes a frame that was sealed before what it names came.
