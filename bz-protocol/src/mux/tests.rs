@@ -24,6 +24,7 @@ fn read_all(mux: &mut Mux, id: u32) -> Vec<u8> {
     all
 }
 
+/// PR-MUX-1
 #[test]
 fn bytes_arrive_in_order_within_their_credit() {
     let (mut a, mut b) = pair();
@@ -41,6 +42,7 @@ fn bytes_arrive_in_order_within_their_credit() {
     assert_eq!(b.event(), Some(MuxEvent::Opened(id, Class::Bulk)));
 }
 
+/// PR-MUX-2
 #[test]
 fn an_interactive_stream_never_waits_behind_bulk() {
     let (mut a, mut b) = pair();
@@ -81,6 +83,7 @@ fn ends_are_told_after_the_bytes() {
     assert!(a.streams.is_empty() && b.streams.is_empty());
 }
 
+/// PR-MUX-3
 #[test]
 fn a_dropped_stream_stops_its_writer_and_keeps_its_own_last_words() {
     let (mut a, mut b) = pair();

@@ -95,6 +95,9 @@ fn all_limits() -> BTreeMap<String, u64> {
         ("LINGER", millis(limits::LINGER)),
         ("KEEPALIVE", millis(limits::KEEPALIVE)),
         ("LINK_DEAD", millis(limits::LINK_DEAD)),
+        ("MAX_LINK_STREAMS", limits::MAX_LINK_STREAMS as u64),
+        ("MUX_CREDIT", limits::MUX_CREDIT as u64),
+        ("MUX_MESSAGE", limits::MUX_MESSAGE as u64),
     ];
     let core = [
         ("MAX_OBJECT", bz_core::wire::MAX_OBJECT as u64),
