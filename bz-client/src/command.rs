@@ -11,6 +11,7 @@ mod login;
 mod logout;
 mod policy;
 mod target;
+mod verify;
 mod why;
 
 use clap::Subcommand;
@@ -41,6 +42,8 @@ pub(crate) enum Command {
     Close(close::Close),
     /// Why a target is allowed or not, and by which policies
     Why(why::Why),
+    /// Check a session's transcript offline, against anchors that the server has no say in
+    Verify(verify::Verify),
     /// What is known of targets on this machine
     #[command(subcommand)]
     Target(target::Target),
@@ -68,6 +71,7 @@ pub(crate) async fn run(command: Command, context: &Context<'_>) -> anyhow::Resu
         Command::Attach(attach) => attach.run(context).await,
         Command::Close(close) => close.run(context).await,
         Command::Why(why) => why.run(context).await,
+        Command::Verify(verify) => verify.run(context),
         Command::Target(target) => target.run(context),
         Command::Policy(policy) => policy.run(context).await,
         Command::ApiKey(key) => key.run(context).await,

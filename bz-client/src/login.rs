@@ -15,6 +15,7 @@ use bz_core::api::login::{MfaActionRequired, RegisterUser, Registered, User};
 use bz_core::cert::{BzCert, CertCheck, CertError, CertRequest, DEFAULT_MAX_AGE};
 use bz_core::id::{LoginId, OrganizationId};
 use bz_core::key::{KeyError, PrivateKey};
+use bz_core::oidc::jwks::Jwks;
 use bz_core::oidc::provider::Provider;
 use bz_core::oidc::{self, Audience, Expiry, Person, TokenError};
 use bz_core::time::UnixTime;
@@ -288,6 +289,14 @@ impl fmt::Debug for Login {
 /// [`ProviderFailed`].
 pub async fn probe(provider: &Provider, server: &Server) -> Result<(), ProviderFailed> {
     Oidc::discover(provider, server.roots()).await.map(|_| ())
+}
+
+/// The keys that a pinned provider publishes now: what a verifier keeps beside transcripts.
+///
+/// # Errors
+/// [`ProviderFailed`].
+pub async fn issuer_keys(provider: &Provider, server: &Server) -> Result<Jwks, ProviderFailed> {
+    Ok(Oidc::discover(provider, server.roots()).await?.jwks().clone())
 }
 
 async fn by_browser(

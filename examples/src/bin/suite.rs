@@ -195,7 +195,7 @@ fn apt_get() -> Command {
 
 fn test(root: &Path, arguments: &[String]) -> Result<()> {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(root).args(["test", "--locked"]);
+    command.current_dir(root).args(["test", "--locked", "--all-features"]);
     if !names_a_package(arguments) {
         command.arg("--workspace");
     }
