@@ -47,7 +47,7 @@ kinds! {
     Bytes = 1
     /// The end of a stream's bytes in this direction.
     Eof = 2
-    /// A signature over everything before: [`crate::checkpoint::Checkpoint`].
+    /// A signature over everything before: [`crate::checkpoint::Statement`].
     Checkpoint = 3
     /// To the agent: the terminal's new size.
     Resize = 4
