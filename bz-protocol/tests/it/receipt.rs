@@ -1,7 +1,9 @@
 //! Receipts of both ends against transcripts.
 
 use bz_core::access::Mode;
+use bz_core::digest::Digest;
 use bz_core::signed::ObjectError;
+use bz_protocol::checkpoint::Signer;
 use bz_protocol::frame::Fin;
 use bz_protocol::keys::Direction;
 use bz_protocol::receipt::{Comparison, Holder, Receipt, ReceiptError, compare, missing};
@@ -9,7 +11,7 @@ use bz_protocol::transcript::{Anchors, Verdict, verify};
 
 use crate::tap::archive;
 use crate::transcript::recorded;
-use crate::world::World;
+use crate::world::{ORG, World};
 
 fn verdict(world: &World, file: &[u8]) -> Verdict {
     verify(file, &Anchors::Bundle(&world.bundle(), &archive())).unwrap()
@@ -54,7 +56,7 @@ fn a_receipt_proves_a_sealed_session() {
     assert!(to_agent > 1 && to_client > 1, "{to_agent} {to_client}");
 }
 
-/// TR-RECEIPT-3: a receipt is believed by its signatures alone.
+/// TR-RECEIPT-3: checkpoints in a receipt count by their signatures.
 #[test]
 fn receipts_of_others_prove_nothing() {
     let world = World::new();
@@ -78,6 +80,25 @@ fn receipts_of_others_prove_nothing() {
     forged.delivered = 1000;
     let held = verdict.to_agent.frames;
     check(&forged, Comparison::Shortened { direction: Direction::ToAgent, held, passed: 1000 });
+
+    // The agent itself signed another history than the server tells.
+    let signing = Signer { organization: ORG, direction: Direction::ToClient };
+    let payload = good.agent.clone().unwrap();
+    let statement = signing.verify(&payload, &world.agent_key.public()).unwrap();
+    let after = |direction: Direction| match direction {
+        Direction::ToClient => statement.number,
+        Direction::ToAgent => statement.peer_number,
+    };
+    for direction in [Direction::ToClient, Direction::ToAgent] {
+        let mut other = statement.clone();
+        match direction {
+            Direction::ToClient => other.head = Digest::of(b""),
+            Direction::ToAgent => other.peer_head = Digest::of(b""),
+        }
+        forged = good.clone();
+        forged.agent = Some(signing.sign(other, &world.agent_key).unwrap());
+        check(&forged, Comparison::OtherHistory { direction, after: after(direction) });
+    }
 
     let bytes = good.encode().unwrap();
     assert_eq!(

@@ -2,20 +2,22 @@
 
 use std::time::Duration;
 
-use bz_core::access::Mode;
 use bz_core::access::request::Size;
+use bz_core::access::{Mode, Verb};
 use bz_core::cert::BzCert;
 use bz_core::digest::Digest;
-use bz_core::grant::{GrantError, Purpose, ServerCertError};
+use bz_core::grant::{GrantBody, GrantError, Purpose, ServerCertError};
 use bz_core::id::{OrganizationId, ShellId, TargetId};
 use bz_core::oidc::TokenError;
+use bz_core::oidc::jwks::Jwks;
 use bz_core::signed::{ObjectError, Signed};
+use bz_core::target::UserRule;
 use bz_core::time::UnixTime;
 use bz_core::trust::{DirectoryEntry, TrustBundle};
 use bz_protocol::agent;
 use bz_protocol::checkpoint::{Signer, Statement};
 use bz_protocol::client::Action;
-use bz_protocol::frame::{Fin, Kind, Notice};
+use bz_protocol::frame::{Chain, Fin, Header, Kind, Notice};
 use bz_protocol::handshake::{Attached, Predecessor, Syn, SynAck};
 use bz_protocol::keys::Direction;
 use bz_protocol::packet::{Packet, SynPacket};
@@ -55,7 +57,7 @@ fn transcript(world: &World, output: usize, input: usize) -> Vec<u8> {
     recorded(world, output, input).tap.unwrap().file
 }
 
-/// TR-VERIFY-1: a transcript says who did what where, on whose word, and how it ended.
+/// TR-VERIFY-1, TR-SERVER-2: a transcript says who did what where, on whose word, and how it ended.
 #[test]
 fn a_whole_transcript_proves_its_facts() {
     let world = World::new();
@@ -82,6 +84,112 @@ fn a_whole_transcript_proves_its_facts() {
     assert_eq!((verdict.uncovered_tail.frames, verdict.uncovered_tail.bytes), (0, 0));
     let claims = verdict.server_claims.unwrap();
     assert_eq!((claims.only.frames, claims.only.bytes, claims.reason.as_str()), (0, 32, "closed by its person"));
+}
+
+/// TR-FILE-1, TR-FILE-2, TR-FILE-3, TR-ORDER-1: what is no record is refused, what was cut off is counted.
+#[test]
+fn a_file_is_its_records() {
+    let world = World::new();
+    let good = transcript(&world, 300, 20);
+    let all = records(&good);
+    let (last, _) = all.last().unwrap();
+    let case = |what: &str, bytes: &[u8], want: Result<u64, Reason>| {
+        let got = check(&world, bytes);
+        assert_eq!(got.map(|v| v.uncovered_tail.bytes).map_err(|r| r.reason), want, "{what}");
+    };
+    let with = |at: usize, byte: u8| {
+        let mut bytes = good.clone();
+        bytes[at] = byte;
+        bytes
+    };
+    case("whole", &good, Ok(32));
+    case("nothing", &[], Err(Reason::NotATranscript));
+    case("another file", &with(0, b'x'), Err(Reason::NotATranscript));
+    case("another version", &with(9, 2), Err(Reason::Version));
+    case("an unknown kind", &with(10, 99), Err(Reason::Malformed));
+    case("a longer record at the end", &with(last.offset + 3, 9), Err(Reason::Malformed));
+    let huge = [good.as_slice(), &[6], &u32::MAX.to_be_bytes(), &0u32.to_be_bytes()].concat();
+    case("a huge record", &huge, Err(Reason::Malformed));
+    case("part of a head", &[good.as_slice(), &[6, 0, 0]].concat(), Ok(32 + 3));
+    let part = [good.as_slice(), &[6], &100u32.to_be_bytes(), &(!100u32).to_be_bytes(), b"part"].concat();
+    case("part of a record", &part, Ok(32 + 13));
+    let (opening, frame) = (&all[1].1, &all[2].1);
+    case("no anchors", &file([opening, frame]), Err(Reason::Misplaced));
+    case("two openings", &file([&all[0].1, opening, opening]), Err(Reason::Misplaced));
+    case("anchors twice", &file([&all[0].1, &all[0].1]), Err(Reason::Misplaced));
+    case("a frame before the opening", &file([&all[0].1, frame]), Err(Reason::Misplaced));
+    let refused = check(&world, &file([&all[0].1, opening, opening])).unwrap_err();
+    assert_eq!((refused.at.record, refused.at.offset), (2, all[2].0.offset));
+}
+
+/// TR-STATUS-1, TR-TRUST-1: how it ended is the agent's word, and the client's signature does not stand for it.
+#[test]
+fn a_client_cannot_sign_for_the_agents_end() {
+    let world = World::new();
+    let mut sim = Sim::new(&world, 7);
+    sim.tap = Some(Tap::new(&world, ALL));
+    sim.connect();
+    sim.settle();
+    sim.agent.act(sim.now, agent::Action::Finish(Fin::Exited(3))).unwrap();
+    sim.run();
+    let tap = sim.tap.unwrap();
+    let whole = check(&world, &tap.file).unwrap();
+    assert_eq!((whole.status, whole.complete), (Some(Fin::Exited(3)), true));
+
+    let mut all: Vec<Record> = records(&tap.file).into_iter().map(|(_, r)| r).collect();
+    let fin = all.iter().position(|r| matches!(r, Record::Frame { frame, .. } if frame.header.kind == Some(Kind::Fin)));
+    all.truncate(fin.unwrap() + 1);
+    let head = |direction| {
+        let mut chain = Chain::new(&whole.session, direction);
+        let mut count = 0;
+        for record in &all {
+            if let Record::Frame { direction: way, frame } = record
+                && *way == direction
+            {
+                chain.add(&frame.header.to_bytes(), &frame.commitment());
+                count += 1;
+            }
+        }
+        (count, chain.head())
+    };
+    let ((number, own), (peer, theirs)) = (head(Direction::ToAgent), head(Direction::ToClient));
+    let statement = Statement {
+        session: whole.session,
+        number,
+        head: own,
+        peer_number: peer,
+        peer_head: theirs,
+        bytes: 0,
+        time: UnixTime::from_secs(START),
+    };
+    let signer = Signer { organization: ORG, direction: Direction::ToAgent };
+    let payload = signer.sign(statement, &world.client_key).unwrap();
+    let header = Header { number, peer, kind: Some(Kind::Checkpoint), stream: 0 };
+    let frame = Frame { header, content: Content::Full { salt: [0; 16], payload } };
+    all.push(Record::Frame { direction: Direction::ToAgent, frame });
+    let verdict = check(&world, &file(&all)).unwrap();
+    assert_eq!((verdict.status, verdict.ended, verdict.complete), (None, None, false));
+    let coverage = verdict.to_client.coverage;
+    assert_eq!((coverage.client, coverage.agent), (peer, peer - 1), "who signed what is told apart");
+}
+
+/// TR-OBSERVE-4: what is sent again from too far back cannot be compared, and is not relayed.
+#[test]
+fn frames_from_too_far_back_are_not_relayed() {
+    let mut world = World::new();
+    world.mode = Mode::Sealed;
+    let mut tap = opened(&world, world.certificate(0), world.opening().grant, &World::jwks());
+    let packet = |number: u64| {
+        let header = Header { number, peer: 0, kind: None, stream: 0 };
+        [&[4], header.to_bytes().as_slice(), &[7; 5], &[number as u8; 16]].concat()
+    };
+    for number in 0..9216 {
+        tap.observer.observe(Direction::ToClient, &packet(number)).unwrap();
+    }
+    let again =
+        |tap: &mut Tap, number| tap.observer.observe(Direction::ToClient, &packet(number)).map(|o| o.keep.len());
+    assert_eq!((again(&mut tap, 1), again(&mut tap, 9215)), (Ok(0), Ok(0)));
+    assert_eq!(again(&mut tap, 0), Err(Violation::Frame { number: 0, fault: Fault::TooOld }));
 }
 
 /// TR-VERIFY-2: without anchors of the verifier's own, a transcript agrees with itself and no more.
@@ -234,9 +342,38 @@ fn frames_of_another_history_are_refused() {
     assert_eq!(changed(&|r| r.truncate(1)), Some(Reason::NoOpening));
     let after = all.iter().rev().find(|r| matches!(r, Record::Frame { direction: Direction::ToClient, .. })).unwrap();
     let Record::Frame { frame: last, .. } = after.clone() else { panic!("no frame") };
-    let again = Frame { header: bz_protocol::frame::Header { number: last.header.number + 1, ..last.header }, ..last };
+    let again = Frame { header: Header { number: last.header.number + 1, ..last.header }, ..last };
     let late = changed(&|r| r.push(Record::Frame { direction: Direction::ToClient, frame: again.clone() }));
     assert_eq!(late, frame(again.header.number, Fault::AfterEnd));
+}
+
+/// TR-ORDER-2: a frame stands behind those of the other end that it counts, and never counts fewer than before.
+#[test]
+fn frames_stand_behind_what_they_count() {
+    let world = World::new();
+    let all: Vec<Record> = records(&transcript(&world, 3000, 300)).into_iter().map(|(_, r)| r).collect();
+    let parts = |record: &Record| match record {
+        Record::Frame { direction, frame } => (*direction, frame.header),
+        other => panic!("{other:?}"),
+    };
+    let mut earlier = 0;
+    for at in 3..all.len() {
+        let ((direction, header), (before, last)) = (parts(&all[at]), parts(&all[at - 1]));
+        if before == direction || header.peer <= last.number {
+            continue;
+        }
+        let mut swapped = all.clone();
+        swapped.swap(at - 1, at);
+        let want = Reason::Frame { direction, number: header.number, fault: Fault::Peer };
+        assert_eq!(reason(&world, &file(&swapped)), Some(want));
+        earlier += 1;
+    }
+    assert!(earlier > 0, "no frame stands right behind one that it counts");
+    let mut fewer = all;
+    let Some(Record::Frame { direction, frame }) = fewer.last_mut() else { panic!("no frame") };
+    frame.header.peer = 0;
+    let want = Reason::Frame { direction: *direction, number: frame.header.number, fault: Fault::Peer };
+    assert_eq!(reason(&world, &file(&fewer)), Some(want));
 }
 
 /// TR-CHAIN-2: an end that signs another history than the file tells proves nothing, also with its own key.
@@ -489,7 +626,7 @@ fn run(seed: u64) {
     assert!(verdict.server_claims.unwrap().only.frames <= 2, "{what}");
 }
 
-/// TR-SEALED-1: a sealed transcript holds order and tags, and is proved once the ends hand out their signatures.
+/// TR-SEALED-1, TR-SEALED-2: a sealed transcript holds order and tags, and is proved once the ends hand out their signatures.
 #[test]
 fn a_sealed_session_is_proved_by_signatures_handed_out() {
     let mut world = World::new();
@@ -620,45 +757,10 @@ fn a_login_that_outlived_a_key_holds_both() {
     let request = bz_core::cert::CertRequest::new(ORG, &world.client_key, [7; 32]);
     let claims = |at| crate::idp::claims(START + at, &request.commitment());
     let certificate = request.certificate(&old.token(&claims(0)), &new.token(&claims(5))).unwrap();
-    let opening = world.opening();
-    let key = |seed: u8| bz_core::key::EphemeralKey::from_seed(&[seed; 32]).unwrap().public();
-    let syn = Syn {
-        versions: vec![1],
-        suites: vec![1],
-        ephemeral: key(1),
-        random: [1; 32],
-        agent_key: opening.agent_key,
-        connection: opening.connection,
-        request: opening.request,
-        certificate: Digest::of(&certificate),
-        grant: opening.grant,
-    };
-    let syn = Signed::seal(&syn, ORG, &world.client_key).unwrap();
-    let thumbprint = BzCert::signed_by(&certificate, &new.jwks());
-    assert_eq!(thumbprint, None, "the new set alone does not know the login's key");
+    assert_eq!(BzCert::signed_by(&certificate, &new.jwks()), None, "the new set alone does not know the login's key");
     let mut keys = old.jwks();
     keys.add(&new.jwks()).unwrap();
-    let (_, idp_key) = BzCert::signed_by(&certificate, &keys).unwrap();
-    let answer = SynAck {
-        syn: syn.digest(),
-        version: 1,
-        suite: 1,
-        ephemeral: key(2),
-        random: [2; 32],
-        credit: (1, 1),
-        expires_at: UnixTime::from_secs(START + 100),
-        idp_key,
-        verified_at: UnixTime::from_secs(START + 10),
-        attached: None,
-        facts: vec![],
-    };
-    let answer = Signed::seal(&answer, ORG, &world.agent_key).unwrap();
-    let mut known = parties(&world);
-    known.keys = keys.clone();
-    let mut tap = Tap::with(known, ALL);
-    let packet = Packet::Syn(Box::new(SynPacket { syn, certificate: Some(certificate) }));
-    tap.observe(Side::Agent, &packet.encode().unwrap());
-    tap.observe(Side::Client, &Packet::SynAck(Box::new(answer)).encode().unwrap());
+    let tap = opened(&world, certificate, world.opening().grant, &keys);
     assert_eq!(tap.violations, []);
     let mut archive = JwksArchive::new();
     archive.add(ISSUER, &keys).unwrap();
@@ -673,6 +775,84 @@ fn a_login_that_outlived_a_key_holds_both() {
             assert!(verify(&bytes, anchors).is_err(), "byte {at} may change");
         }
     }
+    // Where the tokens were taken out nothing is left to check the second key with.
+    let mut with_both: Vec<Record> = records(&redacted).into_iter().map(|(_, r)| r).collect();
+    with_both[0] = records(&tap.file).remove(0).1;
+    assert_eq!(verify(&file(&with_both), &anchors[0]).map_err(|r| r.reason), Err(Reason::IdpKey));
+}
+
+/// TR-OPEN-3: a grant for anything else is none for this session, whoever accepted it.
+#[test]
+fn the_grant_is_for_exactly_this() {
+    let world = World::new();
+    let check = |change: &dyn Fn(&mut GrantBody), want: Option<Reason>| {
+        let mut body = world.grant_body();
+        change(&mut body);
+        let tap = opened(&world, world.certificate(0), world.sign_grant(&body), &World::jwks());
+        let got = verify(&tap.file, &Anchors::Bundle(&world.bundle(), &archive())).err().map(|r| r.reason);
+        assert_eq!(got, want);
+        let redacted = redact(&tap.file).unwrap();
+        let got = verify(&redacted, &Anchors::Bundle(&world.bundle(), &archive())).err().map(|r| r.reason);
+        // Without the tokens the grant names client and person, so a grant for others is another's session.
+        match want {
+            Some(Reason::GrantFor("client key")) => assert_eq!(got, Some(Reason::Syn(ObjectError::Signature))),
+            Some(Reason::GrantFor("person")) => assert_eq!(got, None),
+            want => assert_eq!(got, want),
+        }
+    };
+    let other = |what| Some(Reason::GrantFor(what));
+    check(&|_| {}, None);
+    check(&|g| g.connection = bz_core::id::ConnectionId::from_bytes([9; 16]), other("connection"));
+    check(&|g| g.agent_key = key(60).public(), other("agent"));
+    check(&|g| g.client_key = key(60).public(), other("client key"));
+    check(&|g| g.person.subject = "bob".to_owned(), other("person"));
+    check(&|g| g.target = TargetId::from_bytes([9; 16]), other("target"));
+    check(&|g| g.verb = Verb::Tunnel, other("verb"));
+    check(&|g| g.mode = Mode::Sealed, other("mode"));
+    check(&|g| g.request = Digest::of(b""), other("request"));
+    check(&|g| g.user = Some(UserRule::Literal("bob".parse().unwrap())), other("target user"));
+    check(&|g| g.user = None, other("target user"));
+    check(&|g| g.user = Some(UserRule::Username), None);
+    check(&|g| g.not_after = UnixTime::from_secs(START), Some(Reason::Grant(GrantError::Expired)));
+}
+
+/// What a relay records of an opening that client and agent signed, whatever it says.
+fn opened(world: &World, certificate: Vec<u8>, grant: Vec<u8>, keys: &Jwks) -> Tap {
+    let opening = world.opening();
+    let key = |seed: u8| bz_core::key::EphemeralKey::from_seed(&[seed; 32]).unwrap().public();
+    let syn = Syn {
+        versions: vec![1],
+        suites: vec![1],
+        ephemeral: key(1),
+        random: [1; 32],
+        agent_key: opening.agent_key,
+        connection: opening.connection,
+        request: opening.request,
+        certificate: Digest::of(&certificate),
+        grant,
+    };
+    let syn = Signed::seal(&syn, ORG, &world.client_key).unwrap();
+    let answer = SynAck {
+        syn: syn.digest(),
+        version: 1,
+        suite: 1,
+        ephemeral: key(2),
+        random: [2; 32],
+        credit: (1, 1),
+        expires_at: UnixTime::from_secs(START + 100),
+        idp_key: BzCert::signed_by(&certificate, keys).unwrap().1,
+        verified_at: UnixTime::from_secs(START + 10),
+        attached: None,
+        facts: vec![],
+    };
+    let answer = Signed::seal(&answer, ORG, &world.agent_key).unwrap();
+    let mut known = parties(world);
+    known.keys = keys.clone();
+    let mut tap = Tap::with(known, ALL);
+    let packet = Packet::Syn(Box::new(SynPacket { syn, certificate: Some(certificate) }));
+    tap.observe(Side::Agent, &packet.encode().unwrap());
+    tap.observe(Side::Client, &Packet::SynAck(Box::new(answer)).encode().unwrap());
+    tap
 }
 
 /// TR-DIRECTORY-1: a directory entry is the pinned directory's, for this agent and target, or the file is refused.
