@@ -267,7 +267,10 @@ impl Client {
                 self.state = State::Open(open);
                 return;
             }
-            State::Open(_) => End::Truncated,
+            State::Open(open) => {
+                self.receipt = Some(open.line.flow.receipt());
+                End::Truncated
+            }
             State::Closed => return,
         };
         self.events.push_back(Event::Ended(end));

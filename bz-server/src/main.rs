@@ -1,6 +1,6 @@
 //! The program `bz-server`: arguments → configuration → server → drain.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -85,7 +85,11 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         return print(Config::default_text());
     }
     let filter = tracing_subscriber::EnvFilter::try_from_env("BZ_LOG").unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
         match arguments.command {

@@ -1,5 +1,6 @@
 //! Pairing: a client's stream and its agent's, packet by packet, and what the record makes of them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bz_core::id::{ConnectionId, LoginId, TargetId};
@@ -92,6 +93,7 @@ async fn carry(client: Box<dyn Stream>, agent: Box<dyn Stream>, watch: &Mutex<Wa
     let (mut from_agent, mut to_agent) = tokio::io::split(agent);
     let see =
         |to_agent: bool, packet: &[u8]| watch.lock().unwrap_or_else(PoisonError::into_inner).see(to_agent, packet);
+    let client_left = AtomicBool::new(false);
     let inward = async {
         while let Ok(Some(packet)) = next(&mut from_client).await {
             see(true, &packet);
@@ -99,7 +101,8 @@ async fn carry(client: Box<dyn Stream>, agent: Box<dyn Stream>, watch: &Mutex<Wa
                 break;
             }
         }
-        // What the agent still has to say to nobody is drained by its own end.
+        // The agent answers the end of a carrier with the end of its own: that is not its session's.
+        client_left.store(true, Ordering::Relaxed);
         to_agent.shutdown().await.unwrap_or_default();
         Ended::Client
     };
@@ -112,6 +115,7 @@ async fn carry(client: Box<dyn Stream>, agent: Box<dyn Stream>, watch: &Mutex<Wa
                         return Ended::Client;
                     }
                 }
+                Ok(None) if client_left.load(Ordering::Relaxed) => return Ended::Client,
                 Ok(None) => {
                     to_client.shutdown().await.unwrap_or_default();
                     return Ended::Agent;

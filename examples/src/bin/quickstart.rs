@@ -1,7 +1,7 @@
 //! `cargo quickstart`: the whole system on this machine, and a shell through it; `cargo quickstart -- CMD…` runs one
 //! command instead.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -30,7 +30,11 @@ fn main() -> ExitCode {
     let helper = helper::enter();
     let arguments = Arguments::parse();
     let filter = if arguments.verbose { "info,bz_protocol=debug" } else { "error" };
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into()),

@@ -242,3 +242,20 @@ async fn a_target_without_its_agent_is_offline() {
     assert_eq!(until(refused, Option::is_some).await, Some(Code::TargetOffline));
     world.server.shutdown().await;
 }
+
+/// F-007, F-170~: a client that vanishes without a word leaves its connection open, detached, with its shell.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_vanishes_leaves_its_shell() {
+    let place = place().await;
+    let mut session = place.shell().await;
+    type_in(&session, "echo up\r").await;
+    expect(&mut session, "up\r\n").await;
+    let id = session.connection();
+    drop(session);
+    let found = async || place.client().connections().await.unwrap().into_iter().find(|c| c.id == id);
+    let connection = until(found, |c| c.as_ref().is_some_and(|c| c.shell_id.is_some() && !c.attached)).await.unwrap();
+    let asked = place.client().attach_grant(&connection, Size { rows: 24, columns: 80 }).await.unwrap();
+    let mut again = place.client().session(asked).await.unwrap();
+    expect(&mut again, "up").await;
+    place.world.stop().await;
+}
