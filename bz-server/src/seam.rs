@@ -6,44 +6,10 @@ pub mod jwks;
 pub mod links;
 
 use std::sync::Mutex;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use bz_core::time::{Mono, Now, UnixTime};
-
-/// Both clocks.
-pub trait Clock: Send + Sync {
-    /// Both, read together.
-    fn now(&self) -> Now;
-}
-
-/// The machine's clocks.
-#[derive(Debug, Clone, Copy)]
-pub struct SystemClock {
-    start: Instant,
-}
-
-impl SystemClock {
-    /// Clocks whose monotonic reading starts here.
-    #[must_use]
-    pub fn new() -> Self {
-        Self { start: Instant::now() }
-    }
-}
-
-impl Default for SystemClock {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Clock for SystemClock {
-    fn now(&self) -> Now {
-        // A clock before 1970 reads as 1970: everything with a time is then refused.
-        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let wall = UnixTime::from_millis(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX));
-        Now { mono: Mono::at(self.start.elapsed()), wall }
-    }
-}
+pub use bz_protocol::driver::{Clock, SystemClock};
 
 /// A clock that stands until it is moved.
 #[derive(Debug)]
