@@ -236,7 +236,7 @@ fn stray_sql(source: &Source) -> Vec<usize> {
 
 /// The part of bz-protocol that is compiled only with a carrier, and may wait and look at the clock.
 fn drives(path: &str) -> bool {
-    ["carrier", "driver"]
+    ["carrier", "driver", "link"]
         .iter()
         .any(|module| path.strip_prefix(module).is_some_and(|rest| rest == ".rs" || rest.starts_with('/')))
 }
