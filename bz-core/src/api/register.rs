@@ -16,7 +16,7 @@ pub struct RegisterAgent {
     pub public_key: PublicKey,
     /// The agent's control key: what its link is proved under.
     pub control_key: PublicKey,
-    /// By the identity key, over [`RegisterAgent::claim`].
+    /// By the identity key, over everything else here.
     pub identity_proof: Bytes,
     /// By the control key, over the same.
     pub control_proof: Bytes,

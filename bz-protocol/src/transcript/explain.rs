@@ -54,10 +54,10 @@ pub struct Line {
     pub what: String,
 }
 
-/// Lists a transcript. It is checked against itself alone on the way: for trust, [`verify`](super::verify) it.
+/// Lists a transcript. It is checked against itself alone on the way: for trust, [`verify`](super::verify()) it.
 ///
 /// # Errors
-/// As [`verify`](super::verify).
+/// As [`verify`](super::verify()).
 pub fn explain(bytes: &[u8]) -> Result<Vec<Line>, Refused> {
     let mut walk = Walk::new(Anchors::FromTranscript);
     let mut reader = Reader::new(bytes)?;
