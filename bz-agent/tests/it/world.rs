@@ -66,6 +66,13 @@ impl Person {
         Self { user: User::resolve(&name).unwrap(), home: None }
     }
 
+    /// One of the system's own users, who could log in all the same.
+    pub(crate) fn of_the_system() -> Self {
+        let name = format!("bzs{}", std::process::id());
+        account("useradd", &["-r", "-m", "-s", "/bin/bash", &name]);
+        Self { user: User::resolve(&name).unwrap(), home: None }
+    }
+
     pub(crate) fn with_shell(mut self, shell: &Path) -> Self {
         self.user.shell = shell.to_owned();
         self
