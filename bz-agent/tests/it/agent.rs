@@ -20,7 +20,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::gate_world::ORG;
 use crate::idp::ISSUER;
-use crate::server::{Ask, Server, Session, Stand, soon};
+use crate::server::{Ask, Known, Server, Session, Stand, soon};
 use crate::world::{Person, Place, helper, is_root, left_out};
 
 /// F-029, F-031: a registered agent dials, proves its control key, names its start and its routes.
@@ -47,7 +47,7 @@ async fn an_agent_that_is_turned_away_dials_again() {
     greet(&mut control, ORG, [1; 32]).await.unwrap();
     send(&mut control, &FromServer::Refused(LinkRefusal::Unknown)).await.unwrap();
     let link = soon("the third link", links.recv()).await.unwrap();
-    let server = Server::welcome(world, link).await;
+    let server = Server::welcome(Known::of(world), link).await;
     soon("the agent being online", running.online()).await;
     server.link.close();
     soon("a link after one that was cut", links.recv()).await.unwrap();

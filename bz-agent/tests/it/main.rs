@@ -24,6 +24,8 @@ mod exec;
 mod holder;
 #[cfg(test)]
 mod marks;
+#[cfg(all(test, feature = "cli"))]
+mod program;
 #[cfg(test)]
 mod programs;
 #[cfg(test)]

@@ -7,8 +7,9 @@ use bz_agent::agent::{Agent, Identity, Running};
 use bz_agent::jwks::{IssuerKeys, Pinned};
 use bz_core::access::Mode;
 use bz_core::access::request::{Parameters, Request};
-use bz_core::grant::{GrantBody, Purpose, ServerCert};
+use bz_core::grant::{GrantBody, Purpose, ServerCert, SignedGrant};
 use bz_core::id::{BootId, ConnectionId, GrantId};
+use bz_core::key::{PrivateKey, PublicKey};
 use bz_core::signed::Signed;
 use bz_core::target::UserRule;
 use bz_core::time::{Mono, Now, UnixTime};
@@ -29,18 +30,25 @@ use crate::world::{DEADLINE, contains};
 
 /// Begins where every world begins, and goes on at the machine's speed.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Worldly(tokio::time::Instant);
+pub(crate) struct Worldly {
+    from: u64,
+    start: tokio::time::Instant,
+}
 
 impl Worldly {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self(tokio::time::Instant::now()))
+        Self::at(START)
+    }
+
+    pub(crate) fn at(from: u64) -> Arc<Self> {
+        Arc::new(Self { from, start: tokio::time::Instant::now() })
     }
 }
 
 impl Clock for Worldly {
     fn now(&self) -> Now {
-        let passed = self.0.elapsed();
-        Now { mono: Mono::at(Duration::from_secs(50) + passed), wall: UnixTime::from_secs(START).after(passed) }
+        let passed = self.start.elapsed();
+        Now { mono: Mono::at(Duration::from_secs(50) + passed), wall: UnixTime::from_secs(self.from).after(passed) }
     }
 }
 
@@ -85,19 +93,47 @@ impl Stand {
         let Self { world, agent, mut links } = self;
         let running = agent.start().unwrap();
         let link = soon("the agent's link", links.recv()).await.unwrap();
-        let server = Server::welcome(world, link).await;
+        let server = Server::welcome(Known::of(world), link).await;
         soon("the agent being online", running.online()).await;
         (running, server, links)
     }
 }
 
-fn control_key() -> bz_core::key::PrivateKey {
+fn control_key() -> PrivateKey {
     key(14)
+}
+
+/// What a server knows: its organization, the agent's keys, and the time.
+#[derive(Clone)]
+pub(crate) struct Known {
+    pub(crate) world: World,
+    pub(crate) at: u64,
+    pub(crate) issuer: String,
+    pub(crate) agent_key: PublicKey,
+    pub(crate) control_key: PublicKey,
+}
+
+impl Known {
+    pub(crate) fn of(world: World) -> Self {
+        let (agent_key, control_key) = (world.agent_key.public(), control_key().public());
+        Self { world, at: START, issuer: ISSUER.to_owned(), agent_key, control_key }
+    }
+
+    fn certificate(&self, key: &PrivateKey, purpose: Purpose) -> Signed<ServerCert> {
+        let certificate = ServerCert {
+            key: key.public(),
+            purpose,
+            node: "one".to_owned(),
+            not_before: UnixTime::from_secs(self.at - 10),
+            not_after: UnixTime::from_secs(self.at + 86400),
+        };
+        Signed::seal(&certificate, ORG, &self.world.root).unwrap()
+    }
 }
 
 /// The server's end of one link of the agent.
 pub(crate) struct Server {
-    pub(crate) world: World,
+    pub(crate) known: Known,
     pub(crate) link: Arc<dyn Link>,
     pub(crate) boot: BootId,
     pub(crate) hello: AgentHello,
@@ -109,16 +145,16 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) async fn welcome(world: World, link: Arc<dyn Link>) -> Self {
+    pub(crate) async fn welcome(known: Known, link: Arc<dyn Link>) -> Self {
         let mut control = soon("a control stream", link.accept()).await.unwrap();
         let challenge = [9; 32];
         let ToServer::Agent(hello) = greet(&mut control, ORG, challenge).await.unwrap() else {
             panic!("this is no agent")
         };
-        hello.check(&challenge, ORG, &control_key().public()).expect("the proof is not the control key's");
+        hello.check(&challenge, ORG, &known.control_key).expect("the proof is not the control key's");
         assert_eq!(hello.target, TARGET);
         send(&mut control, &FromServer::Welcome).await.unwrap();
-        let mut talk = Conversation::<ToServer, FromServer>::new(control, FromServer::Ping, Worldly::new());
+        let mut talk = Conversation::<ToServer, FromServer>::new(control, FromServer::Ping, Worldly::at(known.at));
         let (words, mut to_say) = mpsc::channel(8);
         let (heard, shells) = watch::channel(None);
         let mut tasks = JoinSet::new();
@@ -134,24 +170,16 @@ impl Server {
                 }
             }
         });
-        Self { world, link, boot: hello.boot, hello: *hello, shells, words, counter: 0, grants: 0, _talk: tasks }
+        Self { known, link, boot: hello.boot, hello: *hello, shells, words, counter: 0, grants: 0, _talk: tasks }
     }
 
     /// Says an order of the agent, and gives it back so that it can be said again.
     pub(crate) async fn order(&mut self, order: Order) -> SignedOrder {
         self.counter += 1;
         let online = key(15);
-        let certificate = ServerCert {
-            key: online.public(),
-            purpose: Purpose::Control,
-            node: "one".to_owned(),
-            not_before: UnixTime::from_secs(START - 10),
-            not_after: UnixTime::from_secs(START + 86400),
-        };
-        let body =
-            OrderBody { agent_key: self.world.agent_key.public(), boot: self.boot, counter: self.counter, order };
+        let body = OrderBody { agent_key: self.known.agent_key, boot: self.boot, counter: self.counter, order };
         let signed = SignedOrder {
-            certificate: Signed::seal(&certificate, ORG, &self.world.root).unwrap(),
+            certificate: self.known.certificate(&online, Purpose::Control),
             order: Signed::seal(&body, ORG, &online).unwrap(),
         };
         self.say(signed.clone()).await;
@@ -186,23 +214,21 @@ impl Server {
     }
 
     pub(crate) fn opening(&mut self, ask: &Ask) -> client::Opening {
-        let world = self.world.clone();
-        let mut opening = world.opening();
+        let mut opening = self.known.world.opening();
+        opening.agent_key = self.known.agent_key;
         opening.request = ask.request().encode().unwrap();
-        opening.grant = self.grant_for(ask, ISSUER);
-        if ask.substituted || ask.subject.is_some() {
-            opening.certificate = ask.certificate(&world);
-        }
+        opening.grant = self.grant(ask);
+        opening.certificate = ask.certificate(&self.known);
         opening.connection = ask.connection;
         opening.random = random().unwrap();
         opening.ephemeral_seed = random().unwrap();
         opening
     }
 
-    /// A grant for what is asked, to a person of this issuer; a new one each time.
-    pub(crate) fn grant_for(&mut self, ask: &Ask, issuer: &str) -> Vec<u8> {
-        let world = self.world.clone();
+    /// A grant for what is asked; a new one each time.
+    fn grant(&mut self, ask: &Ask) -> Vec<u8> {
         let request = ask.request();
+        let online = key(11);
         self.grants += 1;
         let mut body = GrantBody {
             id: GrantId::from_bytes([self.grants; 16]),
@@ -212,18 +238,25 @@ impl Server {
             user: ask.user.as_ref().map(|user| UserRule::Literal(user.parse().unwrap())),
             mode: request.mode,
             request: bz_core::digest::Digest::of(&request.encode().unwrap()),
-            ..world.grant_body()
+            agent_key: self.known.agent_key,
+            not_before: UnixTime::from_secs(self.known.at),
+            not_after: UnixTime::from_secs(self.known.at + 300),
+            ..self.known.world.grant_body()
         };
         if ask.substituted {
             body.user = Some(UserRule::Username);
         }
-        body.person.issuer = issuer.to_owned();
+        body.person.issuer.clone_from(&self.known.issuer);
         body.person.subject = ask.subject.unwrap_or("alice").to_owned();
-        world.sign_grant(&body)
+        let signed = SignedGrant {
+            certificate: self.known.certificate(&online, Purpose::Grant),
+            grant: Signed::seal(&body, ORG, &online).unwrap(),
+        };
+        bz_core::wire::encode(&signed, 1 << 20).unwrap()
     }
 
     pub(crate) async fn session(&self, connection: ConnectionId, opening: client::Opening) -> Session {
-        let clock = Worldly::new();
+        let clock = Worldly::at(self.known.at);
         let machine = Client::new(opening, clock.now()).unwrap();
         let (carriers, from_us) = mpsc::channel(4);
         let (actions, to_do) = mpsc::channel(8);
@@ -285,9 +318,10 @@ impl Ask {
         Request { target: TARGET, user, mode: self.mode, parameters: self.parameters.clone() }
     }
 
-    fn certificate(&self, world: &World) -> Vec<u8> {
-        let request = bz_core::cert::CertRequest::new(ORG, &world.client_key, [7; 32]);
-        let mut body = crate::idp::claims(START, &request.commitment());
+    fn certificate(&self, known: &Known) -> Vec<u8> {
+        let request = bz_core::cert::CertRequest::new(ORG, &known.world.client_key, [7; 32]);
+        let mut body = crate::idp::claims(known.at, &request.commitment());
+        body["iss"] = serde_json::json!(known.issuer);
         if let Some(subject) = self.subject {
             body["sub"] = serde_json::json!(subject);
         }
