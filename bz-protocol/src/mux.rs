@@ -59,7 +59,8 @@ const OPEN: u8 = 1;
 const DATA: u8 = 2;
 const CREDIT: u8 = 3;
 const FIN: u8 = 4;
-const RESET: u8 = 5;
+/// The sender reads no more: what would still be sent to it is thrown away. Says nothing about the other direction.
+const STOP: u8 = 5;
 
 /// One end of the pipe.
 #[derive(Debug)]
@@ -85,7 +86,6 @@ struct Stream {
     taken: usize,
     peer_done: bool,
     done: Done,
-    reset: bool,
     dropped: bool,
 }
 
@@ -106,8 +106,6 @@ pub enum Read {
     Wait,
     /// Nothing ever again.
     End,
-    /// The stream was reset.
-    Reset,
 }
 
 impl Mux {
@@ -177,10 +175,10 @@ impl Mux {
                 stream.peer_done = true;
                 self.events.push_back(MuxEvent::Readable(id));
             }
-            (RESET, []) => {
-                (stream.reset, stream.peer_done, stream.done) = (true, true, Done::Sent);
+            (STOP, []) => {
+                stream.done = Done::Sent;
                 stream.outgoing.clear();
-                self.events.extend([MuxEvent::Readable(id), MuxEvent::Writable(id)]);
+                self.events.push_back(MuxEvent::Writable(id));
             }
             _ => return Err(MuxError::Malformed),
         }
@@ -191,9 +189,6 @@ impl Mux {
     /// Reads from a stream.
     pub fn read(&mut self, id: u32, into: &mut [u8]) -> Read {
         let Some(stream) = self.streams.get_mut(&id) else { return Read::End };
-        if stream.reset {
-            return Read::Reset;
-        }
         let length = into.len().min(stream.incoming.len());
         for (to, from) in into.iter_mut().zip(stream.incoming.drain(..length)) {
             *to = from;
@@ -244,7 +239,7 @@ impl Mux {
             stream.dropped = true;
             stream.incoming.clear();
             if !stream.peer_done {
-                self.urgent.push_back(message(RESET, id, &[]));
+                self.urgent.push_back(message(STOP, id, &[]));
                 stream.peer_done = true;
             }
         }
@@ -311,7 +306,6 @@ impl Mux {
             taken: 0,
             peer_done: false,
             done: Done::No,
-            reset: false,
             dropped: false,
         };
         self.streams.insert(id, stream);

@@ -226,7 +226,6 @@ impl AsyncRead for MuxStream {
                 Poll::Ready(Ok(()))
             }
             Read::End => Poll::Ready(Ok(())),
-            Read::Reset => Poll::Ready(Err(broken("the other end dropped the stream"))),
             Read::Wait => {
                 if let Some(why) = &state.gone {
                     return Poll::Ready(Err(broken(why)));
@@ -245,7 +244,7 @@ impl AsyncWrite for MuxStream {
             return Poll::Ready(Err(broken(why)));
         }
         match state.mux.write(self.id, bytes) {
-            None => Poll::Ready(Err(broken("the other end dropped the stream"))),
+            None => Poll::Ready(Err(broken("the other end reads no more"))),
             Some(0) if !bytes.is_empty() => {
                 state.writers.insert(self.id, cx.waker().clone());
                 Poll::Pending

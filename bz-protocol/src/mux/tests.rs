@@ -82,15 +82,17 @@ fn ends_are_told_after_the_bytes() {
 }
 
 #[test]
-fn a_dropped_stream_resets_the_writer() {
+fn a_dropped_stream_stops_its_writer_and_keeps_its_own_last_words() {
     let (mut a, mut b) = pair();
     let id = a.open(Class::Bulk).unwrap();
     a.write(id, b"x").unwrap();
     pump(&mut a, &mut b);
+    b.write(id, b"last words").unwrap();
     b.drop_stream(id);
     pump(&mut b, &mut a);
     assert_eq!(a.write(id, b"y"), None);
-    assert_eq!(a.read(id, &mut [0; 1]), Read::Reset);
+    assert_eq!(read_all(&mut a, id), b"last words");
+    assert_eq!(a.read(id, &mut [0; 1]), Read::End);
 }
 
 #[test]
