@@ -23,6 +23,7 @@ use crate::agent::Context;
 
 /// What a back end hears.
 #[derive(Debug)]
+#[cfg_attr(not(feature = "shell"), expect(dead_code, reason = "only shells have a size, and are left in several ways"))]
 pub(crate) enum ToBackend {
     /// The person's bytes.
     Bytes(Vec<u8>),

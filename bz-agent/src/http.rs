@@ -134,10 +134,10 @@ impl Http {
         tokio::pin!(answer);
         tokio::select! {
             answer = &mut answer => answer,
-            // The connection may end with the answer still in hand.
+            // The connection may end with the answer still in hand, also badly: who has answered whole may hang up.
             ended = connection => match ended {
                 Ok(()) => answer.await,
-                Err(error) => Err(broken(error.to_string())),
+                Err(error) => answer.await.map_err(|_: HttpError| broken(error.to_string())),
             },
         }
     }

@@ -128,3 +128,24 @@ async fn accept(context: &Arc<Context>, mut stream: Box<dyn Stream>) {
         Err(_) => tracing::debug!("a stream whose preamble did not come in time"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Agents that lost one server at one moment come back spread out, each later after each failure, never rarer than
+    /// once a minute.
+    #[test]
+    fn waits_grow_to_a_minute_and_are_spread_from_nothing() {
+        let check = |failures: u32, random: u16, millis: u64| {
+            let wait = backoff(failures, random.to_be_bytes());
+            assert_eq!(wait, Duration::from_millis(millis), "after {failures} failures with {random:#x}");
+        };
+        check(0, u16::MAX, 0);
+        for (failures, half) in [(1, 500), (2, 1000), (3, 2000), (6, 16_000), (7, 30_000), (u32::MAX, 30_000)] {
+            check(failures, 0, 0);
+            check(failures, 0x8000, half);
+            assert!(backoff(failures, [255; 2]) < Duration::from_millis(2 * half));
+        }
+    }
+}

@@ -66,6 +66,13 @@ impl Person {
         Self { user: User::resolve(&name).unwrap(), home: None }
     }
 
+    /// One of the system's own users, who could log in all the same.
+    pub(crate) fn of_the_system() -> Self {
+        let name = format!("bzs{}", std::process::id());
+        account("useradd", &["-r", "-m", "-s", "/bin/bash", &name]);
+        Self { user: User::resolve(&name).unwrap(), home: None }
+    }
+
     pub(crate) fn with_shell(mut self, shell: &Path) -> Self {
         self.user.shell = shell.to_owned();
         self
@@ -143,11 +150,6 @@ impl Place {
         Self { holders, directory }
     }
 
-    fn sockets(&self) -> impl Iterator<Item = PathBuf> {
-        let found = std::fs::read_dir(self.directory.path().join("shells"));
-        found.into_iter().flatten().flatten().map(|entry| entry.path())
-    }
-
     pub(crate) async fn start(&self, user: &User) -> Seen {
         self.start_with(user, IDLE).await
     }
@@ -160,14 +162,19 @@ impl Place {
     }
 }
 
-/// What a test left running would run for a week.
 impl Drop for Place {
     fn drop(&mut self) {
-        for socket in self.sockets() {
-            let holder = UnixStream::connect(socket).ok().and_then(|stream| socket_peercred(&stream).ok());
-            if let Some(holder) = holder {
-                kill_process(holder.pid, Signal::KILL).unwrap_or_default();
-            }
+        end_holders(&self.directory.path().join("shells"));
+    }
+}
+
+/// What a test left running would run for a week.
+pub(crate) fn end_holders(directory: &Path) {
+    let found = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    for socket in found.map(|entry| entry.path()) {
+        let holder = UnixStream::connect(socket).ok().and_then(|stream| socket_peercred(&stream).ok());
+        if let Some(holder) = holder {
+            kill_process(holder.pid, Signal::KILL).unwrap_or_default();
         }
     }
 }
