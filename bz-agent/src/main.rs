@@ -4,7 +4,7 @@ mod cli;
 mod command;
 mod tls;
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use bz_agent::helper::{self, Helper};
@@ -27,7 +27,11 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli, helper: &Helper) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_from_env("BZ_LOG").unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ran = runtime.block_on(command::run(cli, helper));
     // A look-up of a user may still wait for a directory that does not answer.
