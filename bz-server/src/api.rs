@@ -10,6 +10,7 @@ mod environment;
 mod event;
 mod organization;
 mod policy;
+mod recording;
 mod recording_policy;
 mod target;
 mod user;
@@ -161,6 +162,11 @@ operations! {
     "connectionservice:list" Get "/connections" connection::list;
     "connectionservice:close" Patch "/connections/{id}/close" connection::close, about: About::Connection;
     "connectionservice:attach" Post "/connections/{id}/shell/attach" connection::attach, about: About::Connection;
+    "recordservice:list" Get "/session-recordings" recording::list;
+    "recordservice:get" Get "/session-recordings/{id}" recording::get;
+    "recordservice:delete" Delete "/session-recordings/{id}" recording::delete;
+    "recordservice:transcripts" Get "/connections/{id}/transcripts" recording::transcripts;
+    "recordservice:transcript" Get "/connections/{id}/transcripts/{n}" recording::transcript;
     "eventservice:subject" Get "/events/subject" event::subject;
     "eventservice:connection" Get "/events/connection" event::connection;
     "eventservice:command" Get "/events/command" event::command;
@@ -357,9 +363,12 @@ fn plain(status: StatusCode, error: ApiError) -> Response {
 
 impl Answer {
     fn into_response(self) -> Response {
-        let Some(body) = self.body else { return self.status.into_response() };
-        let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
-        (self.status, json, Body::from(body)).into_response()
+        let Some((media, body)) = self.body else { return self.status.into_response() };
+        let kind = [
+            (header::CONTENT_TYPE, HeaderValue::from_static(media)),
+            (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        ];
+        (self.status, kind, Body::from(body)).into_response()
     }
 }
 

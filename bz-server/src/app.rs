@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bz_core::cert::VerifiedInitial;
 use bz_core::id::{LoginId, OrganizationId};
-use bz_core::key::PrivateKey;
+use bz_core::key::{PrivateKey, PublicKey};
 use bz_core::time::{Now, UnixTime};
 use bz_core::trust::TrustBundle;
 use tokio_util::task::TaskTracker;
@@ -19,6 +19,7 @@ use crate::keys::{self, Certifier, KeysError, OnlineKeys};
 use crate::metrics::Metrics;
 use crate::policy::Engine;
 use crate::policy::engine::EngineError;
+use crate::record::Records;
 use crate::seam::jwks::{JwksCache, JwksSource};
 use crate::seam::links::Links;
 use crate::seam::{Clock, Entropy, EntropyError, random};
@@ -80,6 +81,8 @@ pub struct App {
     pub jwks: JwksCache,
     /// Live links.
     pub links: Arc<dyn Links>,
+    /// What passed the relay.
+    pub records: Records,
     /// What is counted.
     pub metrics: Metrics,
     /// Running calls: each is finished and logged, also when its client hangs up.
@@ -115,6 +118,7 @@ impl App {
             engine: Engine::new()?,
             jwks: JwksCache::new(seams.jwks),
             links: seams.links,
+            records: Records::new(&config.data),
             metrics: Metrics::new(),
             calls: TaskTracker::new(),
             replay: Mutex::new(Replay::default()),
@@ -148,6 +152,12 @@ impl App {
     #[must_use]
     pub fn bundle(&self) -> TrustBundle {
         bundle(&self.config, self.organization, &self.root)
+    }
+
+    /// The root that certifies the online keys.
+    #[must_use]
+    pub fn root(&self) -> PublicKey {
+        self.root.public()
     }
 
     /// The online keys; new ones when half of their life is over.

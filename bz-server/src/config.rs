@@ -80,12 +80,26 @@ pub struct Config {
     /// How many seconds running calls get when the server stops.
     #[serde(default = "drain_seconds")]
     pub drain_seconds: u32,
+    /// What becomes of a session whose record cannot be written.
+    #[serde(default)]
+    pub on_record_failure: OnRecordFailure,
     /// A PEM file of roots for the identity providers, instead of the platform's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_ca: Option<PathBuf>,
     /// The identity providers, as the trust bundle names them.
     #[serde(rename = "provider")]
     pub providers: Vec<Provider>,
+}
+
+/// What becomes of a session whose record cannot be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnRecordFailure {
+    /// It ends.
+    #[default]
+    End,
+    /// It goes on, and the log says from when on it is not recorded.
+    Continue,
 }
 
 /// How connections are protected on the way.

@@ -21,6 +21,7 @@ pub mod jobs;
 pub mod api;
 pub mod metrics;
 pub mod tls;
+pub mod record;
 pub mod relay;
 pub mod server;
 

@@ -8,7 +8,6 @@
 mod issuer;
 mod link;
 mod pair;
-mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -171,6 +170,7 @@ impl Links for Relay {
             table.pairs.remove(&connection);
         }
         let Some(app) = self.app.get().and_then(Weak::upgrade) else { return };
+        app.records.close(connection, why);
         let targets: Vec<TargetId> = self.lock().agents.keys().copied().collect();
         for target in targets {
             self.order(&app, target, Order::Close { connection });

@@ -149,6 +149,7 @@ impl Server {
         if let Some(relay) = &self.relay {
             relay.shutdown().await;
         }
+        self.app.records.shutdown().await;
         self.app.calls.close();
         let drain = Duration::from_secs(self.app.config.drain_seconds.into());
         let drained = async {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::api::access::ConnectionState;
 use crate::api::policy::SubjectType;
 use crate::id::{ConnectionId, EnvironmentId, EventId, OrganizationId, TargetId, UserId};
 
@@ -143,4 +144,40 @@ pub enum CommandSource {
     Marks,
     /// Read from the emulated screen: an aid to reading, not a control.
     Screen,
+}
+
+/// `GET session-recordings`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionRecording {
+    /// The connection.
+    pub connection_id: ConnectionId,
+    /// When it was made, RFC 3339.
+    pub time_created: String,
+    /// Where it is in its life.
+    pub connection_state: ConnectionState,
+    /// The target.
+    pub target_id: TargetId,
+    /// Always `Bzero` yet.
+    pub target_type: String,
+    /// Its name then.
+    pub target_name: String,
+    /// As whom.
+    pub target_user: String,
+    /// Whether what the person typed is recorded, too.
+    pub input_recorded: bool,
+    /// Whose.
+    pub subject_id: UserId,
+    /// The bytes of its transcripts.
+    pub size: u64,
+}
+
+/// `GET connections/{id}/transcripts`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TranscriptFile {
+    /// Its number within the connection, from 1: one session each.
+    pub number: u32,
+    /// Its bytes.
+    pub size: u64,
 }

@@ -64,13 +64,17 @@ impl Call {
         self.app.engine.may_call(&OperationQuestion { caller: &asker, operation: right, owner: None })
     }
 
+    /// What the path names so; nothing when it does not.
+    pub(super) fn param(&self, name: &str) -> &str {
+        self.params.get(name).map(String::as_str).unwrap_or_default()
+    }
+
     /// The path's `{id}`.
     ///
     /// # Errors
     /// [`ApiError::bad_request`] when it is none.
     pub fn id<T: FromStr<Err: std::fmt::Display>>(&self) -> Result<T, ApiError> {
-        let text = self.params.get("id").map(String::as_str).unwrap_or_default();
-        text.parse().map_err(|e: T::Err| ApiError::bad_request(e.to_string()))
+        self.param("id").parse().map_err(|e: T::Err| ApiError::bad_request(e.to_string()))
     }
 
     /// The body.
@@ -148,8 +152,8 @@ pub(super) fn parse_time(text: &str) -> Option<UnixTime> {
 pub struct Answer {
     /// The status.
     pub status: StatusCode,
-    /// The body, JSON; none at all for an empty answer.
-    pub body: Option<Vec<u8>>,
+    /// The body and its media type; none at all for an empty answer.
+    pub body: Option<(&'static str, Vec<u8>)>,
 }
 
 impl Answer {
@@ -159,7 +163,13 @@ impl Answer {
     /// [`ApiError::internal`] when it has no JSON.
     pub fn json(value: &impl Serialize) -> Result<Self, ApiError> {
         let body = serde_json::to_vec(value).map_err(ApiError::internal)?;
-        Ok(Self { status: StatusCode::OK, body: Some(body) })
+        Ok(Self::of("application/json", body))
+    }
+
+    /// These bytes, of this media type.
+    #[must_use]
+    pub const fn of(media: &'static str, body: Vec<u8>) -> Self {
+        Self { status: StatusCode::OK, body: Some((media, body)) }
     }
 
     /// Nothing.

@@ -90,18 +90,20 @@ fn states(call: &Call) -> Result<Vec<ConnectionState>, ApiError> {
     asked.iter().map(parse).collect()
 }
 
+pub(super) const fn state(connection: &Connection) -> ConnectionState {
+    match connection.life.state {
+        State::Opening => ConnectionState::Pending,
+        State::Open | State::Detached => ConnectionState::Open,
+        State::Closed => ConnectionState::Closed,
+    }
+}
+
 fn show(connection: &Connection) -> ConnectionBody {
-    let (state, attached) = match connection.life.state {
-        State::Opening => (ConnectionState::Pending, false),
-        State::Open => (ConnectionState::Open, true),
-        State::Detached => (ConnectionState::Open, false),
-        State::Closed => (ConnectionState::Closed, false),
-    };
     let place = &connection.place;
     ConnectionBody {
         id: connection.id,
         time_created: connection.created.to_string(),
-        state,
+        state: state(connection),
         target_id: connection.target,
         target_name: place.target_name.clone(),
         target_type: place.target_type.clone(),
@@ -109,7 +111,7 @@ fn show(connection: &Connection) -> ConnectionBody {
         subject_id: connection.user,
         kind: kind(connection.access),
         shell_id: connection.life.shell,
-        attached,
+        attached: connection.life.state == State::Open,
     }
 }
 

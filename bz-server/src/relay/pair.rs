@@ -1,12 +1,13 @@
-//! Pairing: a client's stream and its agent's, packet by packet, and what the record makes of them.
+//! Pairing: a client's stream and its agent's, packet by packet, past the record.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use bz_core::id::{ConnectionId, LoginId, TargetId};
 use bz_protocol::carrier::{Class, LinkError, Stream, read_message, write_message};
 use bz_protocol::control::Preamble;
 use bz_protocol::frame::Fin;
+use bz_protocol::keys::Direction;
 use bz_protocol::limits::{HANDSHAKE, MAX_PACKET};
 use bz_protocol::link::{receive, send};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
@@ -15,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::connection::life::By;
 use crate::connection::link::{agent_for, authorize_link, client_connected, client_disconnected, closed};
+use crate::record::{Carrier, Ends, Unrecorded};
 use crate::relay::Relay;
-use crate::relay::watch::{Watch, record};
 
 /// A stream of a client's link: a carrier of one connection's session.
 pub(super) async fn from_client(relay: &Arc<Relay>, app: &Arc<App>, login: LoginId, mut stream: Box<dyn Stream>) {
@@ -38,26 +39,24 @@ async fn pair(
 ) -> Result<(), LinkError> {
     let fail = |error: crate::connection::link::LinkError| LinkError(error.to_string());
     let known = authorize_link(app, login, connection).await.map_err(fail)?;
-    let key = app.store.login(login).await.ok().flatten().map(|(login, _)| login.client_key);
+    let store = |error: crate::store::StoreError| LinkError(error.to_string());
+    let (held, user) = app.store.login(login).await.map_err(store)?.ok_or_else(|| LinkError("log in again".to_owned()))?;
     let place = agent_for(app, connection).await.map_err(fail)?;
     let agent = open_agent(relay, place.target, connection).await?;
     client_connected(app, connection).await.map_err(fail)?;
     let end = CancellationToken::new();
     // The older stream of a connection that has two is the session machines' to end.
     relay.lock().pairs.entry(connection).or_default().push(end.clone());
-    let watch = Mutex::new(Watch::new(app.organization, key));
+    let ends = Ends { client_key: held.client_key, agent_key: place.identity_key, issuer: user.person.issuer };
+    let carrier = Carrier::new(Arc::clone(app), known, ends);
     let ended = tokio::select! {
-        ended = carry(client, agent, &watch) => ended,
+        ended = carry(client, agent, &carrier) => ended,
         () = end.cancelled() => Ended::Client,
     };
     forget(relay, connection);
-    let mut watch = watch.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if watch.accepted
-        && let Some(command) = watch.command.take()
-    {
-        record(app, &known, command).await;
-    }
-    settle(app, connection, ended, watch.fin).await.map_err(fail)
+    let fin = carrier.fin();
+    drop(carrier);
+    settle(app, connection, ended, fin).await.map_err(fail)
 }
 
 fn forget(relay: &Relay, connection: ConnectionId) {
@@ -79,24 +78,26 @@ async fn open_agent(relay: &Relay, target: TargetId, connection: ConnectionId) -
 }
 
 /// Which end's stream ended first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Ended {
     /// The agent ended its session: its stream closed cleanly.
     Agent,
     /// The client's stream ended or broke, or the agent's link broke.
     Client,
+    /// A packet was not relayed.
+    Here(Unrecorded),
 }
 
 /// Each direction is a loop of its own: a message half read is never dropped for the other's sake.
-async fn carry(client: Box<dyn Stream>, agent: Box<dyn Stream>, watch: &Mutex<Watch>) -> Ended {
+async fn carry(client: Box<dyn Stream>, agent: Box<dyn Stream>, carrier: &Carrier) -> Ended {
     let (mut from_client, mut to_client) = tokio::io::split(client);
     let (mut from_agent, mut to_agent) = tokio::io::split(agent);
-    let see =
-        |to_agent: bool, packet: &[u8]| watch.lock().unwrap_or_else(PoisonError::into_inner).see(to_agent, packet);
     let client_left = AtomicBool::new(false);
     let inward = async {
         while let Ok(Some(packet)) = next(&mut from_client).await {
-            see(true, &packet);
+            if let Err(why) = carrier.see(Direction::ToAgent, &packet).await {
+                return Ended::Here(why);
+            }
             if pass(&mut to_agent, &packet).await.is_err() {
                 break;
             }
@@ -110,7 +111,9 @@ async fn carry(client: Box<dyn Stream>, agent: Box<dyn Stream>, watch: &Mutex<Wa
         loop {
             match next(&mut from_agent).await {
                 Ok(Some(packet)) => {
-                    see(false, &packet);
+                    if let Err(why) = carrier.see(Direction::ToClient, &packet).await {
+                        return Ended::Here(why);
+                    }
                     if pass(&mut to_client, &packet).await.is_err() {
                         return Ended::Client;
                     }
@@ -147,6 +150,10 @@ async fn settle(
     fin: Option<Fin>,
 ) -> Result<(), crate::connection::link::LinkError> {
     match (ended, fin) {
+        (Ended::Here(why), _) => {
+            tracing::warn!(%connection, %why, "a session was ended by the relay");
+            closed(app, connection, &By::Service, &why.to_string()).await
+        }
         (_, Some(Fin::Exited(code))) => closed(app, connection, &By::Service, &format!("it exited with {code}")).await,
         (_, Some(Fin::Signaled(signal))) => {
             closed(app, connection, &By::Service, &format!("signal {signal} ended it")).await

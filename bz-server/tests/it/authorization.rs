@@ -71,6 +71,7 @@ async fn the_table_of_rights() {
         ("GET", "/events/subject", [false, true, true]),
         ("GET", "/events/connection", [false, true, true]),
         ("GET", "/events/command", [false, true, true]),
+        ("GET", "/session-recordings", [false, true, false]),
     ];
     for (method, path, [for_user, for_admin, for_key]) in rows {
         for (who, may, name) in [
@@ -150,5 +151,5 @@ async fn strangers_cannot_flood_the_log() {
 }
 
 fn path(operation: &Operation) -> String {
-    operation.path.replace("{id}", "00000000-0000-4000-8000-000000000000")
+    operation.path.replace("{id}", "00000000-0000-4000-8000-000000000000").replace("{n}", "1")
 }

@@ -1,0 +1,105 @@
+//! Recordings and transcripts of connections: to see, to take along, to delete.
+
+use bz_core::api::record::{SessionRecording, TranscriptFile};
+use bz_core::id::ConnectionId;
+use bz_protocol::transcript::redact;
+
+use crate::api::connection::state;
+use crate::api::{Answer, Call};
+use crate::error::ApiError;
+use crate::record::{Part, RecordError, asciicast};
+use crate::store::connection::{Connection, ConnectionFilter};
+
+const ASCIICAST: &str = "application/x-asciicast";
+const TRANSCRIPT: &str = "application/octet-stream";
+
+/// `GET session-recordings`: of connections that policy has recorded, newest first.
+pub(super) async fn list(call: Call) -> Result<Answer, ApiError> {
+    let all = ConnectionFilter { closed: true, ..ConnectionFilter::default() };
+    let mut shown = Vec::new();
+    for connection in call.app.store.connections(all).await? {
+        if is_recorded(&connection) {
+            let parts = call.app.records.parts(connection.id).await?;
+            if !parts.is_empty() {
+                shown.push(show(&connection, &parts));
+            }
+        }
+    }
+    Answer::json(&shown)
+}
+
+/// `GET session-recordings/{id}`: asciicast, also while the session runs.
+pub(super) async fn get(call: Call) -> Result<Answer, ApiError> {
+    let (connection, parts) = recorded(&call).await?;
+    let mut files = Vec::new();
+    for part in parts {
+        files.extend(call.app.records.read(connection, part.number).await?);
+    }
+    let text = asciicast(files.iter().map(Vec::as_slice)).map_err(ApiError::internal)?;
+    Ok(Answer::of(ASCIICAST, text.into_bytes()))
+}
+
+/// `DELETE session-recordings/{id}`: withholds the content recorded so far, also while the session runs. Recording goes
+/// on as policy says, unless `stop=true`.
+pub(super) async fn delete(call: Call) -> Result<Answer, ApiError> {
+    let (connection, _) = recorded(&call).await?;
+    let stop = call.query("stop").pop().is_some_and(|stop| stop == "true");
+    call.note_context(if stop { "stopped" } else { "goes on" });
+    call.app.records.delete_content(connection, stop).await?;
+    Ok(Answer::empty())
+}
+
+/// `GET connections/{id}/transcripts`.
+pub(super) async fn transcripts(call: Call) -> Result<Answer, ApiError> {
+    let connection = known(&call).await?;
+    let parts = call.app.records.parts(connection.id).await?;
+    Answer::json(&parts.iter().map(|p| TranscriptFile { number: p.number, size: p.size }).collect::<Vec<_>>())
+}
+
+/// `GET connections/{id}/transcripts/{n}`: without tokens, which would be good for a login as long as they last.
+pub(super) async fn transcript(call: Call) -> Result<Answer, ApiError> {
+    let connection = known(&call).await?;
+    let number = call.param("n").parse().map_err(|_| ApiError::bad_request("a transcript has a number"))?;
+    let bytes = call.app.records.read(connection.id, number).await?;
+    let bytes = bytes.ok_or_else(|| ApiError::not_found("transcript"))?;
+    Ok(Answer::of(TRANSCRIPT, redact(&bytes).map_err(ApiError::internal)?))
+}
+
+async fn known(call: &Call) -> Result<Connection, ApiError> {
+    call.app.store.connection(call.id()?).await?.ok_or_else(|| ApiError::not_found("connection"))
+}
+
+async fn recorded(call: &Call) -> Result<(ConnectionId, Vec<Part>), ApiError> {
+    let connection = known(call).await?;
+    let parts = call.app.records.parts(connection.id).await?;
+    if is_recorded(&connection) && !parts.is_empty() {
+        Ok((connection.id, parts))
+    } else {
+        Err(ApiError::not_found("recording"))
+    }
+}
+
+const fn is_recorded(connection: &Connection) -> bool {
+    connection.recording.output || connection.recording.input
+}
+
+fn show(connection: &Connection, parts: &[Part]) -> SessionRecording {
+    SessionRecording {
+        connection_id: connection.id,
+        time_created: connection.created.to_string(),
+        connection_state: state(connection),
+        target_id: connection.target,
+        target_type: connection.place.target_type.clone(),
+        target_name: connection.place.target_name.clone(),
+        target_user: connection.place.target_user.clone(),
+        input_recorded: connection.recording.input,
+        subject_id: connection.user,
+        size: parts.iter().map(|part| part.size).sum(),
+    }
+}
+
+impl From<RecordError> for ApiError {
+    fn from(error: RecordError) -> Self {
+        Self::internal(error)
+    }
+}

@@ -1,0 +1,360 @@
+//! One carrier of a session as the record sees it: which session it belongs to, and what each of its packets gives.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use bz_core::access::request::{Parameters, Request};
+use bz_core::api::record::{CommandEvent, CommandSource};
+use bz_core::digest::Digest;
+use bz_core::id::EventId;
+use bz_core::key::PublicKey;
+use bz_core::oidc::jwks::Jwks;
+use bz_core::wire;
+use bz_protocol::frame::{Fin, Kind};
+use bz_protocol::keys::Direction;
+use bz_protocol::packet::{Packet, SynPacket};
+use bz_protocol::transcript::{Keep, Observer, Parties, Seen, Violation};
+use tokio::sync::{OnceCell, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::app::App;
+use crate::record::pen::{Note, Pen};
+use crate::record::{Records, blocking};
+use crate::store::connection::Connection;
+
+/// Packets whose records wait to be written.
+const QUEUE: usize = 256;
+/// The most bytes of a `Fin`.
+const MAX_FIN: usize = 64;
+
+/// Why a packet is not relayed and its session ends.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unrecorded {
+    /// It does not fit what came before.
+    #[error("a packet does not fit the session: {0}")]
+    Violation(#[from] Violation),
+    /// Somebody sent two versions of one frame.
+    #[error("frame {0} was sent in two versions")]
+    Conflict(u64),
+    /// The session's record ended.
+    #[error("the session is over")]
+    Ended,
+    /// A session that is in no record.
+    #[error("the record does not know the session")]
+    Unknown,
+    /// The record could not be written, and the settings say that the session ends then.
+    #[error("the session could not be recorded")]
+    NotKept,
+}
+
+/// A connection's two ends, whose signatures a session must have.
+#[derive(Debug, Clone)]
+pub struct Ends {
+    /// The session key of the client's login.
+    pub client_key: PublicKey,
+    /// The identity key of the agent.
+    pub agent_key: PublicKey,
+    /// The person's identity provider.
+    pub issuer: String,
+}
+
+/// One session: what was seen of it, whatever carries it.
+#[derive(Debug)]
+pub(super) struct Session {
+    inner: Mutex<Inner>,
+    ended: Arc<OnceLock<String>>,
+    done: CancellationToken,
+    failed: CancellationToken,
+}
+
+#[derive(Debug)]
+struct Inner {
+    observer: Observer,
+    /// The opening message, which a client repeats when its answer was lost.
+    syn: Option<Digest>,
+    /// The command of an exec, until it is logged.
+    command: Option<String>,
+    fin: Option<Fin>,
+    carriers: usize,
+    over: Option<String>,
+    /// Gone when the record is to end.
+    notes: Option<mpsc::Sender<Note>>,
+}
+
+impl Session {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // What is inside is consistent after each statement that changes it.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn notes(&self) -> Option<mpsc::Sender<Note>> {
+        self.lock().notes.clone()
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.lock().observer.session().is_some()
+    }
+
+    pub(super) fn over(&self, why: &str) {
+        self.lock().over.get_or_insert_with(|| why.to_owned());
+    }
+
+    /// Until the file is written to its end.
+    pub(super) async fn done(&self) {
+        self.done.cancelled().await;
+    }
+
+    pub(super) fn end_if_idle(&self, taken_over: bool) {
+        let mut inner = self.lock();
+        if inner.carriers > 0 {
+            return;
+        }
+        let never_began = || inner.observer.session().is_none().then(String::new);
+        let by_ends = || inner.observer.ended().map(|_| "both ends closed it".to_owned());
+        let by_other = || taken_over.then(|| "another client took over".to_owned());
+        let over = by_ends().or_else(|| inner.over.clone()).or_else(never_began).or_else(by_other);
+        if let Some(reason) = over {
+            self.ended.get_or_init(|| reason);
+            inner.notes = None;
+        }
+    }
+
+    /// One more carrier, unless the record is about to end.
+    fn joined(&self, is: impl FnOnce(&Inner) -> bool) -> bool {
+        let mut inner = self.lock();
+        let joins = inner.notes.is_some() && is(&inner);
+        if joins {
+            inner.carriers = inner.carriers.saturating_add(1);
+        }
+        joins
+    }
+}
+
+/// A pair of streams.
+#[derive(Debug)]
+pub struct Carrier {
+    app: Arc<App>,
+    connection: Connection,
+    ends: Ends,
+    session: OnceCell<Arc<Session>>,
+}
+
+impl Carrier {
+    /// A carrier that has carried nothing.
+    #[must_use]
+    pub const fn new(app: Arc<App>, connection: Connection, ends: Ends) -> Self {
+        Self { app, connection, ends, session: OnceCell::const_new() }
+    }
+
+    /// Takes a packet that is about to be relayed.
+    ///
+    /// # Errors
+    /// [`Unrecorded`]: the packet must not go on, and the session must end.
+    pub async fn see(&self, direction: Direction, packet: &[u8]) -> Result<(), Unrecorded> {
+        let session = match direction {
+            Direction::ToAgent => self.session.get_or_try_init(|| self.find(packet)).await?,
+            Direction::ToClient => self.session.get().ok_or(Unrecorded::Violation(Violation::OutOfTurn))?,
+        };
+        let notes = session.notes().ok_or(Unrecorded::Ended)?;
+        // A place in the queue first: what is observed is queued in the same breath, in order.
+        let place = notes.reserve_owned().await.map_err(|_| Unrecorded::Ended)?;
+        if session.failed.is_cancelled() {
+            return Err(Unrecorded::NotKept);
+        }
+        let (command, opened) = {
+            let mut inner = session.lock();
+            let observed = inner.observer.observe(direction, packet)?;
+            let opened = direction == Direction::ToClient && observed.seen.is_none() && !observed.keep.is_empty();
+            if !observed.keep.is_empty() {
+                place.send(Note::Keep(observed.keep));
+            }
+            if let Some(number) = observed.conflict {
+                return Err(Unrecorded::Conflict(number));
+            }
+            if direction == Direction::ToAgent && inner.observer.session().is_none() {
+                self.asked(&mut inner, packet);
+            }
+            inner.fin = observed.seen.as_ref().and_then(fin).or_else(|| inner.fin.take());
+            let confirmed = inner.observer.is_confirmed(Direction::ToClient, 0);
+            (inner.command.take_if(|_| confirmed), opened)
+        };
+        if let Some(command) = command {
+            self.log(command, true);
+        }
+        if opened {
+            self.app.records.sweep(self.connection.id);
+        }
+        Ok(())
+    }
+
+    /// How the agent said it ended.
+    #[must_use]
+    pub fn fin(&self) -> Option<Fin> {
+        self.session.get().and_then(|session| session.lock().fin.clone())
+    }
+
+    /// The opening that the observer just accepted.
+    fn asked(&self, inner: &mut Inner, packet: &[u8]) {
+        let Ok(Packet::Syn(syn)) = Packet::decode(packet) else { return };
+        inner.syn = Some(syn.syn.digest());
+        inner.command = self.command(&syn);
+    }
+
+    fn command(&self, packet: &SynPacket) -> Option<String> {
+        let syn = packet.syn.open(&self.ends.client_key, self.app.organization).ok()?;
+        match Request::decode(&syn.request).ok()?.parameters {
+            Parameters::Exec { command } => Some(command),
+            Parameters::Shell { .. } | Parameters::Attach { .. } | Parameters::Handler { .. } => None,
+        }
+    }
+
+    /// The session that a carrier's first packet belongs to.
+    async fn find(&self, packet: &[u8]) -> Result<Arc<Session>, Unrecorded> {
+        match Packet::decode(packet).map_err(Violation::from)? {
+            Packet::Syn(syn) => {
+                let digest = Some(syn.syn.digest());
+                match self.join(|inner| inner.syn == digest) {
+                    Some(found) => Ok(found),
+                    None => Ok(self.begin(Observer::new(self.parties().await, self.keep()), Pen::new())),
+                }
+            }
+            Packet::Resume(resume) => {
+                let same = |inner: &Inner| inner.observer.session() == Some(resume.session);
+                if let Some(found) = self.join(same) {
+                    return Ok(found);
+                }
+                let _turn = self.app.records.turn.lock().await;
+                match self.join(same) {
+                    Some(found) => Ok(found),
+                    None => self.take_up(resume.session).await,
+                }
+            }
+            Packet::SynAck(_)
+            | Packet::Data(_)
+            | Packet::DataAck(_)
+            | Packet::Control(_)
+            | Packet::Refusal(_)
+            | Packet::ResumeAck(_)
+            | Packet::ResumeDone(_) => Err(Violation::OutOfTurn.into()),
+        }
+    }
+
+    fn join(&self, is: impl Fn(&Inner) -> bool) -> Option<Arc<Session>> {
+        let live = self.app.records.lock();
+        live.get(&self.connection.id)?.iter().find(|session| session.joined(&is)).cloned()
+    }
+
+    /// Goes on from the file of a session whose record ended: the server was started anew, or another client was there.
+    async fn take_up(&self, session: Digest) -> Result<Arc<Session>, Unrecorded> {
+        let records = &self.app.records;
+        let ending = records.lock().get(&self.connection.id).cloned().unwrap_or_default();
+        for other in ending.into_iter().filter(|s| s.ended.get().is_some()) {
+            other.done().await;
+        }
+        let (parties, keep) = (self.parties().await, self.keep());
+        let parts = records.parts(self.connection.id).await.map_err(|_| Unrecorded::NotKept)?;
+        for part in parts.into_iter().rev() {
+            let parties = parties.clone();
+            let found = blocking(move || Ok(Pen::resume(parties, keep, part.path))).await;
+            if let Ok(Some((observer, pen))) = found
+                && observer.session() == Some(session)
+            {
+                return Ok(self.begin(observer, pen));
+            }
+        }
+        Err(Unrecorded::Unknown)
+    }
+
+    fn begin(&self, observer: Observer, pen: Pen) -> Arc<Session> {
+        let (notes, queue) = mpsc::channel(QUEUE);
+        let inner =
+            Inner { observer, syn: None, command: None, fin: None, carriers: 1, over: None, notes: Some(notes) };
+        let session = Arc::new(Session {
+            inner: Mutex::new(inner),
+            ended: Arc::default(),
+            done: CancellationToken::new(),
+            failed: CancellationToken::new(),
+        });
+        let records = &self.app.records;
+        records.lock().entry(self.connection.id).or_default().push(Arc::clone(&session));
+        let place = pen.of(&self.app, self.connection.clone(), session.failed.clone());
+        let (ended, app, id) = (Arc::clone(&session.ended), Arc::downgrade(&self.app), self.connection.id);
+        let (done, weak) = (session.done.clone().drop_guard(), Arc::downgrade(&session));
+        records.tasks.spawn(async move {
+            place.run(queue, &ended).await;
+            if let (Some(app), Some(session)) = (app.upgrade(), weak.upgrade()) {
+                app.records.forget(id, &session);
+            }
+            drop(done);
+        });
+        session
+    }
+
+    const fn keep(&self) -> Keep {
+        Keep { output: self.connection.recording.output, input: self.connection.recording.input }
+    }
+
+    async fn parties(&self) -> Parties {
+        let bundle = self.app.bundle();
+        let provider = bundle.providers.iter().find(|p| p.issuer == self.ends.issuer);
+        let keys = match provider {
+            Some(provider) => self.app.jwks.keys(provider, self.app.now().mono).await.ok(),
+            None => None,
+        };
+        Parties {
+            organization: self.app.organization,
+            root: self.app.root(),
+            connection: self.connection.id,
+            client_key: self.ends.client_key,
+            agent_key: self.ends.agent_key,
+            certificates: Vec::new(),
+            // Without them the transcript lacks the one key, and a verifier's own archive must have it.
+            keys: keys.map(|keys| Jwks::clone(&keys)).unwrap_or_default(),
+            directory: None,
+        }
+    }
+
+    /// Logs the command of an exec that the agent accepted.
+    fn log(&self, command: String, confirmed: bool) {
+        let Ok(id) = self.app.random().map(EventId::from_random) else { return };
+        let at = self.app.now().wall;
+        let event = CommandEvent {
+            id,
+            connection_id: self.connection.id,
+            organization_id: self.app.organization,
+            actor: self.connection.actor.clone(),
+            place: self.connection.place.clone(),
+            command,
+            source: CommandSource::Request,
+            confirmed,
+            timestamp: at.to_string(),
+        };
+        let app = Arc::clone(&self.app);
+        self.app.records.tasks.spawn(async move {
+            if let Err(error) = app.store.add_command_event(event, at).await {
+                tracing::error!(%error, "a command could not be logged");
+            }
+        });
+    }
+}
+
+impl Drop for Carrier {
+    fn drop(&mut self) {
+        let Some(session) = self.session.get() else { return };
+        let command = {
+            let mut inner = session.lock();
+            inner.carriers = inner.carriers.saturating_sub(1);
+            let unconfirmed = inner.carriers == 0 && inner.observer.session().is_some();
+            inner.command.take_if(|_| unconfirmed)
+        };
+        if let Some(command) = command {
+            self.log(command, false);
+        }
+        Records::sweep(&self.app.records, self.connection.id);
+    }
+}
+
+/// The end that a frame of the agent carries.
+fn fin(seen: &Seen) -> Option<Fin> {
+    let ends = seen.kind == Some(Kind::Fin) && seen.direction == Direction::ToClient;
+    if ends { wire::decode(&seen.payload, MAX_FIN).ok() } else { None }
+}
