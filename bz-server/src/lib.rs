@@ -22,6 +22,7 @@ pub mod api;
 pub mod metrics;
 pub mod tls;
 pub mod relay;
+pub mod observe;
 pub mod server;
 
 pub use crate::app::{App, Seams};
