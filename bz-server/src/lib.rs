@@ -23,6 +23,7 @@ pub mod metrics;
 pub mod tls;
 pub mod record;
 pub mod relay;
+pub mod observe;
 pub mod server;
 
 pub use crate::app::{App, Seams};

@@ -22,5 +22,6 @@ mod policies;
 mod connections;
 mod links;
 mod events;
+mod lens;
 mod admin;
 mod server;

@@ -1,0 +1,100 @@
+//! What the server reads in a connection's streams for the logs, by the lens that the access table names.
+//!
+//! Lenses are pure: bytes in, lines out, the same whatever the bytes are cut into. They are an aid to reading what
+//! happened and no control: whoever has the shell can deceive them, and what a transcript holds is the evidence.
+//!
+//! **Absent:** I/O, clocks, `async`; anything that could change or delay the streams.
+
+pub mod command;
+
+use bz_core::access::Lens;
+use bz_core::api::record::CommandSource;
+
+pub use self::command::CommandLens;
+
+/// One line for the command log. Control characters in it are escaped, and it is no longer than [`LONGEST_LINE`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    pub text: String,
+    pub source: CommandSource,
+}
+
+/// A longer line is cut: a log is read by people, and the recording has the rest.
+pub const LONGEST_LINE: usize = 32 * 1024;
+
+/// The lens of one connection.
+#[derive(Debug)]
+pub enum Observer {
+    Command(Box<CommandLens>),
+    Request,
+    Opaque,
+}
+
+impl Observer {
+    #[must_use]
+    pub fn new(lens: Lens, rows: u16, columns: u16) -> Self {
+        match lens {
+            Lens::Command => Self::Command(Box::new(CommandLens::new(rows, columns))),
+            Lens::Request => Self::Request,
+            Lens::Opaque => Self::Opaque,
+        }
+    }
+
+    /// The command that opened the stream, where the request is the command.
+    #[must_use]
+    pub fn request(&self, command: &str) -> Option<Line> {
+        match self {
+            Self::Request => command::text::shown(command).map(|text| Line { text, source: CommandSource::Request }),
+            Self::Command(_) | Self::Opaque => None,
+        }
+    }
+
+    /// What came from the target.
+    #[must_use]
+    pub fn output(&mut self, bytes: &[u8]) -> Vec<Line> {
+        match self {
+            Self::Command(lens) => lens.output(bytes),
+            Self::Request | Self::Opaque => Vec::new(),
+        }
+    }
+
+    /// What the person typed.
+    pub fn input(&mut self, bytes: &[u8]) {
+        if let Self::Command(lens) = self {
+            lens.input(bytes);
+        }
+    }
+
+    pub fn resize(&mut self, rows: u16, columns: u16) {
+        if let Self::Command(lens) = self {
+            lens.resize(rows, columns);
+        }
+    }
+
+    /// The terminal asks for a password, or no longer.
+    pub fn password(&mut self, on: bool) {
+        if let Self::Command(lens) = self {
+            lens.password(on);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// F-159: each kind of access is read in its own way, or not at all.
+    #[test]
+    fn a_lens_reads_only_what_is_its_own() {
+        let typed = |lens| {
+            let mut observer = Observer::new(lens, 24, 80);
+            let _none = observer.output(b"$ ");
+            observer.input(b"ls\r");
+            (observer.output(b"ls\r\n"), observer.request("uptime\n-p"))
+        };
+        let line = |text: &str, source| Line { text: text.into(), source };
+        assert_eq!(typed(Lens::Command), (vec![line("ls", CommandSource::Screen)], None));
+        assert_eq!(typed(Lens::Request), (vec![], Some(line("uptime\\x0a-p", CommandSource::Request))));
+        assert_eq!(typed(Lens::Opaque), (vec![], None));
+    }
+}
