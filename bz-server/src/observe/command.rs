@@ -133,7 +133,8 @@ impl CommandLens {
             }
             Key::Enter => {
                 let typed = self.typing.take();
-                self.entered.extend(typed.filter(|typed| typed.plain.as_ref().is_none_or(|text| !text.trim().is_empty())));
+                self.entered
+                    .extend(typed.filter(|typed| typed.plain.as_ref().is_none_or(|text| !text.trim().is_empty())));
                 if self.entered.len() > MOST_ENTERED {
                     self.entered.pop_front();
                 }

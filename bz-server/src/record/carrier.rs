@@ -2,14 +2,14 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use bz_core::access::request::{Parameters, Request};
-use bz_core::api::record::{CommandEvent, CommandSource};
+use bz_core::access::request::{Parameters, Request, Size};
+use bz_core::api::record::CommandEvent;
 use bz_core::digest::Digest;
 use bz_core::id::EventId;
 use bz_core::key::PublicKey;
 use bz_core::oidc::jwks::Jwks;
 use bz_core::wire;
-use bz_protocol::frame::{Fin, Kind};
+use bz_protocol::frame::{Fin, Kind, Notice};
 use bz_protocol::keys::Direction;
 use bz_protocol::packet::{Packet, SynPacket};
 use bz_protocol::transcript::{Keep, Observer, Parties, Seen, Violation};
@@ -17,14 +17,17 @@ use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
+use crate::observe::{self, Line};
 use crate::record::pen::{Note, Pen};
 use crate::record::{Records, blocking};
 use crate::store::connection::Connection;
 
 /// Packets whose records wait to be written.
 const QUEUE: usize = 256;
-/// The most bytes of a `Fin`.
-const MAX_FIN: usize = 64;
+/// The most bytes of a `Fin`, a size or a notice.
+const MAX_SMALL: usize = 64;
+/// Lines that wait for a checkpoint; an agent signs at least each second.
+const MAX_LINES: usize = 4096;
 
 /// Why a packet is not relayed and its session ends.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -71,8 +74,10 @@ struct Inner {
     observer: Observer,
     /// The opening message, which a client repeats when its answer was lost.
     syn: Option<Digest>,
-    /// The command of an exec, until it is logged.
-    command: Option<String>,
+    /// What reads the streams for the command log.
+    lens: observe::Observer,
+    /// Lines that no checkpoint of the agent covers yet, by the frame they were read in.
+    lines: Vec<(u64, Line)>,
     fin: Option<Fin>,
     carriers: usize,
     over: Option<String>,
@@ -129,6 +134,39 @@ impl Session {
     }
 }
 
+impl Inner {
+    /// Reads a frame for the command log.
+    fn read(&mut self, seen: &Seen) {
+        match (seen.direction, seen.kind) {
+            (Direction::ToClient, Some(Kind::Bytes)) if seen.stream == 0 => {
+                let lines = self.lens.output(&seen.payload);
+                let room = MAX_LINES.saturating_sub(self.lines.len());
+                self.lines.extend(lines.into_iter().take(room).map(|line| (seen.number, line)));
+            }
+            (Direction::ToAgent, Some(Kind::Bytes)) => self.lens.input(&seen.payload),
+            (Direction::ToAgent, Some(Kind::Resize)) => {
+                if let Ok(size) = wire::decode::<Size>(&seen.payload, MAX_SMALL).map(Size::clamped) {
+                    self.lens.resize(size.rows, size.columns);
+                }
+            }
+            (Direction::ToClient, Some(Kind::Notice)) => {
+                if let Ok(Notice::Password(on)) = wire::decode(&seen.payload, MAX_SMALL) {
+                    self.lens.password(on);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The lines that a checkpoint of the agent covers by now.
+    fn confirmed_lines(&mut self) -> Vec<Line> {
+        let observer = &self.observer;
+        let covered = |(number, _): &&(u64, Line)| observer.is_confirmed(Direction::ToClient, *number);
+        let count = self.lines.iter().take_while(covered).count();
+        self.lines.drain(..count).map(|(_, line)| line).collect()
+    }
+}
+
 /// A pair of streams.
 #[derive(Debug)]
 pub struct Carrier {
@@ -160,7 +198,7 @@ impl Carrier {
         if session.failed.is_cancelled() {
             return Err(Unrecorded::NotKept);
         }
-        let (command, opened) = {
+        let (lines, opened) = {
             let mut inner = session.lock();
             let observed = inner.observer.observe(direction, packet)?;
             let opened = direction == Direction::ToClient && observed.seen.is_none() && !observed.keep.is_empty();
@@ -174,11 +212,13 @@ impl Carrier {
                 self.asked(&mut inner, packet);
             }
             inner.fin = observed.seen.as_ref().and_then(fin).or_else(|| inner.fin.take());
-            let confirmed = inner.observer.is_confirmed(Direction::ToClient, 0);
-            (inner.command.take_if(|_| confirmed), opened)
+            if let Some(seen) = &observed.seen {
+                inner.read(seen);
+            }
+            (inner.confirmed_lines(), opened)
         };
-        if let Some(command) = command {
-            self.log(command, true);
+        for line in lines {
+            self.log(line, true);
         }
         if opened {
             self.app.records.sweep(self.connection.id);
@@ -196,15 +236,21 @@ impl Carrier {
     fn asked(&self, inner: &mut Inner, packet: &[u8]) {
         let Ok(Packet::Syn(syn)) = Packet::decode(packet) else { return };
         inner.syn = Some(syn.syn.digest());
-        inner.command = self.command(&syn);
+        let Some(request) = self.request(&syn) else { return };
+        let size = match request.parameters {
+            Parameters::Shell { size, .. } | Parameters::Attach { size, .. } => size.clamped(),
+            Parameters::Exec { .. } | Parameters::Handler { .. } => Size { rows: 24, columns: 80 },
+        };
+        inner.lens = observe::Observer::new(request.access().spec().lens, size.rows, size.columns);
+        inner.lines.clear();
+        if let Parameters::Exec { command } = &request.parameters {
+            inner.lines.extend(inner.lens.request(command).map(|line| (0, line)));
+        }
     }
 
-    fn command(&self, packet: &SynPacket) -> Option<String> {
+    fn request(&self, packet: &SynPacket) -> Option<Request> {
         let syn = packet.syn.open(&self.ends.client_key, self.app.organization).ok()?;
-        match Request::decode(&syn.request).ok()?.parameters {
-            Parameters::Exec { command } => Some(command),
-            Parameters::Shell { .. } | Parameters::Attach { .. } | Parameters::Handler { .. } => None,
-        }
+        Request::decode(&syn.request).ok()
     }
 
     /// The session that a carrier's first packet belongs to.
@@ -266,8 +312,16 @@ impl Carrier {
 
     fn begin(&self, observer: Observer, pen: Pen) -> Arc<Session> {
         let (notes, queue) = mpsc::channel(QUEUE);
-        let inner =
-            Inner { observer, syn: None, command: None, fin: None, carriers: 1, over: None, notes: Some(notes) };
+        let inner = Inner {
+            observer,
+            syn: None,
+            lens: observe::Observer::Opaque,
+            lines: Vec::new(),
+            fin: None,
+            carriers: 1,
+            over: None,
+            notes: Some(notes),
+        };
         let session = Arc::new(Session {
             inner: Mutex::new(inner),
             ended: Arc::default(),
@@ -313,8 +367,8 @@ impl Carrier {
         }
     }
 
-    /// Logs the command of an exec that the agent accepted.
-    fn log(&self, command: String, confirmed: bool) {
+    /// Logs a command line; whether a checkpoint of the agent covers it.
+    fn log(&self, line: Line, confirmed: bool) {
         let Ok(id) = self.app.random().map(EventId::from_random) else { return };
         let at = self.app.now().wall;
         let event = CommandEvent {
@@ -323,8 +377,8 @@ impl Carrier {
             organization_id: self.app.organization,
             actor: self.connection.actor.clone(),
             place: self.connection.place.clone(),
-            command,
-            source: CommandSource::Request,
+            command: line.text,
+            source: line.source,
             confirmed,
             timestamp: at.to_string(),
         };
@@ -340,14 +394,14 @@ impl Carrier {
 impl Drop for Carrier {
     fn drop(&mut self) {
         let Some(session) = self.session.get() else { return };
-        let command = {
+        let lines = {
             let mut inner = session.lock();
             inner.carriers = inner.carriers.saturating_sub(1);
             let unconfirmed = inner.carriers == 0 && inner.observer.session().is_some();
-            inner.command.take_if(|_| unconfirmed)
+            if unconfirmed { std::mem::take(&mut inner.lines) } else { Vec::new() }
         };
-        if let Some(command) = command {
-            self.log(command, false);
+        for (_, line) in lines {
+            self.log(line, false);
         }
         Records::sweep(&self.app.records, self.connection.id);
     }
@@ -356,5 +410,5 @@ impl Drop for Carrier {
 /// The end that a frame of the agent carries.
 fn fin(seen: &Seen) -> Option<Fin> {
     let ends = seen.kind == Some(Kind::Fin) && seen.direction == Direction::ToClient;
-    if ends { wire::decode(&seen.payload, MAX_FIN).ok() } else { None }
+    if ends { wire::decode(&seen.payload, MAX_SMALL).ok() } else { None }
 }
