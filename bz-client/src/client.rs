@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use bz_core::api::access::{Connection, Why, WhyQuestion};
 use bz_core::api::login::User;
-use bz_core::api::policy::{ApiKey, ApiKeyMade, NewApiKey, RecordingPolicy, TargetConnectContent, TargetConnectPolicy};
+use bz_core::api::policy::{
+    ApiKey, ApiKeyMade, NewApiKey, RecordingContent, RecordingPolicy, TargetConnectContent, TargetConnectPolicy,
+};
 use bz_core::api::record::{CommandEvent, ConnectionEvent, UserEvent};
 use bz_core::api::target::{Environment, Target};
 use bz_core::id::ConnectionId;
@@ -186,6 +188,14 @@ impl Client {
     /// [`RestError`].
     pub async fn create_policy(&self, content: &TargetConnectContent) -> Result<TargetConnectPolicy, RestError> {
         self.rest.post(&self.caller().await, "policies/target-connect", content).await
+    }
+
+    /// Makes a session recording policy (for administrators).
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn create_recording_policy(&self, content: &RecordingContent) -> Result<RecordingPolicy, RestError> {
+        self.rest.post(&self.caller().await, "policies/session-recording", content).await
     }
 
     /// The API keys.

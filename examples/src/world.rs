@@ -19,14 +19,16 @@ use bz_client::secret::Secret;
 use bz_client::server::{Roots, Server as ServerAddress};
 use bz_client::trust::Trust;
 use bz_core::access::Verb;
-use bz_core::api::policy::{NewApiKey, PolicyTarget, Subject, SubjectType, TargetConnectContent};
+use bz_core::api::policy::{NewApiKey, PolicyTarget, RecordingContent, Subject, SubjectType, TargetConnectContent};
 use bz_core::api::target::TargetUserName;
+use bz_core::id::ConnectionId;
 use bz_core::oidc::provider::{Commitment, Provider, ProviderKind};
 use bz_core::target::UserRule;
 use bz_core::trust::TrustBundle;
 use bz_protocol::carrier::{Carrier, Ws};
 use bz_protocol::control::LINK_PATH;
 use bz_protocol::driver::{Clock as _, SystemClock};
+use bz_protocol::transcript::{Anchors, JwksArchive, Verdict, verify};
 use bz_server::config::Config;
 use bz_server::init::{self, InitTls};
 use bz_server::relay::Relay;
@@ -104,6 +106,27 @@ impl World {
         let agent = Agent::new(identity, bundle.clone(), Arc::clone(&carrier), keys).shell(shells).start()?;
         agent.online().await;
         Ok(Self { idp, server, agent, client, bundle, carrier, tls, folder: folder.to_owned() })
+    }
+
+    /// The transcripts of a connection that are whole by now, each with what verifying it against the pinned bundle and
+    /// the provider's own keys says.
+    ///
+    /// # Errors
+    /// When the provider does not give its keys, or a file cannot be read.
+    pub async fn transcripts(&self, connection: ConnectionId) -> Result<Vec<(PathBuf, Result<Verdict, String>)>> {
+        let provider = self.bundle.providers.first().context("the bundle has a provider")?;
+        let keys = bz_client::login::issuer_keys(provider, self.client.server()).await?;
+        let mut archive = JwksArchive::new();
+        archive.add(&provider.issuer, &keys)?;
+        let folder = self.folder.join("server/transcripts").join(connection.to_string());
+        let mut files: Vec<PathBuf> =
+            std::fs::read_dir(&folder)?.map(|e| e.map(|e| e.path())).collect::<std::io::Result<_>>()?;
+        files.sort();
+        let check = |path: PathBuf| {
+            let verdict = verify(&std::fs::read(&path)?, &Anchors::Bundle(&self.bundle, &archive));
+            Ok((path, verdict.map_err(|refused| refused.to_string())))
+        };
+        files.into_iter().map(check).collect()
     }
 
     /// Ends everything in order: who depends goes first.
@@ -188,6 +211,12 @@ async fn allow(client: &Client, identity: &Identity, user: &str) -> Result<()> {
         ..TargetConnectContent::default()
     };
     client.create_policy(&policy).await?;
+    let recording = RecordingContent {
+        name: "record everything here".to_owned(),
+        subjects: vec![Subject { id: me.id, kind: SubjectType::User }],
+        ..RecordingContent::default()
+    };
+    client.create_recording_policy(&recording).await?;
     Ok(())
 }
 

@@ -8,6 +8,7 @@ use bz_core::digest::Digest;
 use bz_core::id::EventId;
 use bz_core::key::PublicKey;
 use bz_core::oidc::jwks::Jwks;
+use bz_core::time::UnixTime;
 use bz_core::wire;
 use bz_protocol::frame::{Fin, Kind, Notice};
 use bz_protocol::keys::Direction;
@@ -217,8 +218,9 @@ impl Carrier {
             }
             (inner.confirmed_lines(), opened)
         };
+        // Before the packet goes on, one by one: the log has the order in which they were typed.
         for line in lines {
-            self.log(line, true);
+            log(&self.app, self.event(line, true)).await;
         }
         if opened {
             self.app.records.sweep(self.connection.id);
@@ -367,9 +369,9 @@ impl Carrier {
         }
     }
 
-    /// Logs a command line; whether a checkpoint of the agent covers it.
-    fn log(&self, line: Line, confirmed: bool) {
-        let Ok(id) = self.app.random().map(EventId::from_random) else { return };
+    /// A command line for the log; whether a checkpoint of the agent covers it.
+    fn event(&self, line: Line, confirmed: bool) -> Option<(CommandEvent, UnixTime)> {
+        let id = self.app.random().map(EventId::from_random).ok()?;
         let at = self.app.now().wall;
         let event = CommandEvent {
             id,
@@ -382,12 +384,17 @@ impl Carrier {
             confirmed,
             timestamp: at.to_string(),
         };
-        let app = Arc::clone(&self.app);
-        self.app.records.tasks.spawn(async move {
-            if let Err(error) = app.store.add_command_event(event, at).await {
-                tracing::error!(%error, "a command could not be logged");
-            }
-        });
+        Some((event, at))
+    }
+}
+
+async fn log(app: &App, event: Option<(CommandEvent, UnixTime)>) {
+    let Some((event, at)) = event else {
+        tracing::error!("a command could not be logged: the operating system gives no random bytes");
+        return;
+    };
+    if let Err(error) = app.store.add_command_event(event, at).await {
+        tracing::error!(%error, "a command could not be logged");
     }
 }
 
@@ -400,9 +407,13 @@ impl Drop for Carrier {
             let unconfirmed = inner.carriers == 0 && inner.observer.session().is_some();
             if unconfirmed { std::mem::take(&mut inner.lines) } else { Vec::new() }
         };
-        for (_, line) in lines {
-            self.log(line, false);
-        }
+        let events: Vec<_> = lines.into_iter().map(|(_, line)| self.event(line, false)).collect();
+        let app = Arc::clone(&self.app);
+        self.app.records.tasks.spawn(async move {
+            for event in events {
+                log(&app, event).await;
+            }
+        });
         Records::sweep(&self.app.records, self.connection.id);
     }
 }

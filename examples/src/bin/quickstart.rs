@@ -2,6 +2,7 @@
 //! command instead.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -10,8 +11,10 @@ use bz_agent::user::User;
 use bz_client::terminal;
 use bz_core::access::request::Parameters;
 use bz_core::api::record::{ConnectionEvent, ConnectionEventType};
+use bz_core::id::ConnectionId;
 use bz_examples::world::{TARGET, World};
 use bz_protocol::session::End;
+use bz_protocol::transcript::Verdict;
 use clap::Parser;
 
 /// Starts server, identity provider and agent on this machine, logs in, and opens a shell through all of them.
@@ -61,9 +64,10 @@ async fn run(helper: Helper, command: &[String]) -> Result<u8> {
     };
     let shell = command.is_empty();
     let asked = world.client.ask(&format!("{user}@{TARGET}").parse()?, parameters, None).await?;
+    let connection = asked.made.connection_id;
     let session = world.client.session(asked).await?;
     let end = if shell { terminal::shell(session).await? } else { terminal::pipes(session).await? };
-    report(&world, &end).await?;
+    report(&world, connection, &end).await?;
     world.stop().await;
     Ok(terminal::status(&end))
 }
@@ -85,7 +89,7 @@ fn quote(word: &str) -> String {
     }
 }
 
-async fn report(world: &World, end: &End) -> Result<()> {
+async fn report(world: &World, connection: ConnectionId, end: &End) -> Result<()> {
     if let Some(farewell) = terminal::farewell(end) {
         say(&farewell);
     }
@@ -97,6 +101,16 @@ async fn report(world: &World, end: &End) -> Result<()> {
             "  {} {}@{}: {}",
             command.actor.subject_name, command.place.target_user, command.place.target_name, command.command
         ));
+    }
+    for (path, verdict) in whole(world, connection).await? {
+        match verdict {
+            Ok(verdict) => say(&format!(
+                "transcript {} verifies: {} frames, signed by both ends",
+                path.display(),
+                frames(&verdict)
+            )),
+            Err(refused) => anyhow::bail!("transcript {} does not verify: {refused}", path.display()),
+        }
     }
     say(&format!("everything is kept in {}", world.folder.display()));
     Ok(())
@@ -113,6 +127,23 @@ async fn settled(world: &World) -> Result<Vec<ConnectionEvent>> {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     anyhow::bail!("the server did not log the end of the connection within two seconds")
+}
+
+fn frames(verdict: &Verdict) -> u64 {
+    verdict.to_agent.frames.saturating_add(verdict.to_client.frames)
+}
+
+/// The connection's transcripts, when their last record is written.
+async fn whole(world: &World, connection: ConnectionId) -> Result<Vec<(PathBuf, Result<Verdict, String>)>> {
+    for _ in 0..40 {
+        let transcripts = world.transcripts(connection).await?;
+        let done = |(_, verdict): &(PathBuf, Result<Verdict, String>)| verdict.as_ref().is_ok_and(|v| v.complete);
+        if !transcripts.is_empty() && transcripts.iter().all(done) {
+            return Ok(transcripts);
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    world.transcripts(connection).await
 }
 
 fn say(line: &str) {

@@ -20,11 +20,21 @@ fn a_command_goes_through_all_parts() {
     assert_eq!(text(&output.stdout), "out\n");
     assert!(said.lines().any(|line| line == "err"), "{said}");
     assert!(said.contains("sh -c 'echo out; echo err >&2; exit 7'"), "the command log: {said}");
-    assert!(said.contains("everything is kept in "), "{said}");
+    assert!(said.contains(" verifies: "), "the transcript: {said}");
+    tidy_up(&said);
+}
+
+/// The first command keeps what it made for its user; a test does not.
+fn tidy_up(said: &str) {
+    let folder = said.lines().find_map(|line| line.split_once("everything is kept in ")).expect("a folder is named").1;
+    assert!(folder.contains("bz-quickstart-"), "{folder}");
+    std::fs::remove_dir_all(folder).expect("the folder is there");
 }
 
 /// A signal is told apart from a status, as a shell tells it.
 #[test]
 fn a_signal_is_told_as_128_and_its_number() {
-    assert_eq!(quickstart(&["kill -TERM $$"]).status.code(), Some(143));
+    let output = quickstart(&["kill -TERM $$"]);
+    assert_eq!(output.status.code(), Some(143));
+    tidy_up(&text(&output.stderr));
 }

@@ -11,8 +11,9 @@ use bz_core::api::error::Code;
 use bz_core::api::record::{ConnectionEvent, ConnectionEventType};
 use bz_examples::world::{TARGET, World};
 use bz_protocol::client::{Action, Event};
-use bz_protocol::frame::Fin;
+use bz_protocol::frame::{Fin, Notice};
 use bz_protocol::session::End;
+use bz_protocol::transcript::{Anchors, JwksArchive, Trust, Verdict, verify};
 
 struct Place {
     world: World,
@@ -257,5 +258,90 @@ async fn a_client_that_vanishes_leaves_its_shell() {
     let asked = place.client().attach_grant(&connection, Size { rows: 24, columns: 80 }).await.unwrap();
     let mut again = place.client().session(asked).await.unwrap();
     expect(&mut again, "up").await;
+    place.world.stop().await;
+}
+
+async fn password_asked(session: &mut Session) {
+    let asked = async {
+        loop {
+            if let Some(Event::Notice(Notice::Password(true))) = session.next().await {
+                return;
+            }
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(20), asked).await.is_ok(), "no password was asked for");
+}
+
+fn files_with(folder: &std::path::Path, needle: &str) -> Vec<std::path::PathBuf> {
+    let mut found = vec![];
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files_with(&path, needle));
+        } else if let Ok(bytes) = std::fs::read(&path)
+            && bytes.windows(needle.len()).any(|w| w == needle.as_bytes())
+        {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// F-088, F-106~, F-107, F-159, F-160: each line typed in a shell is in the command log with person, user and target, the
+/// agent signed what it was read from, the output is recorded; a password typed without echo is in no file of the server.
+#[tokio::test(flavor = "multi_thread")]
+async fn typed_lines_are_logged_and_a_password_is_nowhere() {
+    let place = place().await;
+    let mut session = place.shell().await;
+    type_in(&session, "echo first-$((40+2))\r").await;
+    expect(&mut session, "first-42\r\n").await;
+    type_in(&session, "read -s secret\r").await;
+    password_asked(&mut session).await;
+    type_in(&session, "hunter2-hunter2\r").await;
+    type_in(&session, "echo done-${#secret}\r").await;
+    expect(&mut session, "done-15\r\n").await;
+    type_in(&session, "exit\r").await;
+    ended(&mut session).await;
+    place.log(&session, ConnectionEventType::Closed).await;
+    let look = async || place.client().command_events(100).await.unwrap();
+    let logged = until(look, |events| events.iter().any(|e| e.command == "exit")).await;
+    let commands: Vec<_> = logged.iter().rev().map(|e| e.command.as_str()).collect();
+    assert_eq!(commands, ["echo first-$((40+2))", "read -s secret", "echo done-${#secret}", "exit"]);
+    let first = logged.last().unwrap();
+    assert!(first.confirmed, "{first:?}");
+    assert_eq!((first.place.target_user.as_str(), first.place.target_name.as_str()), (place.user.as_str(), TARGET));
+    assert_eq!(first.actor.subject_name, format!("{}@example.com", place.user));
+    let server = place.world.folder.join("server");
+    assert_eq!(files_with(&server, "hunter2-hunter2"), Vec::<std::path::PathBuf>::new());
+    assert!(!files_with(&server, "done-15").is_empty(), "the output is recorded");
+    place.world.stop().await;
+}
+
+/// F-049~: a session's transcript proves who did what against the pinned bundle, and no byte of it can be changed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transcript_is_proof_and_no_byte_of_it_can_be_changed() {
+    let place = place().await;
+    let mut session = place.exec("echo evidence").await;
+    ended(&mut session).await;
+    let look = async || place.world.transcripts(session.connection()).await.unwrap();
+    let whole =
+        |found: &Vec<_>| found.iter().all(|(_, v): &(_, Result<Verdict, _>)| v.as_ref().is_ok_and(|v| v.complete));
+    let transcripts = until(look, |found| !found.is_empty() && whole(found)).await;
+    let (path, verdict) = transcripts.into_iter().next().unwrap();
+    let verdict = verdict.unwrap();
+    assert_eq!(verdict.trust, Trust::Proved);
+    assert_eq!(verdict.person.subject, format!("dev-{}", place.user));
+    assert_eq!(verdict.status, Some(Fin::Exited(0)));
+    let bytes = std::fs::read(&path).unwrap();
+    let mut archive = JwksArchive::new();
+    let provider = &place.world.bundle.providers[0];
+    let keys = bz_client::login::issuer_keys(provider, place.client().server()).await.unwrap();
+    archive.add(&provider.issuer, &keys).unwrap();
+    for at in (0..bytes.len()).step_by(bytes.len() / 97) {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1;
+        let anchors = Anchors::Bundle(&place.world.bundle, &archive);
+        assert!(verify(&changed, &anchors).is_err(), "byte {at} of {} was changed unseen", bytes.len());
+    }
     place.world.stop().await;
 }
