@@ -121,15 +121,15 @@ impl CommandLens {
         match key {
             Key::Text(character) => self.typed().push(character),
             Key::Edit => self.typed().plain = None,
+            Key::Begun => {
+                self.typed();
+            }
+            Key::Answered => self.typing = self.typing.take().filter(|typed| typed.plain.as_deref() != Some("")),
             Key::Erase => {
-                if let Some(plain) = self.typing.as_mut().and_then(|typed| typed.plain.as_mut()) {
-                    plain.pop();
-                }
+                self.plain().map(String::pop);
             }
             Key::EraseLine => {
-                if let Some(plain) = self.typing.as_mut().and_then(|typed| typed.plain.as_mut()) {
-                    plain.clear();
-                }
+                self.plain().map(String::clear);
             }
             Key::Enter => {
                 let typed = self.typing.take();
@@ -155,6 +155,10 @@ impl CommandLens {
         })
     }
 
+    fn plain(&mut self) -> Option<&mut String> {
+        self.typing.as_mut()?.plain.as_mut()
+    }
+
     fn step(&mut self, step: Step, lines: &mut Vec<Line>) {
         match step {
             Step::PromptStart => {
@@ -172,6 +176,7 @@ impl CommandLens {
             Step::Named(line) => {
                 lines.extend(text::shown(&line).map(|text| Line { text, source: CommandSource::Marks }));
                 self.shell.begin(Phase::Named);
+                self.entered.retain(|typed| typed.plain.is_some());
             }
             Step::Executed => {
                 if self.shell.phase == Phase::Prompt {
@@ -179,16 +184,20 @@ impl CommandLens {
                 }
                 self.shell.executes = true;
                 self.shell.begin(Phase::Elsewhere);
+                self.entered.retain(|typed| typed.plain.is_some());
             }
             Step::Finished => self.shell.begin(Phase::Prompt),
             Step::LineEnd(function) => {
-                if let Some(line) = self.line_end() {
-                    match self.shell.phase {
-                        Phase::Elsewhere => lines.extend(on_screen(&line)),
-                        Phase::Prompt => self.shell.hold(line),
-                        Phase::Named => {}
-                    }
+                let line = self.leave(Typed::found);
+                if line.is_none() {
+                    self.wane();
                 }
+                self.read(line, lines);
+                self.screen.apply(function);
+            }
+            Step::Down(function) => {
+                let line = self.leave(Typed::found_redrawn);
+                self.read(line, lines);
                 self.screen.apply(function);
             }
             Step::Other(function) => {
@@ -200,23 +209,32 @@ impl CommandLens {
         }
     }
 
+    fn read(&mut self, line: Option<String>, lines: &mut Vec<Line>) {
+        match (line, self.shell.phase) {
+            (Some(line), Phase::Elsewhere) => lines.extend(on_screen(&line)),
+            (Some(line), Phase::Prompt) => self.shell.hold(line),
+            (Some(_), Phase::Named) | (None, _) => {}
+        }
+    }
+
     /// The entered line that stands in the line which the cursor is about to leave.
-    fn line_end(&mut self) -> Option<String> {
+    fn leave(&mut self, found: fn(&Typed, &Screen, &str) -> Option<String>) -> Option<String> {
         if self.entered.is_empty() || self.screen.is_alternate() {
             return None;
         }
         let line = self.screen.line();
-        for (index, typed) in self.entered.iter().enumerate() {
-            if let Some(found) = typed.found(&self.screen, &line) {
-                self.entered.drain(..=index);
-                return Some(found);
-            }
-        }
+        let mut entered = self.entered.iter().enumerate();
+        let (index, line) = entered.find_map(|(index, typed)| Some((index, found(typed, &self.screen, &line)?)))?;
+        self.entered.drain(..=index);
+        Some(line)
+    }
+
+    /// A line ended that is none of those entered: an edited one is gone, the others may yet come.
+    fn wane(&mut self) {
         for typed in &mut self.entered {
             typed.patience = typed.patience.saturating_sub(1);
         }
         self.entered.retain(|typed| typed.patience > 0 && typed.plain.is_some());
-        None
     }
 }
 
@@ -233,7 +251,14 @@ impl Typed {
 
     /// Text that was typed whole is looked for; of an edited line only its place is known.
     fn found(&self, screen: &Screen, line: &str) -> Option<String> {
-        let behind = || screen.behind(&self.place, line);
+        self.matched(line, || screen.behind(&self.place, line))
+    }
+
+    fn found_redrawn(&self, _: &Screen, line: &str) -> Option<String> {
+        self.matched(line, || self.place.redrawn(line))
+    }
+
+    fn matched(&self, line: &str, behind: impl FnOnce() -> Option<String>) -> Option<String> {
         match self.plain.as_deref().map(str::trim_end) {
             Some(plain) if line.ends_with(plain) => Some(plain.to_owned()),
             Some(plain) => behind().filter(|behind| behind.starts_with(plain)).map(|_| plain.to_owned()),

@@ -293,6 +293,7 @@ fn files_with(folder: &std::path::Path, needle: &str) -> Vec<std::path::PathBuf>
 async fn typed_lines_are_logged_and_a_password_is_nowhere() {
     let place = place().await;
     let mut session = place.shell().await;
+    expect(&mut session, "\x1b]133;B").await;
     type_in(&session, "echo first-$((40+2))\r").await;
     expect(&mut session, "first-42\r\n").await;
     type_in(&session, "read -s secret\r").await;

@@ -16,6 +16,10 @@ pub(super) enum Key {
     Enter,
     /// Gives the line up.
     Cancel,
+    /// The beginning of a key or of an answer.
+    Begun,
+    /// It was an answer.
+    Answered,
 }
 
 #[derive(Debug, Default)]
@@ -53,16 +57,19 @@ impl Keys {
     fn take(&mut self, character: char, keys: &mut Vec<Key>) {
         let state = std::mem::take(&mut self.state);
         if matches!(character, '\x00'..='\x1a' | '\x1c'..='\x1f') && !matches!(state, State::Ground) {
-            if !matches!((state, character), (State::Answer, '\x07')) {
-                keys.push(Key::Edit);
-                keys.extend(self.plain(character));
+            if matches!((state, character), (State::Answer, '\x07')) {
+                return keys.push(Key::Answered);
             }
-            return;
+            keys.push(Key::Edit);
+            return keys.extend(self.plain(character));
         }
         self.state = match (state, character) {
             (State::Answer, '\x1b') => State::AnswerEnd,
             (State::Answer, _) => State::Answer,
-            (State::AnswerEnd, '\\') => State::Ground,
+            (State::AnswerEnd, '\\') => {
+                keys.push(Key::Answered);
+                State::Ground
+            }
             (_, '\x1b') => State::Escape,
             (State::Ground, _) => {
                 keys.extend(self.plain(character));
@@ -70,7 +77,10 @@ impl Keys {
             }
             (State::Escape | State::AnswerEnd, '[') => State::Sequence(String::new()),
             (State::Escape | State::AnswerEnd, 'O') => State::Single,
-            (State::Escape | State::AnswerEnd, ']' | 'P' | 'X' | '^' | '_') => State::Answer,
+            (State::Escape | State::AnswerEnd, ']' | 'P' | 'X' | '^' | '_') => {
+                keys.push(Key::Begun);
+                State::Answer
+            }
             (State::Escape | State::AnswerEnd | State::Single, _) => {
                 keys.push(Key::Edit);
                 State::Ground

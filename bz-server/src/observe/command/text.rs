@@ -39,6 +39,7 @@ pub(super) fn unescaped(mark: &str) -> String {
     while let Some((before, after)) = rest.split_once('\\') {
         text.push_str(before);
         let coded = after.strip_prefix('x').and_then(|code| code.get(..2));
+        let coded = coded.filter(|code| code.bytes().all(|digit| digit.is_ascii_hexdigit()));
         let number = coded.and_then(|code| u8::from_str_radix(code, 16).ok()).filter(u8::is_ascii);
         rest = if let Some(number) = number {
             text.push(char::from(number));

@@ -93,7 +93,8 @@ LINES = [
     "read word\r", "answered\r", "cat notes.txt\r", "stty -echo; head -n 1; stty echo\r", "hunter2\r",
     "less notes.txt\r", "\r", "q", "vi notes.txt\r", "ihello\r", "\x1b", ":q!\r", "echo back\r",
 ]
-EDITING = [b"echo \x1b[200~pasted text\x1b[201~\r", "\x12fixed\r", "ls /et\thostn\t\r", "\x0c", "echo after clear\r"]
+EDITING = [b"echo \x1b[200~pasted text\x1b[201~\r", "\x12fixed\r", "ls /et\thostn\t\r", "\x0c", "echo after clear\r",
+           (20, 60), "echo " + "b" * 70 + "\x1b[D\r"]
 HIDDEN = ["read -s secret\r", "hunter2\r"]
 NESTED = ["dash\r", "echo inner\r", "exit\r"]
 FISH = ["for i in 1 2\r", "echo $i; end\r"]
@@ -121,7 +122,7 @@ CASES = {
     "zsh_marks": (["/bin/zsh", "-i"], {"ZDOTDIR": "~/made"},
                   {"made/.zshenv": (MARKS / "zshenv.zsh").read_text(), ".zshrc": "PS1='%m%# '; RPROMPT='at noon'\n"},
                   LINES + EDITING + HIDDEN + NESTED + ["exit\r"]),
-    "zsh_plain": (["/bin/zsh", "-f"], {}, {}, LINES + EDITING + HIDDEN + NESTED + ["exit\r"]),
+    "zsh_plain": (["/bin/zsh", "-f"], {"PS1": "%# "}, {}, LINES + EDITING + HIDDEN + NESTED + ["exit\r"]),
     "fish_marks": (["/usr/bin/fish", "--init-command", (MARKS / "init.fish").read_text()], {}, {},
                    adapted(LINES) + ["read --silent secret\r", "hunter2\r"] + NESTED + ["exit\r"]),
     "fish_plain": (["/usr/bin/fish", "--no-config"], {}, {}, adapted(LINES) + NESTED + ["exit\r"]),
@@ -133,7 +134,7 @@ if __name__ == "__main__":
             continue
         recording = Recording(program, environment, {**NOTES, **files})
         for keys in lines:
-            recording.type(keys)
+            recording.size(*keys) if isinstance(keys, tuple) else recording.type(keys)
         text = "[\n" + ",\n".join(json.dumps(event) for event in recording.events) + "\n]\n"
         HERE.joinpath(name + ".json").write_text(text)
         print(name, len(recording.events), "events")
