@@ -83,7 +83,7 @@ impl Observer {
 mod tests {
     use super::*;
 
-    /// F-159: each kind of access is read in its own way, or not at all.
+    /// F-159~: each kind of access is read in its own way, or not at all.
     #[test]
     fn a_lens_reads_only_what_is_its_own() {
         let typed = |lens| {

@@ -84,7 +84,7 @@ const RECORDINGS: [Recording; 7] = [
     },
 ];
 
-/// F-159: one line for each that was typed, as the shell took it; no secret, and nothing from `less` and `vi`.
+/// F-159~: one line for each that was typed, as the shell took it; no secret, and nothing from `less` and `vi`.
 #[test]
 fn real_shells_are_read_line_by_line() {
     for recording in &RECORDINGS {
