@@ -149,8 +149,7 @@ impl Cast {
     #[must_use]
     pub fn into_text(self) -> String {
         let (began, size) = self.began.unwrap_or((UnixTime::from_millis(0), SIZE));
-        let header =
-            json!({ "version": 2, "width": size.columns, "height": size.rows, "timestamp": began.as_secs() });
+        let header = json!({ "version": 2, "width": size.columns, "height": size.rows, "timestamp": began.as_secs() });
         let mut text = format!("{header}\n");
         for (at, kind, data) in self.events {
             let millis = at.as_millis().saturating_sub(began.as_millis());

@@ -129,9 +129,8 @@ impl Writing {
             let certificate = keys.record.certificate.clone();
             ServerRecord::sign(&claim, app.organization, certificate, &keys.record.key).map_err(|e| e.to_string())
         });
-        let bytes = signed.and_then(|signed| {
-            self.pen.writer.append(&Record::Server(Box::new(signed))).map_err(|e| e.to_string())
-        });
+        let bytes = signed
+            .and_then(|signed| self.pen.writer.append(&Record::Server(Box::new(signed))).map_err(|e| e.to_string()));
         match bytes {
             Ok(bytes) => self.write(bytes, true).await,
             Err(error) => self.lose(&error).await,

@@ -39,7 +39,8 @@ async fn pair(
     let fail = |error: crate::connection::link::LinkError| LinkError(error.to_string());
     let known = authorize_link(app, login, connection).await.map_err(fail)?;
     let store = |error: crate::store::StoreError| LinkError(error.to_string());
-    let (held, user) = app.store.login(login).await.map_err(store)?.ok_or_else(|| LinkError("log in again".to_owned()))?;
+    let (held, user) =
+        app.store.login(login).await.map_err(store)?.ok_or_else(|| LinkError("log in again".to_owned()))?;
     let place = agent_for(app, connection).await.map_err(fail)?;
     let agent = open_agent(relay, place.target, connection).await?;
     client_connected(app, connection).await.map_err(fail)?;

@@ -22,5 +22,6 @@ mod policies;
 mod connections;
 mod links;
 mod events;
+mod recordings;
 mod admin;
 mod server;
