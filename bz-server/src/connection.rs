@@ -162,7 +162,7 @@ pub async fn attach(
     let user = connection.place.target_user.parse().ok();
     let allowed = decide(app, who, target, Wanted { parameters, user, mode: connection.mode }).await?;
     let grant = sign(app, connection.id, &allowed)?;
-    app.store.hold_connection(connection.id, who.login.id).await?;
+    app.store.hold_connection(connection.id, who.login.id, allowed.decision.recording).await?;
     Ok(made(connection.id, &allowed, grant, shell))
 }
 

@@ -33,6 +33,8 @@ use crate::record::pen::Note;
 /// The folder of transcripts in the data folder.
 pub const FOLDER: &str = "transcripts";
 const EXTENSION: &str = "bzt";
+/// Bytes before the first record. A file with fewer was just made, and there is nothing in it yet.
+const HEAD: u64 = 10;
 
 /// Why a record cannot be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -107,7 +109,7 @@ impl Records {
     pub async fn read(&self, connection: ConnectionId, number: u32) -> Result<Option<Vec<u8>>, RecordError> {
         let path = part_path(&self.folder(connection), number);
         blocking(move || match fs::read(&path) {
-            Ok(bytes) => Ok(Some(bytes)),
+            Ok(bytes) => Ok(Some(bytes).filter(|bytes| bytes.len() as u64 >= HEAD)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(RecordError::File { path, error }),
         })
@@ -125,14 +127,16 @@ impl Records {
         let mut rewritten = Vec::new();
         for session in sessions {
             let (done, answer) = oneshot::channel();
-            let asked = match session.notes() {
-                Some(notes) => notes.send(Note::Withhold { stop, done }).await.is_ok(),
-                None => false,
-            };
+            if let Some(notes) = session.notes() {
+                // A pen that has gone drops what it is told, and the answer fails.
+                notes.send(Note::Withhold { stop, done }).await.unwrap_or_default();
+            } else {
+                drop(done);
+            }
             match answer.await {
-                Ok(path) if asked => rewritten.extend(path?),
+                Ok(path) => rewritten.extend(path?),
                 // It ended meanwhile: its file is one of those below, as soon as it is whole.
-                Ok(_) | Err(_) => session.done().await,
+                Err(_) => session.done().await,
             }
         }
         for part in self.parts(connection).await? {
@@ -212,7 +216,9 @@ fn list(folder: &Path) -> Result<Vec<Part>, RecordError> {
         let number = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse().ok());
         if let Some(number) = number.filter(|number| part_path(folder, *number) == path) {
             let size = fs::metadata(&path).map_err(failed(&path))?.len();
-            parts.push(Part { number, size, path });
+            if size >= HEAD {
+                parts.push(Part { number, size, path });
+            }
         }
     }
     parts.sort_by_key(|part| part.number);

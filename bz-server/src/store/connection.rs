@@ -147,13 +147,23 @@ impl Store {
         .await
     }
 
-    /// Gives a connection to another login of the same person: an attach.
+    /// Gives a connection to another login of the same person: an attach. It is recorded from now on if policy
+    /// says so now, and as long as it was recorded before.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn hold_connection(&self, id: ConnectionId, login: LoginId) -> Result<(), StoreError> {
+    pub async fn hold_connection(
+        &self,
+        id: ConnectionId,
+        login: LoginId,
+        recording: Recording,
+    ) -> Result<(), StoreError> {
         self.transact(move |tx| {
-            tx.execute("UPDATE connection SET login = ?2 WHERE id = ?1", params![id.to_string(), login.to_string()])?;
+            tx.execute(
+                "UPDATE connection SET login = ?2, recorded_output = recorded_output OR ?3,
+                     recorded_input = recorded_input OR ?4 WHERE id = ?1",
+                params![id.to_string(), login.to_string(), recording.output, recording.input],
+            )?;
             Ok(())
         })
         .await

@@ -23,5 +23,6 @@ mod connections;
 mod links;
 mod events;
 mod lens;
+mod recordings;
 mod admin;
 mod server;

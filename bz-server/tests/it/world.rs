@@ -118,9 +118,15 @@ impl Reply {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::with(|_| ()).await
+    }
+
+    /// A world whose settings differ.
+    pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(FakeClock::at(UnixTime::from_secs(START)));
-        let config = config(&folder);
+        let mut config = config(&folder);
+        change(&mut config);
         let made = init::init(config, InitTls::AsConfigured, clock.as_ref(), &SystemEntropy).await.unwrap();
         let config = init::read_config(&made.config, []).unwrap();
         let issuer = Arc::new(Issuer { idp: Mutex::new(Idp::new(1, "k1")) });
