@@ -1,3 +1,5 @@
+//! What holds for the command lens: lines as typed, secrets never, and no difference by how bytes are cut.
+
 use bz_core::api::record::CommandSource::{Marks, Screen};
 use proptest::collection::vec;
 use proptest::prelude::*;
