@@ -11,6 +11,7 @@ mod pair;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
@@ -30,14 +31,17 @@ use tokio_util::task::TaskTracker;
 use crate::app::App;
 use crate::seam::links::Links;
 
+/// How long an agent may take to end a session that was closed.
+const OBEY: Duration = Duration::from_secs(10);
 /// Messages to one link's other end that wait to be said.
 const WORDS: usize = 64;
 /// Bytes of one WebSocket message: a mux message and its header.
 const MAX_MESSAGE: usize = MUX_MESSAGE + 64;
 
 /// The live links of this process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Relay {
+    me: Weak<Self>,
     table: Mutex<Table>,
     app: OnceLock<Weak<App>>,
     tasks: TaskTracker,
@@ -48,7 +52,7 @@ pub struct Relay {
 struct Table {
     agents: BTreeMap<TargetId, AgentLink>,
     clients: BTreeMap<u64, ClientLink>,
-    pairs: BTreeMap<ConnectionId, Vec<CancellationToken>>,
+    pairs: BTreeMap<ConnectionId, Vec<Pair>>,
     next: u64,
 }
 
@@ -64,6 +68,13 @@ struct AgentLink {
     end: CancellationToken,
 }
 
+/// Two paired streams.
+#[derive(Debug)]
+struct Pair {
+    number: u64,
+    end: CancellationToken,
+}
+
 #[derive(Debug)]
 struct ClientLink {
     login: LoginId,
@@ -75,7 +86,13 @@ impl Relay {
     /// A relay without links.
     #[must_use]
     pub fn new() -> Arc<Self> {
-        Arc::new(Self::default())
+        Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
+            table: Mutex::default(),
+            app: OnceLock::new(),
+            tasks: TaskTracker::new(),
+            end: CancellationToken::new(),
+        })
     }
 
     /// Gives it the parts it decides with, once; and the window of grace to every target believed online.
@@ -133,6 +150,14 @@ impl Relay {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Says something to the links of one login.
+    fn tell(&self, login: LoginId, word: &FromServer) {
+        for client in self.lock().clients.values().filter(|c| c.login == login) {
+            // A link that does not listen learns it from its sessions.
+            client.words.try_send(word.clone()).unwrap_or_default();
+        }
+    }
+
     /// Orders an agent to do something; signed, so that the agent knows the order for the server's.
     fn order(&self, app: &App, target: TargetId, order: Order) {
         let mut table = self.lock();
@@ -161,20 +186,25 @@ impl Links for Relay {
     }
 
     fn closed(&self, connection: ConnectionId, why: &str) {
-        {
-            let mut table = self.lock();
-            for words in table.clients.values().map(|c| &c.words) {
-                let closed = FromServer::Closed { connection, reason: why.to_owned() };
-                words.try_send(closed).unwrap_or_default();
+        let pairs = self.lock().pairs.remove(&connection).unwrap_or_default();
+        let (Some(relay), Some(app)) = (self.me.upgrade(), self.app.get().and_then(Weak::upgrade)) else { return };
+        let closed = FromServer::Closed { connection, reason: why.to_owned() };
+        self.tasks.spawn(async move {
+            match app.store.connection(connection).await {
+                Ok(Some(row)) => {
+                    relay.tell(row.login, &closed);
+                    relay.order(&app, row.target, Order::Close { connection });
+                }
+                Ok(None) => {}
+                Err(error) => tracing::error!(%connection, %error, "a closed connection's ends could not be told"),
             }
-            table.pairs.remove(&connection);
-        }
-        let Some(app) = self.app.get().and_then(Weak::upgrade) else { return };
-        app.records.close(connection, why);
-        let targets: Vec<TargetId> = self.lock().agents.keys().copied().collect();
-        for target in targets {
-            self.order(&app, target, Order::Close { connection });
-        }
+            // The agent signs the end; one that does not obey is cut off.
+            tokio::select! {
+                () = tokio::time::sleep(OBEY) => {}
+                () = relay.end.cancelled() => {}
+            }
+            pairs.iter().for_each(|pair| pair.end.cancel());
+        });
     }
 
     fn logged_out(&self, login: LoginId) {

@@ -17,7 +17,7 @@ use crate::app::App;
 use crate::connection::life::By;
 use crate::connection::link::{agent_for, authorize_link, client_connected, client_disconnected, closed};
 use crate::record::{Carrier, Ends, Unrecorded};
-use crate::relay::Relay;
+use crate::relay::{Pair, Relay};
 
 /// A stream of a client's link: a carrier of one connection's session.
 pub(super) async fn from_client(relay: &Arc<Relay>, app: &Arc<App>, login: LoginId, mut stream: Box<dyn Stream>) {
@@ -47,23 +47,29 @@ async fn pair(
     client_connected(app, connection).await.map_err(fail)?;
     let end = CancellationToken::new();
     // The older stream of a connection that has two is the session machines' to end.
-    relay.lock().pairs.entry(connection).or_default().push(end.clone());
+    let number = {
+        let mut table = relay.lock();
+        table.next = table.next.wrapping_add(1);
+        let number = table.next;
+        table.pairs.entry(connection).or_default().push(Pair { number, end: end.clone() });
+        number
+    };
     let ends = Ends { client_key: held.client_key, agent_key: place.identity_key, issuer: user.person.issuer };
     let carrier = Carrier::new(Arc::clone(app), known, ends);
     let ended = tokio::select! {
         ended = carry(client, agent, &carrier) => ended,
         () = end.cancelled() => Ended::Client,
     };
-    forget(relay, connection);
+    forget(relay, connection, number);
     let fin = carrier.fin();
     drop(carrier);
     settle(app, connection, ended, fin).await.map_err(fail)
 }
 
-fn forget(relay: &Relay, connection: ConnectionId) {
+fn forget(relay: &Relay, connection: ConnectionId, number: u64) {
     let mut table = relay.lock();
     if let Some(pairs) = table.pairs.get_mut(&connection) {
-        pairs.pop();
+        pairs.retain(|pair| pair.number != number);
         if pairs.is_empty() {
             table.pairs.remove(&connection);
         }
