@@ -23,7 +23,7 @@ use crate::idp::ISSUER;
 use crate::server::{Ask, Known, Server, Session, Stand, soon};
 use crate::world::{Person, Place, helper, is_root, left_out};
 
-/// F-029, F-031: a registered agent dials, proves its control key, names its start and its routes.
+/// A registered agent dials, proves its control key, names its start and its routes.
 #[tokio::test]
 async fn an_agent_dials_and_says_who_it_is() {
     let (running, server, _links) = serving_routes().start().await;
@@ -33,7 +33,7 @@ async fn an_agent_dials_and_says_who_it_is() {
     assert_eq!(*server.shells.borrow(), None, "an agent without shells spoke of them");
 }
 
-/// F-030: an agent that is not wanted tries again by itself, and shows its proof to its own organization alone.
+/// An agent that is not wanted tries again by itself, and shows its proof to its own organization alone.
 #[tokio::test]
 async fn an_agent_that_is_turned_away_dials_again() {
     let Stand { world, agent, mut links } = Stand::new();
@@ -53,7 +53,8 @@ async fn an_agent_that_is_turned_away_dials_again() {
     soon("a link after one that was cut", links.recv()).await.unwrap();
 }
 
-/// F-080, I1: a handler gets what both roots say, and nothing happens without either.
+/// F-031, F-080: a session comes through the link, and a handler gets what both roots say; a grant for something else,
+/// or used before, gets nothing.
 #[tokio::test]
 async fn a_route_is_served_to_whom_both_roots_allow_it() {
     let (running, mut server, _links) = serving_routes().start().await;
@@ -66,6 +67,10 @@ async fn a_route_is_served_to_whom_both_roots_allow_it() {
     let inspected = Ask { mode: Mode::Inspected, ..Ask::route(3, "echo") };
     assert_eq!(server.ask(inspected).await.refused().await, Code::Unavailable, "a sealed route was read on its way");
     let ask = Ask::route(4, "echo");
+    let mut other = server.opening(&ask);
+    other.grant = server.opening(&Ask::route(4, "break")).grant;
+    let other = server.session(ask.connection, other).await;
+    assert_eq!(reported(other).await, Code::Grant, "a grant for another route was good");
     let twice = server.opening(&ask);
     let first = server.session(ask.connection, twice.clone()).await;
     serve_to_end(first).await;
@@ -111,7 +116,7 @@ async fn a_handler_that_panics_ends_its_session_alone() {
     serve_to_end(server.ask(Ask::route(3, "echo")).await).await;
 }
 
-/// F-026, F-027 at the agent: an order ends the connection's session; said again, it ends nothing.
+/// An order ends the connection's session; said again, it ends nothing.
 #[tokio::test]
 async fn an_order_ends_a_session_once() {
     let (_running, mut server, _links) = serving_routes().start().await;
@@ -161,7 +166,7 @@ async fn a_session_outlives_its_carrier() {
     assert_eq!(String::from_utf8_lossy(&session.shown), "alice on echo: before between after");
 }
 
-/// F-087, F-093: a command runs as the named user, with its output, errors and status; a user that the host does not
+/// F-093: a command runs as the named user, with its output, errors and status; a user that the host does not
 /// have is refused, and not made.
 #[tokio::test]
 async fn a_command_runs_as_the_user_that_the_grant_names() {

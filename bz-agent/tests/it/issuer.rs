@@ -24,7 +24,7 @@ use crate::idp::provider;
 use crate::server::{Ask, Server, Stand};
 use crate::world::contains;
 
-/// F-030: the agent asks the issuer itself, over the only connection it has; a server that answers in the issuer's
+/// The agent asks the issuer itself, over the only connection it has; a server that answers in the issuer's
 /// place is not believed.
 #[tokio::test]
 async fn the_issuers_keys_come_through_the_link_and_the_server_sees_none_of_it() {

@@ -31,7 +31,7 @@ use crate::world::{Person, Watched, contains, end_holders, left_out};
 const SECRET: &str = "registration-key-of-this-test";
 const SIZE: Size = Size { rows: 24, columns: 80 };
 
-/// F-029: registration leaves a private identity; one that fails leaves the old one, byte for byte.
+/// Registration leaves a private identity; one that fails leaves the old one, byte for byte.
 #[tokio::test]
 async fn registration_keeps_an_identity_and_a_failed_one_changes_nothing() {
     let home = Home::new(&Issuer::start().await);
@@ -89,7 +89,8 @@ async fn trusting_the_server_is_said_loudly() {
     assert_eq!(policy.allow[0].issuer, home.bundle.providers[0].issuer);
 }
 
-/// F-008, F-172~: the program is killed and started again: the shell is there, for its person; SIGTERM ends the
+/// F-008, F-029, F-030, F-044~, F-172~: a registered agent has one connection, which it dialed, and listens nowhere, also
+/// while it serves. The program is killed and started again: the shell is there, for its person; SIGTERM ends the
 /// program in order and no shell.
 #[tokio::test]
 async fn a_killed_agent_comes_back_to_its_shells() {
@@ -107,6 +108,7 @@ async fn a_killed_agent_comes_back_to_its_shells() {
     let status = home.run(&["status"]).await;
     assert!(String::from_utf8_lossy(&status.stdout).contains("Running       yes"));
     let shell = server.reports(1).await[0].shell;
+    assert_eq!(agent.sockets(), [format!("ESTABLISHED to {}", front.port())]);
     agent.child.kill().await.unwrap();
     drop((server, relay, session));
 
@@ -285,6 +287,27 @@ impl Program {
         nix::sys::signal::kill(pid, signal).unwrap();
     }
 
+    /// What the program has open towards a network.
+    fn sockets(&self) -> Vec<String> {
+        let proc = Path::new("/proc").join(self.child.id().unwrap().to_string());
+        let open = std::fs::read_dir(proc.join("fd")).unwrap().flatten();
+        let open: Vec<_> = open.filter_map(|fd| Some(fd.path().read_link().ok()?.to_str()?.to_owned())).collect();
+        let mut found = vec![];
+        for table in ["tcp", "tcp6", "udp", "udp6", "raw", "raw6"] {
+            let text = std::fs::read_to_string(proc.join("net").join(table)).unwrap_or_default();
+            for line in text.lines().skip(1) {
+                let fields: Vec<_> = line.split_whitespace().collect();
+                let (remote, state, inode) = (fields[2], fields[3], fields[9]);
+                if open.contains(&format!("socket:[{inode}]")) {
+                    let port = u16::from_str_radix(remote.rsplit(':').next().unwrap(), 16).unwrap();
+                    let state = if (table, state) == ("tcp", "01") { "ESTABLISHED" } else { "unexpected" };
+                    found.push(format!("{state} to {port}"));
+                }
+            }
+        }
+        found
+    }
+
     /// Sends SIGHUP and waits for what the program says about the file then.
     async fn reread(&mut self, says: &str) {
         // What it said at its start comes first.
@@ -335,6 +358,10 @@ impl Front {
             }
         });
         Self { url, links, seen, refuses, _task: task }
+    }
+
+    fn port(&self) -> &str {
+        self.url.rsplit(':').next().unwrap()
     }
 
     fn registrations(&self) -> Vec<RegisterAgent> {

@@ -79,7 +79,7 @@ async fn a_second_session_takes_the_shell_over() {
     second.shows("second").await;
 }
 
-/// F-010: a person's or an administrator's word ends a shell, also while nobody is on it.
+/// F-010~: a person's or an administrator's word ends a shell, also while nobody is on it.
 #[tokio::test]
 async fn closing_a_connection_ends_its_shell_detached_or_not() {
     let (person, place) = (Person::new(), Place::new());
