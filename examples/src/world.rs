@@ -101,7 +101,8 @@ impl World {
         let client = log_in(address, &ca, &bundle, (&claim, user)).await?;
         let identity = enroll(&client, address, Arc::clone(&tls)).await?;
         allow(&client, &identity, user).await?;
-        let shells = Shells::new(helper, folder.join("shells"))?;
+        // Nobody comes back to this agent: a shell that was left behind ends soon after it.
+        let shells = Shells::new(helper, folder.join("shells"))?.idle(std::time::Duration::from_secs(60));
         let keys = IssuerKeys::ThroughLink(Arc::clone(&tls));
         let agent = Agent::new(identity, bundle.clone(), Arc::clone(&carrier), keys).shell(shells).start()?;
         agent.online().await;
