@@ -99,7 +99,7 @@ impl World {
         let carrier: Arc<dyn Carrier> =
             Arc::new(Ws::new(format!("wss://{address}{LINK_PATH}").parse()?, Arc::clone(&tls)));
         let client = log_in(address, &ca, &bundle, (&claim, user)).await?;
-        let identity = enroll(&client, address, Arc::clone(&tls)).await?;
+        let identity = enroll(&client, (address, TARGET), Arc::clone(&tls)).await?;
         allow(&client, &identity, user).await?;
         // Nobody comes back to this agent: a shell that was left behind ends soon after it.
         let shells = Shells::new(helper, folder.join("shells"))?.idle(std::time::Duration::from_secs(60));
@@ -107,6 +107,23 @@ impl World {
         let agent = Agent::new(identity, bundle.clone(), Arc::clone(&carrier), keys).shell(shells).start()?;
         agent.online().await;
         Ok(Self { idp, server, agent, client, bundle, carrier, tls, folder: folder.to_owned() })
+    }
+
+    /// Registers another target and lets the administrator call one route of its program.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn register(&self, name: &str, route: &str) -> Result<Identity> {
+        let identity = enroll(&self.client, (self.server.local_addr(), name), Arc::clone(&self.tls)).await?;
+        let policy = TargetConnectContent {
+            name: format!("call {route} on {name}"),
+            subjects: vec![Subject { id: self.client.me().await?.id, kind: SubjectType::User }],
+            targets: vec![PolicyTarget { id: identity.target, kind: "Bzero".to_owned() }],
+            verbs: vec![Verb::Handler { name: route.to_owned() }],
+            ..TargetConnectContent::default()
+        };
+        self.client.create_policy(&policy).await?;
+        Ok(identity)
     }
 
     /// The transcripts of a connection that are whole by now, each with what verifying it against the pinned bundle and
@@ -185,13 +202,17 @@ async fn log_in(address: SocketAddr, ca: &str, bundle: &TrustBundle, (claim, use
     Ok(client.with_known_agents(Arc::new(MemoryPins::default()), FirstContact::Accept))
 }
 
-async fn enroll(client: &Client, address: SocketAddr, tls: Arc<rustls::ClientConfig>) -> Result<Identity> {
-    let key = NewApiKey { name: "quickstart".to_owned(), is_registration_key: true };
+async fn enroll(
+    client: &Client,
+    (address, name): (SocketAddr, &str),
+    tls: Arc<rustls::ClientConfig>,
+) -> Result<Identity> {
+    let key = NewApiKey { name: name.to_owned(), is_registration_key: true };
     let key = client.create_api_key(&key).await?;
     let registration = Registration {
         server: format!("https://{address}"),
         organization: client.trust().bundle().organization,
-        name: TARGET.to_owned(),
+        name: name.to_owned(),
         host_name: "localhost".to_owned(),
         environment: None,
         local_policy: false,

@@ -7,6 +7,8 @@ mod certified;
 #[cfg(test)]
 mod idp;
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod quickstart;
 #[cfg(test)]
 mod relying_party;

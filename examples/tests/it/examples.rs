@@ -1,0 +1,28 @@
+//! The examples run, and print what they are there to show.
+
+use std::process::Command;
+
+fn check(program: &str, wanted: &[&str]) {
+    let output = Command::new(program).output().expect("an example runs");
+    let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{program}: {said}{complained}");
+    for wanted in wanted {
+        assert!(said.contains(wanted), "{program}: no {wanted:?} in {said:?}");
+    }
+}
+
+#[test]
+fn an_agent_is_embedded() {
+    check(env!("CARGO_BIN_EXE_embed_agent"), &["hello, dev-", "nobody on the way can read this"]);
+}
+
+#[test]
+fn a_client_dials() {
+    check(env!("CARGO_BIN_EXE_dial"), &["IS ANYBODY THERE?"]);
+}
+
+/// F-049~: the record of a session can be checked without its server, and not changed.
+#[test]
+fn a_transcript_is_verified() {
+    check(env!("CARGO_BIN_EXE_verify_transcript"), &["Proved: dev-", "echo for the record", "changed: "]);
+}
