@@ -55,6 +55,8 @@ pub struct World {
     pub idp: DevIdp,
     /// The server.
     pub server: Server,
+    /// The server's links, for carriers of one's own.
+    pub relay: Arc<Relay>,
     /// The agent for this machine.
     pub agent: Running,
     /// The administrator, logged in.
@@ -92,7 +94,7 @@ impl World {
     /// What failed first.
     pub async fn start(folder: &Path, helper: Helper, user: &str) -> Result<Self> {
         let idp = provider(user).await?;
-        let (server, claim, bundle) = server(folder, &idp).await?;
+        let (server, relay, (claim, bundle)) = server(folder, &idp).await?;
         let ca = std::fs::read_to_string(folder.join("server/ca.crt")).context("the server's CA")?;
         let tls = Arc::new(tls(&ca)?);
         let address = server.local_addr();
@@ -106,7 +108,7 @@ impl World {
         let keys = IssuerKeys::ThroughLink(Arc::clone(&tls));
         let agent = Agent::new(identity, bundle.clone(), Arc::clone(&carrier), keys).shell(shells).start()?;
         agent.online().await;
-        Ok(Self { idp, server, agent, client, bundle, carrier, tls, folder: folder.to_owned() })
+        Ok(Self { idp, server, relay, agent, client, bundle, carrier, tls, folder: folder.to_owned() })
     }
 
     /// Registers another target and lets the administrator call one route of its program.
@@ -161,7 +163,7 @@ async fn provider(user: &str) -> Result<DevIdp> {
     Ok(DevIdp::start(DevIdpConfig { auto_login: Some(user.to_owned()), ..config }).await?)
 }
 
-async fn server(folder: &Path, idp: &DevIdp) -> Result<(Server, String, TrustBundle)> {
+async fn server(folder: &Path, idp: &DevIdp) -> Result<(Server, Arc<Relay>, (String, TrustBundle))> {
     let listen = loopback();
     let config = Config {
         organization: "Quickstart".to_owned(),
@@ -189,8 +191,8 @@ async fn server(folder: &Path, idp: &DevIdp) -> Result<(Server, String, TrustBun
         jwks: Arc::new(HttpJwks::new(None)?),
         links: Arc::clone(&relay) as Arc<dyn Links>,
     };
-    let server = Server::start_with(config, seams, relay).await?;
-    Ok((server, made.claim, TrustBundle::parse(&made.bundle)?))
+    let server = Server::start_with(config, seams, Arc::clone(&relay)).await?;
+    Ok((server, relay, (made.claim, TrustBundle::parse(&made.bundle)?)))
 }
 
 async fn log_in(address: SocketAddr, ca: &str, bundle: &TrustBundle, (claim, user): (&str, &str)) -> Result<Client> {

@@ -21,6 +21,11 @@ fn a_client_dials() {
     check(env!("CARGO_BIN_EXE_dial"), &["IS ANYBODY THERE?"]);
 }
 
+#[test]
+fn a_carrier_of_ones_own_carries() {
+    check(env!("CARGO_BIN_EXE_carrier"), &["over a Unix socket, both ways"]);
+}
+
 /// F-049~: the record of a session can be checked without its server, and not changed.
 #[test]
 fn a_transcript_is_verified() {
