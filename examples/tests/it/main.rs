@@ -9,6 +9,8 @@ mod idp;
 #[cfg(test)]
 mod examples;
 #[cfg(test)]
+mod cuts;
+#[cfg(test)]
 mod quickstart;
 #[cfg(test)]
 mod relying_party;
