@@ -161,7 +161,7 @@ impl std::fmt::Debug for dyn Stream {
 }
 
 /// How long what is left may take to leave after the end.
-const FLUSH: Duration = Duration::from_secs(5);
+const FLUSH: Duration = Duration::from_secs(2);
 /// Packets read ahead of the machine.
 const READ_AHEAD: usize = 16;
 
@@ -209,10 +209,13 @@ impl<M: Machine> Loop<M> {
     async fn run(mut self, mut channels: Channels<M>) -> End {
         loop {
             self.advance();
+            // Before anybody hears of the end: who then drops the session cuts nothing short.
+            if self.end.is_some() {
+                self.flush().await;
+            }
             if self.outbox.is_empty()
                 && let Some(end) = self.end.take()
             {
-                self.flush().await;
                 return end;
             }
             let clock = Arc::clone(&self.clock);
@@ -327,13 +330,15 @@ impl<M: Machine> Loop<M> {
         self.machine.handle(self.clock.now(), Input::CarrierUp { carrier, random });
     }
 
-    /// Lets what is left leave.
-    async fn flush(mut self) {
+    /// Lets what is left leave. The second time there is nothing.
+    async fn flush(&mut self) {
         self.carriers.clear();
-        drop(self.packets);
+        // Readers end when nobody listens to them.
+        self.packets = mpsc::channel(1);
         let all = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(FLUSH, all).await.is_err() {
             tracing::debug!("the last packets could not be sent");
+            self.tasks.abort_all();
         }
     }
 }

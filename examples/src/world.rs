@@ -111,6 +111,17 @@ impl World {
         Ok(Self { idp, server, relay, agent, client, bundle, carrier, tls, folder: folder.to_owned() })
     }
 
+    /// Registers another target and lets the administrator have shells and commands there as the user of this process.
+    ///
+    /// # Errors
+    /// What the server says.
+    pub async fn enroll(&self, name: &str) -> Result<Identity> {
+        let identity = enroll(&self.client, (self.server.local_addr(), name), Arc::clone(&self.tls)).await?;
+        let user = bz_agent::user::User::current()?.name;
+        self.client.create_policy(&shells_on(&self.client, &identity, (name, &user)).await?).await?;
+        Ok(identity)
+    }
+
     /// Registers another target and lets the administrator call one route of its program.
     ///
     /// # Errors
@@ -224,17 +235,20 @@ async fn enroll(
     Ok(register(&registration, &key.secret, tls).await?)
 }
 
-async fn allow(client: &Client, identity: &Identity, user: &str) -> Result<()> {
-    let me = client.me().await?;
-    let policy = TargetConnectContent {
-        name: "quickstart".to_owned(),
-        subjects: vec![Subject { id: me.id, kind: SubjectType::User }],
+async fn shells_on(client: &Client, identity: &Identity, (name, user): (&str, &str)) -> Result<TargetConnectContent> {
+    Ok(TargetConnectContent {
+        name: format!("shells on {name}"),
+        subjects: vec![Subject { id: client.me().await?.id, kind: SubjectType::User }],
         targets: vec![PolicyTarget { id: identity.target, kind: "Bzero".to_owned() }],
         target_users: vec![TargetUserName { user_name: UserRule::Literal(user.parse()?) }],
         verbs: vec![Verb::Shell],
         ..TargetConnectContent::default()
-    };
-    client.create_policy(&policy).await?;
+    })
+}
+
+async fn allow(client: &Client, identity: &Identity, user: &str) -> Result<()> {
+    client.create_policy(&shells_on(client, identity, (TARGET, user)).await?).await?;
+    let me = client.me().await?;
     let recording = RecordingContent {
         name: "record everything here".to_owned(),
         subjects: vec![Subject { id: me.id, kind: SubjectType::User }],

@@ -3,9 +3,13 @@
 use std::process::Command;
 
 fn check(program: &str, wanted: &[&str]) {
+    check_status(program, 0, wanted);
+}
+
+fn check_status(program: &str, status: i32, wanted: &[&str]) {
     let output = Command::new(program).output().expect("an example runs");
     let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{program}: {said}{complained}");
+    assert_eq!(output.status.code(), Some(status), "{program}: {said}{complained}");
     for wanted in wanted {
         assert!(said.contains(wanted), "{program}: no {wanted:?} in {said:?}");
     }
@@ -19,6 +23,16 @@ fn an_agent_is_embedded() {
 #[test]
 fn a_client_dials() {
     check(env!("CARGO_BIN_EXE_dial"), &["IS ANYBODY THERE?"]);
+}
+
+#[test]
+fn a_shell_is_embedded() {
+    check(env!("CARGO_BIN_EXE_embed_shell"), &["I am "]);
+}
+
+#[test]
+fn a_pipeline_runs_a_command_and_has_its_status() {
+    check_status(env!("CARGO_BIN_EXE_ci_exec"), 3, &["deployed"]);
 }
 
 #[test]
