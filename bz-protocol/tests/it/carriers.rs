@@ -191,7 +191,8 @@ fn protocol(
     tokio_tungstenite::tungstenite::handshake::server::Response,
     tokio_tungstenite::tungstenite::handshake::server::ErrorResponse,
 > {
-    response.headers_mut().insert("Sec-WebSocket-Protocol", "bz.1".parse().unwrap());
+    let protocol = tokio_tungstenite::tungstenite::http::HeaderValue::from_static("bz.1");
+    response.headers_mut().insert("Sec-WebSocket-Protocol", protocol);
     Ok(response)
 }
 
