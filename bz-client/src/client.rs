@@ -85,6 +85,16 @@ impl Client {
         Self { links, ..self }
     }
 
+    /// The same client, its sessions carried over QUIC to the same server.
+    ///
+    /// # Errors
+    /// [`RestError`] when no TLS can be set up here.
+    #[cfg(feature = "quic")]
+    pub fn with_quic(self) -> Result<Self, RestError> {
+        let carrier = crate::http::quic(self.server())?;
+        Ok(self.with_carrier(Arc::new(carrier)))
+    }
+
     pub(crate) fn links(&self) -> Option<&Arc<Links>> {
         self.links.as_ref()
     }

@@ -125,6 +125,13 @@ pub(crate) fn websocket(server: &crate::server::Server) -> Result<bz_protocol::c
     Ok(bz_protocol::carrier::Ws::new(url, Arc::new(tls)))
 }
 
+/// The link's way over QUIC to the UDP port of the same number, trusting what its REST calls trust.
+#[cfg(feature = "quic")]
+pub(crate) fn quic(server: &crate::server::Server) -> Result<bz_protocol::carrier::Quic, HttpError> {
+    let tls = config(server.roots(), server.url()).map_err(|e| HttpError::Tls(e.to_string()))?;
+    Ok(bz_protocol::carrier::Quic::new(server.url().clone(), Arc::new(tls)))
+}
+
 fn config(roots: &Roots, base: &Url) -> Result<ClientConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let versions = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions()?;

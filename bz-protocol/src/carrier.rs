@@ -5,6 +5,8 @@
 
 mod memory;
 mod pipe;
+#[cfg(feature = "quic")]
+mod quic;
 #[cfg(feature = "ws")]
 mod ws;
 
@@ -17,6 +19,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 pub use crate::carrier::memory::{MemoryCarrier, memory_pair};
 pub use crate::carrier::pipe::{MuxLink, Pipe};
+#[cfg(feature = "quic")]
+pub use crate::carrier::quic::{Quic, QuicCaller, QuicListener};
 #[cfg(feature = "ws")]
 pub use crate::carrier::ws::{Ws, ws_pipe};
 pub use crate::mux::{Class, Role};
@@ -36,7 +40,7 @@ pub struct LinkError(pub String);
 
 /// An authenticated connection that opens and accepts streams.
 pub trait Link: Send + Sync {
-    /// Opens a stream.
+    /// Opens a stream. The other end may learn of it with its first bytes only: who opens it speaks first.
     fn open(&self, class: Class) -> Boxed<'_, Result<Box<dyn Stream>, LinkError>>;
 
     /// The next stream the other end opened. Cancel-safe.

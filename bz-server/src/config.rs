@@ -53,6 +53,9 @@ pub struct Config {
     pub public_url: Url,
     /// TLS, or none on loopback.
     pub tls: Tls,
+    /// Whether links also come over QUIC, on the UDP port of the same number. Needs TLS.
+    #[serde(default = "yes")]
+    pub quic: bool,
     /// Where metrics and health are served, without TLS. Not at all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics_listen: Option<SocketAddr>,
@@ -217,6 +220,10 @@ fn node() -> String {
 
 fn scopes() -> Vec<String> {
     ["openid", "email", "profile"].map(str::to_owned).to_vec()
+}
+
+const fn yes() -> bool {
+    true
 }
 
 const fn day() -> u32 {

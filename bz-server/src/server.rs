@@ -1,5 +1,7 @@
 //! A running server: listeners, TLS, and an end that lets running calls finish.
 
+mod quic;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +60,7 @@ pub struct Server {
     app: Arc<App>,
     local: SocketAddr,
     metrics: Option<SocketAddr>,
+    quic: Option<SocketAddr>,
     stop: CancellationToken,
     tasks: TaskTracker,
     // Ends what is left when the server is dropped.
@@ -86,6 +89,12 @@ impl Server {
         relay.attach(&app);
         let router = api::router(Arc::clone(&app)).merge(relay.router());
         let mut server = Self::serve(app, router).await?;
+        if let Some(listener) = quic::listen(&server.app.config, server.local)? {
+            server.quic = Some(listener.local_addr());
+            let (stop, end) = (server.stop.clone(), server.end.clone());
+            let door = quic::QuicDoor { relay: Arc::clone(&relay), stop, end, tasks: server.tasks.clone() };
+            server.tasks.spawn(door.accept(listener));
+        }
         server.relay = Some(relay);
         Ok(server)
     }
@@ -121,7 +130,8 @@ impl Server {
         tasks.spawn(door.accept(listener));
         tasks.spawn(keep_time(Arc::clone(&app), (stop.clone(), end.clone())));
         tracing::info!(%local, tls = !matches!(app.config.tls, Tls::Off(_)), "listening");
-        Ok(Self { app, local, metrics, stop, tasks, _end: end.clone().drop_guard(), end, relay: None })
+        let guard = end.clone().drop_guard();
+        Ok(Self { app, local, metrics, quic: None, stop, tasks, _end: guard, end, relay: None })
     }
 
     /// Where it listens.
@@ -134,6 +144,12 @@ impl Server {
     #[must_use]
     pub const fn metrics_addr(&self) -> Option<SocketAddr> {
         self.metrics
+    }
+
+    /// Where links over QUIC arrive, if they can.
+    #[must_use]
+    pub const fn quic_addr(&self) -> Option<SocketAddr> {
+        self.quic
     }
 
     /// The parts.

@@ -1,6 +1,6 @@
 //! The whole system on loopback in one process: identity provider, server, agent, and a client that is logged in.
 //!
-//! Every part is the real one, over TLS and WebSocket; only the identity provider is the development one.
+//! Every part is the real one, over TLS and WebSocket, or QUIC; only the identity provider is the development one.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ use bz_core::id::ConnectionId;
 use bz_core::oidc::provider::{Commitment, Provider, ProviderKind};
 use bz_core::target::UserRule;
 use bz_core::trust::TrustBundle;
-use bz_protocol::carrier::{Carrier, Ws};
+use bz_protocol::carrier::{Carrier, Quic, Ws};
 use bz_protocol::control::LINK_PATH;
 use bz_protocol::driver::{Clock as _, SystemClock};
 use bz_protocol::transcript::{Anchors, JwksArchive, Verdict, verify};
@@ -71,6 +71,15 @@ pub struct World {
     pub folder: PathBuf,
 }
 
+/// What carries the links of a system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Way {
+    /// WebSocket over TLS.
+    Ws,
+    /// QUIC.
+    Quic,
+}
+
 /// A browser that walks the development provider's login by itself.
 #[derive(Debug, Clone)]
 pub struct Walker {
@@ -92,15 +101,21 @@ impl World {
     ///
     /// # Errors
     /// What failed first.
-    pub async fn start(folder: &Path, helper: Helper, user: &str) -> Result<Self> {
+    pub async fn start(folder: &Path, helper: Helper, user: &str, way: Way) -> Result<Self> {
         let idp = provider(user).await?;
         let (server, relay, (claim, bundle)) = server(folder, &idp).await?;
         let ca = std::fs::read_to_string(folder.join("server/ca.crt")).context("the server's CA")?;
         let tls = Arc::new(tls(&ca)?);
         let address = server.local_addr();
-        let carrier: Arc<dyn Carrier> =
-            Arc::new(Ws::new(format!("wss://{address}{LINK_PATH}").parse()?, Arc::clone(&tls)));
         let client = log_in(address, &ca, &bundle, (&claim, user)).await?;
+        let carrier: Arc<dyn Carrier> = match way {
+            Way::Ws => Arc::new(Ws::new(format!("wss://{address}{LINK_PATH}").parse()?, Arc::clone(&tls))),
+            Way::Quic => Arc::new(Quic::new(format!("https://{address}").parse()?, Arc::clone(&tls))),
+        };
+        let client = match way {
+            Way::Ws => client,
+            Way::Quic => client.with_quic()?,
+        };
         let identity = enroll(&client, (address, TARGET), Arc::clone(&tls)).await?;
         allow(&client, &identity, user).await?;
         // Nobody comes back to this agent: a shell that was left behind ends soon after it.

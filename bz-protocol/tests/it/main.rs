@@ -29,3 +29,5 @@ mod rules;
 mod rogue;
 mod transcript;
 mod receipt;
+#[cfg(feature = "driver")]
+mod carriers;

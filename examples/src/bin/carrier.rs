@@ -13,7 +13,7 @@ use bz_agent::jwks::IssuerKeys;
 use bz_agent::user::User;
 use bz_core::access::Mode;
 use bz_core::api::target::Route;
-use bz_examples::world::World;
+use bz_examples::world::{Way, World};
 use bz_protocol::carrier::{Boxed, Carrier, Link, LinkError, MuxLink, Pipe, Role};
 use bz_protocol::limits::MUX_MESSAGE;
 use bz_server::relay::Relay;
@@ -63,7 +63,7 @@ fn main() -> Result<()> {
     let helper = helper::enter();
     tokio::runtime::Runtime::new()?.block_on(async {
         let folder = tempfile::tempdir()?;
-        let world = World::start(folder.path(), helper, &User::current()?.name).await?;
+        let world = World::start(folder.path(), helper, &User::current()?.name, Way::Ws).await?;
         let socket = folder.path().join("links");
         listen(&socket, Arc::clone(&world.relay))?;
         let carrier = Arc::new(UnixSocket(socket));

@@ -10,7 +10,7 @@ use bz_agent::helper;
 use bz_agent::user::User;
 use bz_client::client::Client;
 use bz_core::access::request::Parameters;
-use bz_examples::world::{TARGET, World};
+use bz_examples::world::{TARGET, Way, World};
 use bz_protocol::client::Event;
 use bz_protocol::frame::Fin;
 use bz_protocol::session::End;
@@ -36,7 +36,7 @@ fn main() -> Result<ExitCode> {
     tokio::runtime::Runtime::new()?.block_on(async {
         let folder = tempfile::tempdir()?;
         let user = User::current()?.name;
-        let world = World::start(folder.path(), helper, &user).await?;
+        let world = World::start(folder.path(), helper, &user, Way::Ws).await?;
         let code = exec(&world.client, &format!("{user}@{TARGET}"), "echo deployed; exit 3").await?;
         world.stop().await;
         Ok(ExitCode::from(u8::try_from(code)?))

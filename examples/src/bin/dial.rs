@@ -11,7 +11,7 @@ use bz_agent::user::User;
 use bz_client::client::Client;
 use bz_core::access::Mode;
 use bz_core::api::target::Route;
-use bz_examples::world::World;
+use bz_examples::world::{Way, World};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// All that a program needs: a client that is logged in, a target's name, a route's name.
@@ -29,7 +29,7 @@ fn main() -> Result<()> {
     let helper = helper::enter();
     tokio::runtime::Runtime::new()?.block_on(async {
         let folder = tempfile::tempdir()?;
-        let world = World::start(folder.path(), helper, &User::current()?.name).await?;
+        let world = World::start(folder.path(), helper, &User::current()?.name, Way::Ws).await?;
         let route = Route { name: "shout".into(), description: "says it louder".into(), mode: Mode::Sealed };
         let louder = |mut call: Call| async move {
             let mut words = String::new();

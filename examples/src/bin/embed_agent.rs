@@ -10,7 +10,7 @@ use bz_agent::jwks::IssuerKeys;
 use bz_agent::user::User;
 use bz_core::access::Mode;
 use bz_core::api::target::Route;
-use bz_examples::world::World;
+use bz_examples::world::{Way, World};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// All that a program needs: what registration left, what its owner pins, a way to the server.
@@ -29,7 +29,7 @@ fn main() -> Result<()> {
     let helper = helper::enter();
     tokio::runtime::Runtime::new()?.block_on(async {
         let folder = tempfile::tempdir()?;
-        let world = World::start(folder.path(), helper, &User::current()?.name).await?;
+        let world = World::start(folder.path(), helper, &User::current()?.name, Way::Ws).await?;
         let service = embed(&world, world.register("billing", "debug").await?)?;
         service.online().await;
         let mut said = String::new();

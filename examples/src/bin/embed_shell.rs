@@ -11,7 +11,7 @@ use bz_agent::jwks::IssuerKeys;
 use bz_agent::shell::Shells;
 use bz_agent::user::User;
 use bz_core::access::request::Parameters;
-use bz_examples::world::World;
+use bz_examples::world::{Way, World};
 use bz_protocol::client::Event;
 
 /// An agent that serves the users of this host: all of them as root, otherwise its own alone.
@@ -27,7 +27,7 @@ fn main() -> Result<()> {
     tokio::runtime::Runtime::new()?.block_on(async {
         let folder = tempfile::tempdir()?;
         let user = User::current()?.name;
-        let world = World::start(folder.path(), helper.clone(), &user).await?;
+        let world = World::start(folder.path(), helper.clone(), &user, Way::Ws).await?;
         let identity = world.enroll("service").await?;
         let service = embed(&world, identity, helper, &folder.path().join("service"))?;
         service.online().await;

@@ -12,7 +12,7 @@ use bz_client::terminal;
 use bz_core::access::request::Parameters;
 use bz_core::api::record::{ConnectionEvent, ConnectionEventType};
 use bz_core::id::ConnectionId;
-use bz_examples::world::{TARGET, World};
+use bz_examples::world::{TARGET, Way, World};
 use bz_protocol::session::End;
 use bz_protocol::transcript::Verdict;
 use clap::Parser;
@@ -24,6 +24,9 @@ struct Arguments {
     /// A command to run instead of a shell, as a shell would read it
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
     command: Vec<String>,
+    /// What carries the links of client and agent
+    #[arg(long, value_enum, default_value_t = Way::Ws)]
+    carrier: Way,
     /// Show what every part logs
     #[arg(long)]
     verbose: bool,
@@ -42,7 +45,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into()),
     };
-    let status = match runtime.block_on(run(helper, &arguments.command)) {
+    let status = match runtime.block_on(run(helper, &arguments)) {
         Ok(status) => ExitCode::from(status),
         Err(error) => fail(&error),
     };
@@ -51,11 +54,13 @@ fn main() -> ExitCode {
     status
 }
 
-async fn run(helper: Helper, command: &[String]) -> Result<u8> {
+async fn run(helper: Helper, arguments: &Arguments) -> Result<u8> {
+    let command = arguments.command.as_slice();
     let user = User::current().context("who are you on this machine?")?.name;
     let folder = tempfile::Builder::new().prefix("bz-quickstart-").tempdir()?.keep();
-    let world = World::start(&folder, helper, &user).await?;
-    say(&format!("server, identity provider and agent run; you are {user}@example.com"));
+    let world = World::start(&folder, helper, &user, arguments.carrier).await?;
+    let carrier = world.carrier.name();
+    say(&format!("server, identity provider and agent run, linked by {carrier}; you are {user}@example.com"));
     let parameters = if command.is_empty() {
         say("a shell through client, server and agent; leave with `exit`");
         Parameters::Shell { term: terminal::term(), size: terminal::size() }

@@ -11,7 +11,7 @@ use bz_agent::user::User;
 use bz_client::session::Session;
 use bz_core::access::request::Parameters;
 use bz_core::id::ConnectionId;
-use bz_examples::world::{TARGET, World};
+use bz_examples::world::{TARGET, Way, World};
 use bz_protocol::client::Event;
 use bz_protocol::transcript::{Anchors, Verdict, explain, verify};
 
@@ -20,7 +20,7 @@ fn main() -> Result<()> {
     tokio::runtime::Runtime::new()?.block_on(async {
         let folder = tempfile::tempdir()?;
         let user = User::current()?.name;
-        let world = World::start(folder.path(), helper, &user).await?;
+        let world = World::start(folder.path(), helper, &user, Way::Ws).await?;
         let parameters = Parameters::Exec { command: "echo for the record".to_owned() };
         let asked = world.client.ask(&format!("{user}@{TARGET}").parse()?, parameters, None).await?;
         let connection = asked.made.connection_id;

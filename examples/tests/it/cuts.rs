@@ -7,7 +7,7 @@ use std::time::Duration;
 use bz_agent::helper::Helper;
 use bz_agent::user::User;
 use bz_core::access::request::Parameters;
-use bz_examples::world::{TARGET, World};
+use bz_examples::world::{TARGET, Way, World};
 use bz_protocol::carrier::Ws;
 use bz_protocol::client::{Action, Event};
 use bz_protocol::control::LINK_PATH;
@@ -51,7 +51,7 @@ fn pattern(at: usize) -> u8 {
 async fn bytes_are_exact_after_a_hundred_cuts() {
     let folder = tempfile::tempdir().unwrap();
     let user = User::current().unwrap().name;
-    let world = World::start(folder.path(), Helper::at(env!("CARGO_BIN_EXE_helper")), &user).await.unwrap();
+    let world = World::start(folder.path(), Helper::at(env!("CARGO_BIN_EXE_helper")), &user, Way::Ws).await.unwrap();
     let (cutter, cut) = watch::channel(0);
     let address = shears(world.server.local_addr(), cut).await;
     let url = format!("wss://{address}{LINK_PATH}").parse().unwrap();

@@ -3,7 +3,11 @@
 use std::process::{Command, Output};
 
 fn quickstart(words: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_quickstart")).arg("--").args(words).output().expect("quickstart runs")
+    run(&[&["--"], words].concat())
+}
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_quickstart")).args(arguments).output().expect("quickstart runs")
 }
 
 fn text(bytes: &[u8]) -> String {
@@ -20,6 +24,18 @@ fn a_command_goes_through_all_parts() {
     assert_eq!(text(&output.stdout), "out\n");
     assert!(said.lines().any(|line| line == "err"), "{said}");
     assert!(said.contains("sh -c 'echo out; echo err >&2; exit 7'"), "the command log: {said}");
+    assert!(said.contains(" verifies: "), "the transcript: {said}");
+    tidy_up(&said);
+}
+
+/// The same over QUIC: nothing but the carrier is another.
+#[test]
+fn a_command_goes_over_quic() {
+    let output = run(&["--carrier", "quic", "--", "sh", "-c", "echo out; echo err >&2; exit 7"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(7), "{said}");
+    assert_eq!(text(&output.stdout), "out\n");
+    assert!(said.contains("linked by quic"), "the carrier: {said}");
     assert!(said.contains(" verifies: "), "the transcript: {said}");
     tidy_up(&said);
 }

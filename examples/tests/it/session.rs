@@ -9,7 +9,7 @@ use bz_client::session::{Session, SessionError};
 use bz_core::access::request::{Parameters, Size};
 use bz_core::api::error::Code;
 use bz_core::api::record::{ConnectionEvent, ConnectionEventType};
-use bz_examples::world::{TARGET, World};
+use bz_examples::world::{TARGET, Way, World};
 use bz_protocol::client::{Action, Event};
 use bz_protocol::frame::{Fin, Notice};
 use bz_protocol::session::End;
@@ -24,7 +24,7 @@ struct Place {
 async fn place() -> Place {
     let folder = tempfile::tempdir().unwrap();
     let user = User::current().unwrap().name;
-    let world = World::start(folder.path(), Helper::at(env!("CARGO_BIN_EXE_helper")), &user).await.unwrap();
+    let world = World::start(folder.path(), Helper::at(env!("CARGO_BIN_EXE_helper")), &user, Way::Ws).await.unwrap();
     Place { world, user, _folder: folder }
 }
 
