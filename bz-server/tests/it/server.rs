@@ -11,6 +11,7 @@ use axum::routing::get;
 use bz_core::oidc::provider::Provider;
 use bz_server::config::Config;
 use bz_server::init::{self, InitTls};
+use bz_server::relay::Relay;
 use bz_server::seam::jwks::{FetchError, HttpJwks, JwksSource as _};
 use bz_server::seam::links::MemoryLinks;
 use bz_server::seam::{SystemClock, SystemEntropy};
@@ -37,6 +38,30 @@ async fn it_serves_over_tls() {
     assert!(plain.is_err(), "plain HTTP is answered on the TLS port: {plain:?}");
     server.shutdown().await;
     assert!(client.get(&url).send().await.is_err(), "a server that was shut down still answers");
+}
+
+/// QUIC has the same port number; switched off, or its port taken, the server is whole without it.
+#[tokio::test]
+async fn it_serves_without_its_udp_port() {
+    let folder = tempfile::tempdir().unwrap();
+    let names = InitTls::Make(vec!["127.0.0.1".to_owned()]);
+    let made = init::init(config(&folder), names, &SystemClock::new(), &SystemEntropy).await.unwrap();
+    let ca = std::fs::read(folder.path().join("data/ca.crt")).unwrap();
+    let client = tls::http_client(Some(&ca), Duration::from_secs(10)).unwrap();
+    let read = init::read_config(&made.config, []).unwrap();
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap();
+    for (config, quic) in [
+        (Config { listen, ..read.clone() }, false),
+        (Config { quic: false, ..read.clone() }, false),
+        (read.clone(), true),
+    ] {
+        let server = Server::start_with(config, seams(), Relay::new()).await.unwrap();
+        assert_eq!(server.quic_addr(), quic.then(|| server.local_addr()), "the UDP port");
+        let answer = client.get(format!("https://{}/healthz", server.local_addr())).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), 200);
+        server.shutdown().await;
+    }
 }
 
 /// F-258~: health and readiness are on the main port, metrics only on their own loopback port.
