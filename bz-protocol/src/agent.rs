@@ -28,7 +28,7 @@ use crate::refusal::Code;
 use crate::session::{CarrierId, End, Input, Line, Output, decode, earliest, encode};
 
 /// What an agent's end is made of.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Config {
     /// The organization.
     pub organization: OrganizationId,
@@ -40,6 +40,12 @@ pub struct Config {
     pub random: [u8; 32],
     /// How long a session without a carrier is kept.
     pub patience: Duration,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Config").field("organization", &self.organization).finish_non_exhaustive()
+    }
 }
 
 impl Config {

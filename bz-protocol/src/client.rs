@@ -25,7 +25,7 @@ use crate::refusal::Code;
 use crate::session::{CarrierId, End, Input, Line, Output, decode, earliest, encode};
 
 /// What a session is opened with.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Opening {
     /// The organization.
     pub organization: OrganizationId,
@@ -49,6 +49,12 @@ pub struct Opening {
     pub random: [u8; 32],
     /// How long to wait for a carrier.
     pub patience: Duration,
+}
+
+impl std::fmt::Debug for Opening {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opening").field("connection", &self.connection).finish_non_exhaustive()
+    }
 }
 
 /// Why a session cannot even be asked for.

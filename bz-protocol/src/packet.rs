@@ -33,12 +33,18 @@ pub enum Packet {
 }
 
 /// `Syn` and, unless it is believed to be known, the certificate it names.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
 pub struct SynPacket {
     /// The signed message.
     pub syn: Signed<Syn>,
     /// The certificate.
     pub certificate: Option<Vec<u8>>,
+}
+
+impl std::fmt::Debug for SynPacket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SynPacket").field("syn", &self.syn).finish_non_exhaustive()
+    }
 }
 
 /// The client on a new carrier.

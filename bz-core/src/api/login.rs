@@ -7,7 +7,7 @@ use crate::id::{OrganizationId, UserId};
 use crate::time::UnixTime;
 
 /// `POST users/register`: registers a certificate, and the person at the first time. Again after each refresh.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RegisterUser {
     /// The `BzCert`.
@@ -15,6 +15,12 @@ pub struct RegisterUser {
     /// The claim code of `init` or `admin claim`, by which this person becomes an administrator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<String>,
+}
+
+impl std::fmt::Debug for RegisterUser {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RegisterUser").finish_non_exhaustive()
+    }
 }
 
 /// What a second factor still asks for.

@@ -120,3 +120,15 @@ fn an_unconfirmed_session_is_forgotten_and_burns_nothing() {
     assert!(again.admitted.is_some(), "the grant was not used up: {:?}", again.denials);
     assert!(again.client_events.iter().any(|e| matches!(e, Event::Opened(_))));
 }
+
+/// Tokens and seeds are in no `Debug`: a log line that shows a machine or a packet shows no secret.
+#[test]
+fn a_machine_shows_no_secret() {
+    let world = World::new();
+    let sim = Sim::new(&world, 1);
+    let shown = format!("{:?} {:?} {:?} {:?}", sim.client, sim.agent, world.opening(), world.agent());
+    // The first bytes of a JWS, as text and as the list of numbers that bytes are shown as; and the fixed seeds.
+    for secret in ["eyJ", "101, 121, 74", "[31, 31", "[21, 21"] {
+        assert!(!shown.contains(secret), "{secret} in {shown}");
+    }
+}
