@@ -21,8 +21,8 @@ pub enum LinkError {
     /// The login is unknown, ended or expired.
     #[error("log in again")]
     Login,
-    /// There is no such connection, or it is held by another login.
-    #[error("there is no such connection for this login")]
+    /// There is no such connection, or it belongs to another login or target than the one that asks.
+    #[error("there is no such connection for this login or target")]
     Connection,
     /// The connection has ended.
     #[error("the connection is closed")]
@@ -113,11 +113,18 @@ pub async fn client_disconnected(app: &App, connection: ConnectionId, why: &str)
     step(app, connection, Input::ClientDisconnected, why).await
 }
 
-/// The agent says which shell the client is on. Logs `ShellConnect`.
+/// The agent of `target` says which shell the client is on. Logs `ShellConnect`.
 ///
 /// # Errors
+/// [`LinkError::Connection`] when the connection is unknown or on another target: an agent speaks for its own alone.
 /// [`LinkError::Step`] for another shell than before, or without a client.
-pub async fn shell_attached(app: &App, connection: ConnectionId, shell: ShellId) -> Result<Connection, LinkError> {
+pub async fn shell_attached(
+    app: &App,
+    target: TargetId,
+    connection: ConnectionId,
+    shell: ShellId,
+) -> Result<Connection, LinkError> {
+    app.store.connection(connection).await?.filter(|c| c.target == target).ok_or(LinkError::Connection)?;
     step(app, connection, Input::ShellAttached(shell), "its client is on the shell").await
 }
 

@@ -120,7 +120,7 @@ async fn agent(
     loop {
         tokio::select! {
             heard = talk.next() => if let ToServer::Shells(shells) = heard? {
-                shells_reported(app, shells).await;
+                shells_reported(app, target.id, shells).await;
             },
             Some(word) = to_say.recv() => talk.say(&word).await?,
             stream = link.accept() => {
@@ -184,10 +184,10 @@ pub(super) async fn grace_after_start(relay: Arc<Relay>, app: Arc<App>) {
     }
 }
 
-async fn shells_reported(app: &App, shells: Vec<ShellReport>) {
+async fn shells_reported(app: &App, target: TargetId, shells: Vec<ShellReport>) {
     for report in shells.into_iter().filter(|r| r.running) {
-        if let Err(error) = link::shell_attached(app, report.connection, report.shell).await {
-            tracing::debug!(connection = %report.connection, %error, "a shell that no client is on");
+        if let Err(error) = link::shell_attached(app, target, report.connection, report.shell).await {
+            tracing::debug!(connection = %report.connection, %error, "a shell report that changes nothing");
         }
     }
 }

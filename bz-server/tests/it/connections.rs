@@ -203,7 +203,7 @@ async fn a_shell_is_attached_to_by_its_person() {
     attach(&alice).await.refused(Code::Conflict);
     let shell = ShellId::from_bytes([5; 16]);
     link::client_connected(&world.app, id).await.unwrap();
-    link::shell_attached(&world.app, id, shell).await.unwrap();
+    link::shell_attached(&world.app, web.id, id, shell).await.unwrap();
     link::client_disconnected(&world.app, id, "its client left").await.unwrap();
     let again = world.user("alice").await;
     let made: ConnectionMade = attach(&again).await.ok();

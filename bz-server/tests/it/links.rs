@@ -72,7 +72,7 @@ async fn a_kept_shell_outlives_the_logout() {
     world.allow(&admin, &alice, &web, &["deploy"]).await;
     let (kept, young) = (world.connect(&alice, &web).await, world.connect(&alice, &web).await);
     link::client_connected(&world.app, kept.connection_id).await.unwrap();
-    link::shell_attached(&world.app, kept.connection_id, ShellId::from_bytes([1; 16])).await.unwrap();
+    link::shell_attached(&world.app, web.id, kept.connection_id, ShellId::from_bytes([1; 16])).await.unwrap();
     world.call(As::Client(&alice), "POST", "/users/logout", &json!({})).await.done();
     let state = |id| {
         let app = &world.app;
@@ -84,6 +84,23 @@ async fn a_kept_shell_outlives_the_logout() {
         link::authorize_link(&world.app, alice.login, kept.connection_id).await.map(|c| c.id),
         Err(LinkError::Login)
     );
+}
+
+/// An agent's word about shells changes the connections of its own target alone.
+#[tokio::test]
+async fn an_agent_speaks_for_its_own_target_alone() {
+    let world = World::new().await;
+    let (admin, alice) = (world.admin().await, world.user("alice").await);
+    let (web, other) = (world.agent(&admin, "web").await, world.agent(&admin, "other").await);
+    world.allow(&admin, &alice, &web, &["deploy"]).await;
+    let id = world.connect(&alice, &web).await.connection_id;
+    link::client_connected(&world.app, id).await.unwrap();
+    let before = world.app.store.connection(id).await.unwrap().unwrap().life;
+    let foreign = link::shell_attached(&world.app, other.id, id, ShellId::from_bytes([1; 16])).await;
+    assert_eq!(foreign.map(|c| c.id), Err(LinkError::Connection));
+    assert_eq!(world.app.store.connection(id).await.unwrap().unwrap().life, before);
+    link::shell_attached(&world.app, web.id, id, ShellId::from_bytes([2; 16])).await.unwrap();
+    assert_ne!(world.app.store.connection(id).await.unwrap().unwrap().life, before);
 }
 
 /// A connection whose client never came is closed when no grant can open it any more.
