@@ -54,7 +54,7 @@ pub enum Input {
     ClientConnected,
     /// Its client's carrier left.
     ClientDisconnected,
-    /// The agent says which shell the client is on.
+    /// The agent says which shell the client is on, or was on when it left.
     ShellAttached(ShellId),
     /// Somebody or something closes it.
     Closed,
@@ -105,7 +105,7 @@ pub enum StepError {
     /// The connection has ended.
     #[error("the connection is closed")]
     Ended,
-    /// A shell while no client is there, or another one than before.
+    /// A shell before any client came, or another one than before.
     #[error("this shell does not belong to the connection")]
     Shell,
 }
@@ -142,6 +142,12 @@ impl Life {
             (State::Open, Input::ShellAttached(shell)) if self.shell.is_none_or(|s| s == shell) => {
                 Ok(Step { life: Self { shell: Some(shell), ..self }, rows: vec![Row::ShellConnect] })
             }
+            // The agent's word came after the client had gone: the shell runs on and can be attached to.
+            (State::Detached, Input::ShellAttached(shell)) if self.shell.is_none() => {
+                let life = Self { shell: Some(shell), ..self };
+                Ok(Step { life, rows: vec![Row::ShellConnect, Row::ShellDisconnect] })
+            }
+            (State::Detached, Input::ShellAttached(shell)) if self.shell == Some(shell) => same(Vec::new()),
             (State::Opening | State::Open | State::Detached, Input::ShellAttached(_)) => Err(StepError::Shell),
             (State::Open, Input::Closed) => to(State::Closed, [leave(), vec![Row::Closed]].concat()),
             (State::Opening | State::Detached, Input::Closed) => to(State::Closed, vec![Row::Closed]),
@@ -186,7 +192,9 @@ mod tests {
         check(State::Open, None, Close, Ok((State::Closed, &[Row::ClientDisconnect, Row::Closed])));
         check(State::Detached, Some(SHELL), Comes, Ok((State::Open, &[Row::ClientConnect])));
         check(State::Detached, Some(SHELL), Leaves, Ok((State::Detached, &[])));
-        check(State::Detached, Some(SHELL), On(SHELL), Err(StepError::Shell));
+        check(State::Detached, None, On(SHELL), Ok((State::Detached, &[Row::ShellConnect, Row::ShellDisconnect])));
+        check(State::Detached, Some(SHELL), On(SHELL), Ok((State::Detached, &[])));
+        check(State::Detached, Some(SHELL), On(OTHER), Err(StepError::Shell));
         check(State::Detached, Some(SHELL), Close, Ok((State::Closed, &[Row::Closed])));
         for input in [Comes, Leaves, On(SHELL)] {
             check(State::Closed, Some(SHELL), input, Err(StepError::Ended));

@@ -113,11 +113,12 @@ pub async fn client_disconnected(app: &App, connection: ConnectionId, why: &str)
     step(app, connection, Input::ClientDisconnected, why).await
 }
 
-/// The agent of `target` says which shell the client is on. Logs `ShellConnect`.
+/// The agent of `target` says which shell the client is on. Logs `ShellConnect`, and `ShellDisconnect` after it when the
+/// client has already gone.
 ///
 /// # Errors
 /// [`LinkError::Connection`] when the connection is unknown or on another target: an agent speaks for its own alone.
-/// [`LinkError::Step`] for another shell than before, or without a client.
+/// [`LinkError::Step`] for another shell than before, or before any client came.
 pub async fn shell_attached(
     app: &App,
     target: TargetId,
@@ -125,7 +126,7 @@ pub async fn shell_attached(
     shell: ShellId,
 ) -> Result<Connection, LinkError> {
     app.store.connection(connection).await?.filter(|c| c.target == target).ok_or(LinkError::Connection)?;
-    step(app, connection, Input::ShellAttached(shell), "its client is on the shell").await
+    step(app, connection, Input::ShellAttached(shell), "the target named its shell").await
 }
 
 /// The connection ended, at the target or here. Logs `Closed` once, and tells the links.
