@@ -111,6 +111,8 @@ labels! {
     SynAck = "bz/1 syn ack;"
     /// The id of a session.
     Session = "bz/1 session;"
+    /// An agent's opening of a segment.
+    Segment = "bz/1 segment;"
     /// A client's checkpoint.
     ClientCheckpoint = "bz/1 client checkpoint;"
     /// An agent's checkpoint.

@@ -25,6 +25,7 @@ use crate::limits::{HANDSHAKE, PATIENCE, SUITES, VERSIONS};
 use crate::packet::Packet;
 use crate::receipt::Receipt;
 use crate::refusal::Code;
+use crate::segment::Delivered;
 use crate::session::{CarrierId, End, Input, Line, Output, decode, earliest, encode};
 
 /// What an agent's end is made of.
@@ -89,6 +90,8 @@ pub enum Event {
     Resize(Size),
     /// A newer certificate. Ask the gate, and answer with [`Action::Renew`] if it agrees.
     Reauthenticate(Vec<u8>),
+    /// The client acknowledged more: what a shell goes on from when this session ends.
+    Delivered(Delivered),
     /// The client ends the session.
     Finished(Fin),
     /// The session goes on over a new carrier.
@@ -434,7 +437,13 @@ impl Agent {
                 let received = open.line.flow.data(now, &frame)?;
                 self.received(open, received)
             }
-            Packet::Control(frame) => Ok(open.line.flow.control(&frame)?),
+            Packet::Control(frame) => {
+                let before = open.line.flow.delivered();
+                open.line.flow.control(&frame)?;
+                let delivered = open.line.flow.delivered().filter(|now| before.is_none_or(|b| b.frames < now.frames));
+                self.events.extend(delivered.map(Event::Delivered));
+                Ok(())
+            }
             Packet::Syn(_)
             | Packet::SynAck(_)
             | Packet::DataAck(_)

@@ -193,6 +193,11 @@ pub enum Preamble {
         /// And port.
         port: u16,
     },
+    /// From an agent: what a shell of this connection shows while nobody is attached; see [`crate::segment`].
+    Segment {
+        /// Which.
+        connection: ConnectionId,
+    },
 }
 
 /// What the server orders an agent to do.

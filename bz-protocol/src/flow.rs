@@ -23,9 +23,11 @@ pub(crate) use crate::flow::resume::{ResumeKeys, Resuming};
 use crate::flow::sender::Sender;
 pub(crate) use crate::flow::sender::sealed_commitment;
 use crate::frame::{Fin, Kind};
+use crate::handshake::Predecessor;
 use crate::keys::{Channel, Direction, Secrets, Space};
 use crate::limits::{ACK_DELAY, SESSION_CREDIT, STREAM_CREDIT};
 use crate::receipt::{Holder, Receipt};
+use crate::segment::Delivered;
 
 /// The rule of the protocol that a peer broke. The session ends at the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -182,6 +184,18 @@ impl Flow {
             (Kind::Fin, Direction::ToClient) => self.receipt.close = wire::decode(payload, 64).ok(),
             _ => {}
         }
+    }
+
+    /// What the peer acknowledged of this direction, and what was seen of its own by now.
+    pub(crate) fn delivered(&self) -> Option<Delivered> {
+        let frames = self.sender.delivered();
+        let (own, peer) = (self.sender.head_at(frames)?, self.receiver.head());
+        let (to_agent, to_client) = match self.sender.direction() {
+            Direction::ToAgent => (own, peer),
+            Direction::ToClient => (peer, own),
+        };
+        let upto = Predecessor { session: self.session, to_agent, to_client };
+        Some(Delivered { upto, frames, bytes: self.sender.delivered_bytes() })
     }
 
     pub(crate) const fn session(&self) -> Digest {

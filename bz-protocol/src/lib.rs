@@ -38,6 +38,7 @@ pub mod driver;
 pub mod link;
 pub mod transcript;
 pub mod receipt;
+pub mod segment;
 
 mod flow;
 

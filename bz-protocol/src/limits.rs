@@ -14,6 +14,8 @@ pub const STREAM_CREDIT: u64 = 256 << 10;
 pub const MAX_UNACKED: usize = 8192;
 /// Bytes of such frames: what an honest peer's credit never reaches, whatever it grants.
 pub const MAX_UNACKED_BYTES: u64 = 2 << 20;
+/// Bytes of a segment that may wait for the server's word that they are recorded.
+pub const SEGMENT_CREDIT: u64 = 256 << 10;
 /// Streams of one session.
 pub const MAX_STREAMS: u32 = 256;
 /// Frames under one key.

@@ -30,5 +30,5 @@ pub use observer::{Keep, Observed, Observer, Parties, Seen, Violation};
 pub use record::{
     Claim, Content, Directory, Embedded, Frame, MAX_KEYS, MAX_REASON, MAX_RECORD, Opening, Record, ServerRecord,
 };
-pub use verdict::{AgentKnown, Identity, Reason, Refused, ServerClaims, Tail, Trust, Verdict, WayVerdict};
+pub use verdict::{AgentKnown, Following, Identity, Reason, Refused, ServerClaims, Tail, Trust, Verdict, WayVerdict};
 pub use verify::verify;

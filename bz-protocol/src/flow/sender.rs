@@ -33,11 +33,13 @@ pub(super) struct Sender {
     chain: Chain,
     next: u64,
     /// Frames not acknowledged, oldest first.
-    unacked: VecDeque<Vec<u8>>,
+    unacked: VecDeque<Unacked>,
     /// Their bytes.
     held: u64,
     /// The number of the first of them.
     first: u64,
+    /// Bytes of streams in all frames before it.
+    delivered_bytes: u64,
     /// The head after each count of frames that a checkpoint of the peer may still name.
     heads: VecDeque<Digest>,
     /// The count that the first of them is after.
@@ -54,6 +56,12 @@ pub(super) struct Sender {
     due: Option<Mono>,
     line_at: Option<Mono>,
     phase: Phase,
+}
+
+/// A frame that may have to be sent again, and the bytes of streams in it.
+struct Unacked {
+    frame: Vec<u8>,
+    bytes: u64,
 }
 
 #[derive(Default)]
@@ -75,6 +83,7 @@ impl Sender {
             unacked: VecDeque::new(),
             held: 0,
             first: 0,
+            delivered_bytes: 0,
             heads: VecDeque::from([chain.head()]),
             heads_from: 0,
             resumed_at: None,
@@ -199,6 +208,11 @@ impl Sender {
         self.first
     }
 
+    /// Bytes of streams in them.
+    pub(super) const fn delivered_bytes(&self) -> u64 {
+        self.delivered_bytes
+    }
+
     pub(super) fn checkpoint_due(&self, now: Now) -> bool {
         self.phase == Phase::Open && self.due.is_some_and(|due| now.mono >= due)
     }
@@ -212,8 +226,9 @@ impl Sender {
             return Err(Misbehavior::PeerNumber);
         }
         while self.first < received {
-            let frame = self.unacked.pop_front().ok_or(Misbehavior::PeerNumber)?;
+            let Unacked { frame, bytes } = self.unacked.pop_front().ok_or(Misbehavior::PeerNumber)?;
             self.held = self.held.saturating_sub(frame.len() as u64);
+            self.delivered_bytes = self.delivered_bytes.saturating_add(bytes);
             self.first = self.first.saturating_add(1);
         }
         self.cursor = self.cursor.max(self.first);
@@ -263,9 +278,9 @@ impl Sender {
 
     pub(super) fn poll(&mut self) -> Option<Vec<u8>> {
         let at = usize::try_from(self.cursor.checked_sub(self.first)?).ok()?;
-        let frame = self.unacked.get(at)?;
+        let unacked = self.unacked.get(at)?;
         self.cursor = self.cursor.saturating_add(1);
-        Some(frame.clone())
+        Some(unacked.frame.clone())
     }
 
     fn push(&mut self, kind: Kind, stream: u32, payload: &[u8], peer: u64) -> Result<(), SendError> {
@@ -288,7 +303,8 @@ impl Sender {
         };
         self.chain.add(&header, &commitment);
         self.held = self.held.saturating_add(frame.len() as u64);
-        self.unacked.push_back(frame);
+        let bytes = if kind == Kind::Bytes { payload.len() as u64 } else { 0 };
+        self.unacked.push_back(Unacked { frame, bytes });
         self.heads.push_back(self.chain.head());
         self.next = self.next.saturating_add(1);
         Ok(())

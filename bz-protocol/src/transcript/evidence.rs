@@ -1,5 +1,6 @@
 //! The opening's evidence: the identity provider's and the server's word, the client's signature and the agent's.
 
+use bz_core::access::Mode;
 use bz_core::cert::{BzCert, CertCheck, Verified};
 use bz_core::digest::Digest;
 use bz_core::grant::{Grant, GrantError, MAX_GRANT, Pins, SignedGrant};
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use crate::handshake::{Syn, SynAck, session_id};
 use crate::limits::{SUITES, VERSIONS};
+use crate::segment::SegmentOpening;
 use crate::transcript::anchors::Anchors;
 use crate::transcript::history::Ends;
 use crate::transcript::record::{Directory, Embedded, Opening};
@@ -209,6 +211,20 @@ fn check_user(grant: &Grant, request: &Request, certificate: Option<&Verified<Bz
         }
     };
     if same { Ok(()) } else { Err(Reason::GrantFor("target user")) }
+}
+
+/// A segment's id and opening, when the agent of this session signed it.
+pub(super) fn check_segment(
+    opening: &Signed<SegmentOpening>,
+    evidence: &Evidence,
+) -> Result<(Digest, SegmentOpening), Reason> {
+    let Ends { organization, session, mode, agent_key, .. } = evidence.ends;
+    let body = opening.open(&agent_key, organization).map_err(Reason::Segment)?;
+    let check = |same: bool, what| if same { Ok(()) } else { Err(Reason::SegmentOf(what)) };
+    check(body.held == session, "session")?;
+    check(body.connection == evidence.syn.connection, "connection")?;
+    check(mode == Mode::Inspected, "mode")?;
+    Ok((opening.digest(), body))
 }
 
 /// The name under which the directory knows the agent's key.

@@ -96,6 +96,10 @@ impl Lines {
                 let signed = Some(session.evidence.answer.verified_at);
                 self.push(at, Who::Agent, signed, format!("goes on after session {}", predecessor.session));
             }
+            Record::Segment(_) => {
+                let signed = session.segment.map(|segment| segment.time);
+                self.push(at, Who::Agent, signed, "goes on with the shell while nobody is attached".to_owned());
+            }
             Record::Frame { direction, frame } => {
                 self.open.push(self.all.len());
                 let (number, what) = (Some(frame.header.number), action(frame));

@@ -86,6 +86,7 @@ impl Writer {
         self.digest = record.digest(&self.digest)?;
         match record {
             Record::Opening(opening) => self.session = Some(session_id(&opening.syn, &opening.answer)),
+            Record::Segment(opening) => self.session = Some(opening.digest()),
             Record::Frame { direction: Direction::ToAgent, .. } => self.frames.0 = self.frames.0.saturating_add(1),
             Record::Frame { direction: Direction::ToClient, .. } => self.frames.1 = self.frames.1.saturating_add(1),
             Record::Anchors(_)
@@ -191,6 +192,7 @@ pub fn withhold(bytes: &[u8]) -> Result<Vec<u8>, Refused> {
         | Record::Opening(_)
         | Record::Directory(_)
         | Record::Predecessor(_)
+        | Record::Segment(_)
         | Record::Frame { .. }
         | Record::Checkpoint { .. }
         | Record::Server(_)) => record,
@@ -222,6 +224,7 @@ pub fn redact(bytes: &[u8]) -> Result<Vec<u8>, Refused> {
         }
         record @ (Record::Directory(_)
         | Record::Predecessor(_)
+        | Record::Segment(_)
         | Record::Frame { .. }
         | Record::Checkpoint { .. }
         | Record::Conflict { .. }

@@ -1,5 +1,6 @@
 //! What a relay sees of one session, without any of its keys: what to keep, what is signed, and what does not fit.
 
+use bz_core::access::Mode;
 use bz_core::cert::BzCert;
 use bz_core::digest::Digest;
 use bz_core::id::{ConnectionId, OrganizationId};
@@ -14,6 +15,8 @@ use crate::handshake::{Syn, SynAck, session_id};
 use crate::keys::Direction;
 use crate::limits::MAX_UNACKED;
 use crate::packet::{Packet, SynPacket};
+use crate::segment::SegmentOpening;
+use crate::transcript::evidence::unverified;
 use crate::transcript::file::{Reader, Writer};
 use crate::transcript::history::{Coverage, Ends, Fault, History, Known};
 use crate::transcript::record::{Directory, Embedded, Frame, Opening, Record};
@@ -103,6 +106,9 @@ pub enum Violation {
     /// An answer that the agent of this connection did not sign.
     #[error("the answer is not this agent's: {0}")]
     SynAck(ObjectError),
+    /// A segment's opening that the agent of this connection did not sign.
+    #[error("the segment is not this agent's: {0}")]
+    Segment(ObjectError),
     /// An opening or answer for something else than this connection.
     #[error("the opening is for another {0}")]
     OpeningFor(&'static str),
@@ -142,6 +148,8 @@ struct Open {
     history: History,
     syn: Digest,
     answer: Digest,
+    /// An agent's segment: only one direction, and no packets.
+    segment: bool,
 }
 
 impl Observer {
@@ -149,6 +157,60 @@ impl Observer {
     #[must_use]
     pub const fn new(parties: Parties, keep: Keep) -> Self {
         Self { parties, keep, state: State::ExpectSyn }
+    }
+
+    /// An observer of an agent's segment, and what its transcript begins with. `held` is the transcript of the session
+    /// that held the shell last.
+    ///
+    /// # Errors
+    /// [`Violation`] when the agent did not sign the opening, or it is of another connection or session.
+    pub fn segment(
+        parties: Parties,
+        keep: Keep,
+        held: &[u8],
+        opening: &Signed<SegmentOpening>,
+    ) -> Result<(Self, Vec<Record>), Violation> {
+        let other = Violation::OpeningFor("session");
+        let mut observer = Self::new(parties, keep);
+        let mut records = Vec::new();
+        for next in Reader::new(held).map_err(|_| other)? {
+            let (_, record) = next.map_err(|_| other)?;
+            match record {
+                Record::Anchors(_) | Record::Directory(_) => records.push(record),
+                // Whose login it was does not matter: the agent signs for the session, which covers its opening whole.
+                Record::Opening(held) => {
+                    let parties = &observer.parties;
+                    held.answer.open(&parties.agent_key, parties.organization).map_err(Violation::SynAck)?;
+                    let syn = unverified(&held.syn, parties.organization).map_err(Violation::Syn)?;
+                    let history = parties.history(&held.syn, &syn, &held.answer)?;
+                    observer.state = State::Open(Box::new(Open::new(history, &held.syn, &held.answer)));
+                    records.push(Record::Opening(held));
+                }
+                Record::Predecessor(_) => {}
+                Record::Segment(_)
+                | Record::Frame { .. }
+                | Record::Checkpoint { .. }
+                | Record::Conflict { .. }
+                | Record::Server(_) => break,
+            }
+        }
+        let State::Open(open) = &mut observer.state else { return Err(other) };
+        open.begin_segment(&observer.parties, opening)?;
+        records.push(Record::Segment(Box::new(opening.clone())));
+        Ok((observer, records))
+    }
+
+    /// Takes a frame of an agent's segment.
+    ///
+    /// # Errors
+    /// [`Violation`]: the segment must end.
+    pub fn segment_frame(&mut self, frame: &[u8]) -> Result<Observed, Violation> {
+        match &self.state {
+            State::Open(open) if open.segment => {}
+            State::ExpectSyn | State::ExpectAnswer(_) | State::Open(_) => return Err(Violation::OutOfTurn),
+        }
+        let frame = Frame::of_segment(frame).ok_or(Violation::Malformed(WireError::Malformed))?;
+        self.frame(Direction::ToClient, &frame)
     }
 
     /// An observer that goes on where a transcript ends, its writer, and how many bytes of the file to keep: a record
@@ -178,6 +240,7 @@ impl Observer {
             (Direction::ToAgent, Packet::Syn(syn)) => self.syn(*syn),
             (Direction::ToClient, Packet::SynAck(answer)) => self.answer(&answer),
             (Direction::ToAgent, Packet::Data(frame)) | (Direction::ToClient, Packet::DataAck(frame)) => {
+                let frame = Frame::of_packet(&frame).ok_or(Violation::Malformed(WireError::Malformed))?;
                 self.frame(direction, &frame)
             }
             // Sealed anew each time, proved to the ends alone, or proving nothing.
@@ -241,7 +304,7 @@ impl Observer {
     pub fn ended(&self) -> Option<&Fin> {
         let history = &self.open()?.history;
         let (to_agent, to_client) = (history.way(Direction::ToAgent), history.way(Direction::ToClient));
-        let closed = to_agent.is_closed() && to_client.is_closed();
+        let closed = (self.open()?.segment || to_agent.is_closed()) && to_client.is_closed();
         to_client.fin().filter(|_| closed).map(|(_, fin)| fin)
     }
 
@@ -290,25 +353,23 @@ impl Observer {
         let mut keep = self.parties.records(asked, answer, &body);
         let predecessor = body.attached.and_then(|attached| attached.predecessor);
         keep.extend(predecessor.map(Record::Predecessor));
-        let (syn, answer) = (asked.packet.syn.digest(), answer.digest());
-        self.state = State::Open(Box::new(Open { history, syn, answer }));
+        self.state = State::Open(Box::new(Open::new(history, &asked.packet.syn, answer)));
         Ok(Observed { keep, ..Observed::default() })
     }
 
-    fn frame(&mut self, direction: Direction, frame: &[u8]) -> Result<Observed, Violation> {
+    fn frame(&mut self, direction: Direction, frame: &Frame) -> Result<Observed, Violation> {
         let State::Open(open) = &mut self.state else { return Err(Violation::OutOfTurn) };
-        let frame = Frame::of_packet(frame).ok_or(Violation::Malformed(WireError::Malformed))?;
         let (header, number) = (frame.header, frame.header.number);
         let violation = |fault| Violation::Frame { number, fault };
         let withheld = header.kind == Some(Kind::Bytes) && !self.keep.keeps(direction);
         let kept = if withheld { frame.withheld() } else { frame.clone() };
-        match open.history.known(direction, &frame).map_err(violation)? {
+        match open.history.known(direction, frame).map_err(violation)? {
             Known::Same => return Ok(Observed::default()),
             Known::Other => {
                 let keep = vec![Record::Conflict { direction, frame: kept }];
                 return Ok(Observed { keep, seen: None, conflict: Some(number) });
             }
-            Known::New => open.history.add(direction, &frame).map_err(violation)?,
+            Known::New => open.history.add(direction, frame).map_err(violation)?,
         }
         let payload = frame.payload().map(<[u8]>::to_vec).unwrap_or_default();
         let seen = Seen { direction, number, kind: header.kind, stream: header.stream, payload };
@@ -324,8 +385,10 @@ impl Observer {
                 opening.answer.open(&parties.agent_key, parties.organization).map_err(Reason::SynAck)?;
                 let history = parties.history(&opening.syn, &syn, &opening.answer);
                 let history = history.map_err(|_| Reason::AnswerFor("connection"))?;
-                let (syn, answer) = (opening.syn.digest(), opening.answer.digest());
-                self.state = State::Open(Box::new(Open { history, syn, answer }));
+                self.state = State::Open(Box::new(Open::new(history, &opening.syn, &opening.answer)));
+            }
+            (Record::Segment(opening), State::Open(open)) if !open.segment => {
+                open.begin_segment(&self.parties, opening).map_err(|_| Reason::SegmentOf("session"))?;
             }
             (Record::Frame { direction, frame }, State::Open(open)) => {
                 let (direction, number) = (*direction, frame.header.number);
@@ -344,6 +407,24 @@ impl Observer {
             ) => {}
             (_, State::ExpectSyn | State::ExpectAnswer(_) | State::Open(_)) => return Err(Reason::Misplaced),
         }
+        Ok(())
+    }
+}
+
+impl Open {
+    fn new(history: History, syn: &Signed<Syn>, answer: &Signed<SynAck>) -> Self {
+        Self { history, syn: syn.digest(), answer: answer.digest(), segment: false }
+    }
+
+    /// From here on the frames are the segment's.
+    fn begin_segment(&mut self, parties: &Parties, opening: &Signed<SegmentOpening>) -> Result<(), Violation> {
+        let body = opening.open(&parties.agent_key, parties.organization).map_err(Violation::Segment)?;
+        let check = |same: bool, what| if same { Ok(()) } else { Err(Violation::OpeningFor(what)) };
+        check(body.connection == parties.connection, "connection")?;
+        check(body.held == self.history.ends.session, "session")?;
+        check(self.history.ends.mode == Mode::Inspected, "mode")?;
+        self.history = History::new(Ends { session: opening.digest(), ..self.history.ends }, WINDOW);
+        self.segment = true;
         Ok(())
     }
 }

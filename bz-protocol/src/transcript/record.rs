@@ -15,6 +15,7 @@ use crate::frame::{HEADER_BYTES, Header, commitment};
 use crate::handshake::{Predecessor, Syn, SynAck};
 use crate::keys::{Direction, SALT_BYTES, TAG_BYTES};
 use crate::limits::{MAX_PACKET, MAX_PAYLOAD};
+use crate::segment::SegmentOpening;
 
 /// The most bytes of one record: an opening with its certificate and answer.
 pub const MAX_RECORD: usize = MAX_PACKET + SynAck::LIMIT + 1024;
@@ -36,6 +37,9 @@ pub enum Record {
     Directory(Box<Directory>),
     /// The session before, of an attach: exactly what `SynAck` signs.
     Predecessor(Predecessor),
+    /// An agent's segment begins: the opening before it is that of the session that held the shell last, and every
+    /// frame behind it is the segment's.
+    Segment(Box<Signed<SegmentOpening>>),
     /// A data frame.
     Frame {
         /// Which way.
@@ -185,6 +189,15 @@ impl Frame {
         fits.then_some(Self { header, content })
     }
 
+    /// What is kept of a segment's frame, which has no tag; `None` when it is too short or long for one, or sealed.
+    #[must_use]
+    pub fn of_segment(frame: &[u8]) -> Option<Self> {
+        let header = Header::parse(frame)?;
+        let (salt, payload) = frame.get(HEADER_BYTES..)?.split_first_chunk::<SALT_BYTES>()?;
+        let content = Content::Full { salt: *salt, payload: payload.to_vec() };
+        (header.kind.is_some() && payload.len() <= MAX_PAYLOAD).then_some(Self { header, content })
+    }
+
     /// The commitment to the payload.
     #[must_use]
     pub fn commitment(&self) -> Digest {
@@ -263,6 +276,7 @@ impl Record {
             Self::Checkpoint { direction, payload } => (8, wire::encode(&(direction, payload), MAX_CHECKPOINT)?),
             Self::Conflict { direction, frame } => (form(frame, 9, 10), frame.encode(*direction)),
             Self::Server(server) => (11, wire::encode(server.as_ref(), MAX_RECORD)?),
+            Self::Segment(opening) => (12, wire::encode(opening.as_ref(), MAX_RECORD)?),
         };
         if body.len() > MAX_RECORD { Err(WireError::TooLarge { limit: MAX_RECORD }) } else { Ok((kind, body)) }
     }
@@ -282,6 +296,7 @@ impl Record {
             8 => wire::decode(body, MAX_CHECKPOINT).ok().map(|(d, payload)| Self::Checkpoint { direction: d, payload }),
             9 | 10 => frame(kind == 9).map(|(direction, frame)| Self::Conflict { direction, frame }),
             11 => decode(body).map(|s| Self::Server(Box::new(s))),
+            12 => decode(body).map(|s| Self::Segment(Box::new(s))),
             _ => None,
         }
     }
@@ -297,7 +312,11 @@ impl Record {
             Self::Opening(opening) => (2, wire::encode(&(opening.syn.digest(), opening.answer.digest()), MAX_RECORD)?),
             Self::Frame { direction, frame } => (6, frame.withheld().encode(*direction)),
             Self::Conflict { direction, frame } => (9, frame.withheld().encode(*direction)),
-            Self::Directory(_) | Self::Predecessor(_) | Self::Checkpoint { .. } | Self::Server(_) => self.encode()?,
+            Self::Directory(_)
+            | Self::Predecessor(_)
+            | Self::Segment(_)
+            | Self::Checkpoint { .. }
+            | Self::Server(_) => self.encode()?,
         };
         Ok(Digest::labelled(Label::Record, &[before.as_bytes(), &[kind], &body]))
     }

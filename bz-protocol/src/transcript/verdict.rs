@@ -17,6 +17,7 @@ use crate::checkpoint::Statement;
 use crate::frame::Fin;
 use crate::handshake::Predecessor;
 use crate::keys::Direction;
+use crate::segment::SegmentOpening;
 use crate::transcript::file::Position;
 use crate::transcript::history::{Coverage, Fault};
 
@@ -78,7 +79,10 @@ pub struct Verdict {
     pub agent_known: AgentKnown,
     /// The session before this one, of an attach.
     pub predecessor: Option<Predecessor>,
-    /// When the agent accepted, by its own clock.
+    /// The agent's segment that this is of: nobody was attached, the agent alone signs, and [`Self::person`] is who held
+    /// the shell last. `None` for a session.
+    pub segment: Option<SegmentOpening>,
+    /// When the agent accepted, or began the segment, by its own clock.
     pub started: UnixTime,
     /// When the agent signed its end, by its own clock; `None` when that is not in the file.
     pub ended: Option<UnixTime>,
@@ -125,12 +129,37 @@ impl Verdict {
         }
     }
 
+    /// Whether this goes on where `earlier` ended, by the agent's signed word.
+    #[must_use]
+    pub fn follows(&self, earlier: &Self) -> Following {
+        let Some(named) = self.predecessor.filter(|named| named.session == earlier.session) else {
+            return Following::Other;
+        };
+        let holds = |direction, head| earlier.heads(direction).contains(head);
+        if holds(Direction::ToAgent, &named.to_agent) && holds(Direction::ToClient, &named.to_client) {
+            Following::Whole
+        } else {
+            Following::Shortened
+        }
+    }
+
     pub(crate) const fn heads(&self, direction: Direction) -> &VecDeque<Digest> {
         match direction {
             Direction::ToAgent => &self.heads.to_agent,
             Direction::ToClient => &self.heads.to_client,
         }
     }
+}
+
+/// How one transcript stands to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Following {
+    /// It names another predecessor, or none.
+    Other,
+    /// It goes on there, and everything that the agent knew to have passed the server is in the earlier one.
+    Whole,
+    /// It goes on there, and the earlier one lacks frames that the agent signed for.
+    Shortened,
 }
 
 /// What is proved of one direction.
@@ -241,6 +270,12 @@ pub enum Reason {
     /// The predecessor is not the one that the agent signed.
     #[error("the session before is not the one that the agent signed")]
     Predecessor,
+    /// The agent did not sign the segment's opening.
+    #[error("the segment's opening: {0}")]
+    Segment(ObjectError),
+    /// The segment does not go on from the session before it.
+    #[error("the segment is of another {0}")]
+    SegmentOf(&'static str),
     /// A frame or checkpoint breaks a rule.
     #[error("{} {number}: {fault}", way(.direction))]
     Frame {

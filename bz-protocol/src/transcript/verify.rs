@@ -5,8 +5,9 @@ use bz_core::key::PublicKey;
 
 use crate::frame::Kind;
 use crate::keys::{Direction, SALT_BYTES};
+use crate::segment::SegmentOpening;
 use crate::transcript::anchors::Anchors;
-use crate::transcript::evidence::{Evidence, check_directory, check_embedded, check_opening};
+use crate::transcript::evidence::{Evidence, check_directory, check_embedded, check_opening, check_segment};
 use crate::transcript::file::{Position, Reader, Writer};
 use crate::transcript::history::{Fault, History};
 use crate::transcript::record::{Claim, Content, Embedded, Frame, Record, ServerRecord};
@@ -41,6 +42,8 @@ pub(super) struct Session {
     pub(super) history: History,
     agent_known: AgentKnown,
     predecessor_named: bool,
+    /// What the agent signed of a segment; then the session is the segment.
+    pub(super) segment: Option<SegmentOpening>,
     /// What each frame takes of the file, and of its stream.
     to_agent: Vec<Size>,
     to_client: Vec<Size>,
@@ -95,7 +98,8 @@ impl<'a> Walk<'a> {
 
     fn finish(self, cut_off: usize, at: Position) -> Result<Verdict, Refused> {
         let session = self.session.ok_or(Refused { reason: Reason::NoOpening, at })?;
-        if !session.predecessor_named && session.predecessor().is_some() {
+        // A segment names its predecessor itself; the opening before it is an older session's.
+        if session.segment.is_none() && !session.predecessor_named && session.predecessor().is_some() {
             return Err(Refused { reason: Reason::Predecessor, at });
         }
         let trust = match self.anchors {
@@ -113,6 +117,7 @@ impl Session {
             evidence,
             agent_known: AgentKnown::Grant,
             predecessor_named: false,
+            segment: None,
             to_agent: Vec::new(),
             to_client: Vec::new(),
             claim: None,
@@ -143,6 +148,20 @@ impl Session {
                 self.predecessor_named = true;
                 if self.predecessor() == Some(*predecessor) { Ok(()) } else { Err(Reason::Predecessor) }
             }
+            Record::Segment(opening) if !begun && self.segment.is_none() && !self.predecessor_named => {
+                let opening = check_segment(opening, &self.evidence)?;
+                self.evidence.ends.session = opening.0;
+                self.history = History::new(self.evidence.ends, usize::MAX);
+                self.segment = Some(opening.1);
+                Ok(())
+            }
+            // Nobody is there to send anything to the agent.
+            Record::Frame { direction: Direction::ToAgent, .. }
+            | Record::Conflict { direction: Direction::ToAgent, .. }
+                if self.segment.is_some() =>
+            {
+                Err(Reason::Misplaced)
+            }
             Record::Frame { direction, frame } => self.frame(*direction, frame, size),
             Record::Checkpoint { direction, payload } => {
                 let number = self.history.way(*direction).next();
@@ -154,6 +173,7 @@ impl Session {
             | Record::Opening(_)
             | Record::Directory(_)
             | Record::Predecessor(_)
+            | Record::Segment(_)
             | Record::Server(_) => Err(Reason::Misplaced),
         }
     }
@@ -229,8 +249,12 @@ impl Session {
             let way = self.history.way(d);
             way.is_closed() && way.next() == way.coverage().either()
         };
-        let complete = whole(Direction::ToAgent) && whole(Direction::ToClient);
-        let Evidence { ends, identity, person, syn, answer, request, grant } = self.evidence;
+        let complete = (self.segment.is_some() || whole(Direction::ToAgent)) && whole(Direction::ToClient);
+        let (predecessor, started) = match &self.segment {
+            Some(segment) => (segment.predecessor, segment.time),
+            None => (self.predecessor(), self.evidence.answer.verified_at),
+        };
+        let Evidence { ends, identity, person, syn, request, grant, .. } = self.evidence;
         Verdict {
             trust,
             identity,
@@ -245,8 +269,9 @@ impl Session {
             client_key: ends.client_key,
             agent_key: ends.agent_key,
             agent_known: self.agent_known,
-            predecessor: answer.attached.and_then(|attached| attached.predecessor),
-            started: answer.verified_at,
+            predecessor,
+            segment: self.segment,
+            started,
             ended,
             last_signed,
             status: fin,

@@ -29,5 +29,6 @@ mod rules;
 mod rogue;
 mod transcript;
 mod receipt;
+mod segment;
 #[cfg(feature = "driver")]
 mod carriers;

@@ -12,6 +12,7 @@ use bz_core::trust::DirectoryEntry;
 use bz_protocol::checkpoint::{AgentCheckpoint, ClientCheckpoint};
 use bz_protocol::handshake::{Syn, SynAck};
 use bz_protocol::limits;
+use bz_protocol::segment::SegmentOpening;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
@@ -51,6 +52,7 @@ fn the_document_lists_every_signed_object() {
         row::<SynAck>("SynAck"),
         row::<ClientCheckpoint>("ClientCheckpoint"),
         row::<AgentCheckpoint>("AgentCheckpoint"),
+        row::<SegmentOpening>("SegmentOpening"),
     ];
     assert_eq!(table(&document(), "objects"), objects);
 }
@@ -75,6 +77,7 @@ fn all_limits() -> BTreeMap<String, u64> {
     let own = [
         ("MAX_PAYLOAD", limits::MAX_PAYLOAD as u64),
         ("MAX_PACKET", limits::MAX_PACKET as u64),
+        ("SEGMENT_CREDIT", limits::SEGMENT_CREDIT),
         ("SESSION_CREDIT", limits::SESSION_CREDIT),
         ("STREAM_CREDIT", limits::STREAM_CREDIT),
         ("MAX_UNACKED", limits::MAX_UNACKED as u64),

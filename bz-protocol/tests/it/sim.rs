@@ -13,6 +13,7 @@ use bz_protocol::frame::Fin;
 use bz_protocol::gate::{Admitted, Denial, Gate};
 use bz_protocol::handshake::Attached;
 use bz_protocol::refusal::Code;
+use bz_protocol::segment::Delivered;
 use bz_protocol::session::{CarrierId, End, Input, Output};
 
 use crate::tap::Tap;
@@ -96,6 +97,8 @@ pub(crate) struct Sim {
     pub(crate) tap: Option<Tap>,
     /// What the agent says an attached shell was before.
     pub(crate) attached: Option<Attached>,
+    /// What the client acknowledged last, as the agent's machine said.
+    pub(crate) delivered: Option<Delivered>,
     flights: VecDeque<Flight>,
     carriers: u64,
     live: Option<CarrierId>,
@@ -125,6 +128,7 @@ impl Sim {
             closes: vec![],
             tap: None,
             attached: None,
+            delivered: None,
             flights: VecDeque::new(),
             carriers: 0,
             live: None,
@@ -360,6 +364,7 @@ impl Sim {
             agent::Event::Finished(_) => {
                 self.agent.act(self.now, agent::Action::Finish(self.answer.clone())).unwrap_or_default();
             }
+            agent::Event::Delivered(delivered) => self.delivered = Some(delivered),
             agent::Event::Ended(end) => self.agent_ended = Some(end),
             agent::Event::Eof { .. }
             | agent::Event::Resize(_)

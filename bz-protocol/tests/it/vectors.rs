@@ -26,12 +26,13 @@ use bz_protocol::handshake::{Attached, Fact, Predecessor, Syn, SynAck, session_i
 use bz_protocol::packet::{Packet, Resume, ResumeAck, ResumeDone};
 use bz_protocol::refusal::Code;
 use bz_protocol::session::{CarrierId, Input};
+use bz_protocol::segment::SegmentOpening;
 use expect_test::{ExpectFile, expect_file};
 use serde_json::{Value, json};
 
 use crate::peer::Peer;
 use crate::stage::{Done, FIRST, SECOND, drain};
-use crate::world::{AGENT_SEED, CLIENT_SEED, ORG, START, TARGET, World, key, start};
+use crate::world::{AGENT_SEED, CLIENT_SEED, CONNECTION, ORG, START, TARGET, World, key, start};
 
 /// Compares with the file, and gives what the file says.
 fn golden(file: &ExpectFile, value: &Value) -> Value {
@@ -74,6 +75,20 @@ fn attached_answer(world: &World) -> SynAck {
         attached: Some(Attached { shell: bz_core::id::ShellId::from_bytes([6; 16]), predecessor: Some(predecessor) }),
         facts: vec![Fact { name: "host key".to_owned(), value: vec![1, 2, 3] }],
         ..world.answer_body(&world.syn().syn)
+    }
+}
+
+fn segment() -> SegmentOpening {
+    SegmentOpening {
+        connection: CONNECTION,
+        shell: bz_core::id::ShellId::from_bytes([6; 16]),
+        held: Digest::of(b"held"),
+        predecessor: None,
+        delivered: 3,
+        offset: 4711,
+        lost: 0,
+        time: UnixTime::from_secs(START),
+        random: [9; 32],
     }
 }
 
@@ -121,12 +136,14 @@ fn signed_objects() {
             object("SynAck of an attach", &attached_answer(&world), 13),
             object("ClientCheckpoint", &ClientCheckpoint(statement()), 12),
             object("AgentCheckpoint", &AgentCheckpoint(statement()), 13),
+            object("SegmentOpening", &segment(), 13),
         ]),
     );
     reseal::<bz_core::grant::ServerCert>(&all, "ServerCert");
     reseal::<bz_core::grant::GrantBody>(&all, "Grant");
     reseal::<DirectoryEntry>(&all, "DirectoryEntry");
     reseal::<Syn>(&all, "Syn");
+    reseal::<SegmentOpening>(&all, "SegmentOpening");
     reseal::<SynAck>(&all, "SynAck");
     reseal::<SynAck>(&all, "SynAck of an attach");
     reseal::<ClientCheckpoint>(&all, "ClientCheckpoint");
