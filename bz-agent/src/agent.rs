@@ -115,7 +115,9 @@ impl Agent {
             backends: self.backends,
             sessions: Sessions::default(),
         });
-        let task = tokio::spawn(crate::link::run(Arc::clone(&context), self.carrier));
+        let link = crate::link::run(Arc::clone(&context), self.carrier);
+        let kept = context.backends.keep(&context);
+        let task = tokio::spawn(async move { tokio::join!(link, kept).0 });
         Ok(Running { context, task })
     }
 }

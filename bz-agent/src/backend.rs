@@ -17,6 +17,7 @@ use bz_protocol::frame::Fin;
 use bz_protocol::gate::{Admission, Admitted};
 use bz_protocol::handshake::Attached;
 use bz_protocol::refusal::Code;
+use bz_protocol::segment::Delivered;
 use tokio::sync::{mpsc, watch};
 
 use crate::agent::Context;
@@ -59,6 +60,7 @@ impl ToBackend {
             | Event::Confirmed(_)
             | Event::Reauthenticate(_)
             | Event::Resumed
+            | Event::Delivered(_)
             | Event::Ended(_) => None,
         }
     }
@@ -68,6 +70,9 @@ impl ToBackend {
 pub(crate) struct Io {
     pub(crate) words: mpsc::Receiver<ToBackend>,
     pub(crate) actions: mpsc::Sender<Action>,
+    /// What the client acknowledged.
+    #[cfg_attr(not(feature = "shell"), expect(dead_code, reason = "only what is kept goes on from there"))]
+    pub(crate) delivered: watch::Receiver<Option<Delivered>>,
 }
 
 impl Io {
@@ -94,6 +99,19 @@ impl Backends {
         watch::channel(Vec::new()).1
     }
 
+    /// What runs beside the link as long as the agent does: the record of what nobody is attached to.
+    pub(crate) fn keep(&self, context: &Arc<Context>) -> impl Future<Output = ()> + Send + 'static {
+        #[cfg(feature = "shell")]
+        let kept = self.shells.clone().map(|shells| shell::keep_segments(Arc::clone(context), shells));
+        #[cfg(not(feature = "shell"))]
+        let (kept, _) = (None::<std::future::Ready<()>>, context);
+        async move {
+            if let Some(kept) = kept {
+                kept.await;
+            }
+        }
+    }
+
     /// Ends the shells of a connection that no session is on.
     pub(crate) fn hang_up(&self, connection: ConnectionId) {
         #[cfg(feature = "shell")]
@@ -107,19 +125,16 @@ impl Backends {
     /// What an attached shell was before; nothing for anything else.
     pub(crate) fn attached(&self, admission: &Admission) -> Option<Attached> {
         let Parameters::Attach { shell, .. } = &admission.request().parameters else { return None };
-        Some(Attached { shell: *shell, predecessor: None })
+        #[cfg(feature = "shell")]
+        let predecessor = self.shells.as_ref().and_then(|shells| shells.predecessor(*shell));
+        #[cfg(not(feature = "shell"))]
+        let predecessor = None;
+        Some(Attached { shell: *shell, predecessor })
     }
 }
 
 /// Runs an admitted session's back end to its end.
-pub(crate) async fn run(
-    context: Arc<Context>,
-    connection: ConnectionId,
-    admitted: Admitted,
-    words: mpsc::Receiver<ToBackend>,
-    actions: mpsc::Sender<Action>,
-) {
-    let mut io = Io { words, actions };
+pub(crate) async fn run(context: Arc<Context>, connection: ConnectionId, admitted: Admitted, mut io: Io) {
     let done = match admitted.request().access().spec().backend {
         Backend::Handler => route::run(&context, &admitted, &mut io).await,
         #[cfg(feature = "shell")]

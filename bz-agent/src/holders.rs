@@ -45,7 +45,7 @@ pub struct ShellRequest {
     /// `TERM`, language, and nothing else that `Environment` does not let through.
     pub environment: Environment,
     pub size: Size,
-    /// A shell that no agent has been connected to for this long is hung up. Usually [`IDLE`].
+    /// A shell that nobody [attended](Shell::attended) for this long is hung up. Usually [`IDLE`].
     pub idle: Duration,
 }
 

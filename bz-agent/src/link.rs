@@ -123,7 +123,9 @@ async fn accept(context: &Arc<Context>, mut stream: Box<dyn Stream>) {
     let preamble = tokio::time::timeout(HANDSHAKE, receive::<_, Preamble>(&mut stream)).await;
     match preamble {
         Ok(Ok(Preamble::Session { connection })) => crate::session::carrier(context, connection, stream).await,
-        Ok(Ok(Preamble::Issuer { .. })) => tracing::warn!("the server asked this agent to reach an issuer"),
+        Ok(Ok(Preamble::Issuer { .. } | Preamble::Segment { .. })) => {
+            tracing::warn!("the server opened a stream that only agents open");
+        }
         Ok(Err(error)) => tracing::debug!(%error, "a stream without a preamble"),
         Err(_) => tracing::debug!("a stream whose preamble did not come in time"),
     }

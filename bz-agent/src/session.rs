@@ -12,11 +12,12 @@ use bz_protocol::gate::{Admission, Admitted, Denial, Opening};
 use bz_protocol::limits::{HANDSHAKE, MAX_PACKET};
 use bz_protocol::packet::Packet;
 use bz_protocol::refusal::Code;
-use tokio::sync::mpsc;
+use bz_protocol::segment::Delivered;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 
 use crate::agent::Context;
-use crate::backend::{Closing, ToBackend};
+use crate::backend::{Closing, Io, ToBackend};
 
 /// Sessions of one agent at once.
 const MAX_SESSIONS: usize = 4096;
@@ -219,12 +220,12 @@ impl Session {
                     None => None,
                 },
                 Event::Ended(_) => None,
-                Event::Bytes { .. } | Event::Eof { .. } | Event::Resize(_) | Event::Finished(_) | Event::Resumed => {
-                    if let (Some(running), Some(word)) = (&backend, ToBackend::from_event(event)) {
-                        running.tell(word).await;
-                    }
-                    None
-                }
+                event @ (Event::Bytes { .. }
+                | Event::Eof { .. }
+                | Event::Resize(_)
+                | Event::Finished(_)
+                | Event::Delivered(_)
+                | Event::Resumed) => pass(backend.as_ref(), event).await,
             };
             if let Some(action) = answer
                 && actions.send(action).await.is_err()
@@ -289,9 +290,10 @@ impl Session {
         let (to_backend, words) = mpsc::channel(64);
         let mut task = JoinSet::new();
         let (context, connection) = (Arc::clone(&self.context), self.connection);
-        let run = crate::backend::run(context, connection, admitted.clone(), words, actions);
-        task.spawn(run);
-        Running { admitted: Box::new(admitted), to_backend, task }
+        let (delivered, seen) = watch::channel(None);
+        let io = Io { words, actions, delivered: seen };
+        task.spawn(crate::backend::run(context, connection, admitted.clone(), io));
+        Running { admitted: Box::new(admitted), to_backend, delivered, task }
     }
 }
 
@@ -299,6 +301,8 @@ impl Session {
 struct Running {
     admitted: Box<Admitted>,
     to_backend: mpsc::Sender<ToBackend>,
+    /// Not among the words: those may wait for a program that does not read.
+    delivered: watch::Sender<Option<Delivered>>,
     task: JoinSet<()>,
 }
 
@@ -312,6 +316,17 @@ async fn ended(backend: &mut Option<Running>) -> Result<(), JoinError> {
         Some(ended) => ended,
         None => std::future::pending().await,
     }
+}
+
+/// Gives a back end what concerns it; there is nothing to answer.
+async fn pass(backend: Option<&Running>, event: Event) -> Option<Action> {
+    let running = backend?;
+    if let Event::Delivered(delivered) = event {
+        running.delivered.send_replace(Some(delivered));
+    } else if let Some(word) = ToBackend::from_event(event) {
+        running.tell(word).await;
+    }
+    None
 }
 
 impl Running {

@@ -74,7 +74,7 @@ impl Object for SynAck {
 pub struct Attached {
     /// The shell.
     pub shell: ShellId,
-    /// The session or agent segment before this one.
+    /// The session or agent segment before this one. What that sent behind the head named here is told again.
     pub predecessor: Option<Predecessor>,
 }
 

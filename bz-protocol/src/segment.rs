@@ -28,7 +28,7 @@ use crate::checkpoint::{Signer, Statement};
 use crate::frame::{Chain, Fin, Header, Kind, Notice, commitment};
 use crate::handshake::Predecessor;
 use crate::keys::{Channel, Direction, Secrets, Space};
-use crate::limits::{CHECKPOINT_BYTES, CHECKPOINT_TIME, MAX_PAYLOAD, SEGMENT_CREDIT};
+use crate::limits::{CHECKPOINT_BYTES, CHECKPOINT_TIME, MAX_PACKET, MAX_PAYLOAD, SEGMENT_CREDIT};
 
 /// What an agent signs at the beginning of a segment. Its digest is the segment's id, in place of a session's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
@@ -39,10 +39,9 @@ pub struct SegmentOpening {
     pub shell: ShellId,
     /// The session that held the shell last: its opening says whose shell it is.
     pub held: Digest,
-    /// The session or segment before this one; `None` after a restart of the agent, which forgets.
+    /// The session or segment before this one; `None` after a restart of the agent, which forgets. What it sent behind
+    /// the head named here is told again in this one.
     pub predecessor: Option<Predecessor>,
-    /// How many frames of the predecessor stand in its `to_client` head. What it sent behind them is told again here.
-    pub delivered: u64,
     /// How many bytes the shell had put out before the first byte here.
     pub offset: u64,
     /// How many of them are in no record: no agent was there, and the room for them was used up.
@@ -73,6 +72,24 @@ pub enum FromAgent {
 pub enum FromServer {
     /// So many frames were taken into the record.
     Recorded(u64),
+}
+
+impl FromAgent {
+    /// The message's bytes.
+    ///
+    /// # Errors
+    /// [`WireError::TooLarge`] above [`MAX_PACKET`].
+    pub fn encode(&self) -> Result<Vec<u8>, WireError> {
+        wire::encode(self, MAX_PACKET)
+    }
+
+    /// The message in exactly these bytes.
+    ///
+    /// # Errors
+    /// [`WireError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        wire::decode(bytes, MAX_PACKET)
+    }
 }
 
 /// What an author cannot do.

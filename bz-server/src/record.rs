@@ -15,12 +15,12 @@ mod pen;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bz_core::id::ConnectionId;
-use bz_protocol::transcript::withhold;
+use bz_protocol::transcript::{MAX_RECORD, withhold};
 use tokio::sync::oneshot;
 use tokio_util::task::TaskTracker;
 
@@ -35,6 +35,9 @@ pub const FOLDER: &str = "transcripts";
 const EXTENSION: &str = "bzt";
 /// Bytes before the first record. A file with fewer was just made, and there is nothing in it yet.
 const HEAD: u64 = 10;
+
+/// Anchors, opening, directory and predecessor are shorter.
+const MOST_HEAD: u64 = 4 * MAX_RECORD as u64;
 
 /// Why a record cannot be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +115,16 @@ impl Records {
             Ok(bytes) => Ok(Some(bytes).filter(|bytes| bytes.len() as u64 >= HEAD)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(RecordError::File { path, error }),
+        })
+        .await
+    }
+
+    /// The first records of a transcript, its opening among them.
+    async fn head(&self, part: Part) -> Result<Vec<u8>, RecordError> {
+        blocking(move || {
+            let mut bytes = Vec::new();
+            let read = fs::File::open(&part.path).and_then(|file| file.take(MOST_HEAD).read_to_end(&mut bytes));
+            read.map(|_| bytes).map_err(|error| RecordError::File { path: part.path, error })
         })
         .await
     }

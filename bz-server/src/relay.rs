@@ -8,6 +8,7 @@
 mod issuer;
 mod link;
 mod pair;
+mod segment;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};

@@ -27,7 +27,7 @@ pub(super) async fn run(shells: &Shells, admitted: &Admitted, io: &mut Io) -> Re
         Code::Unavailable
     })?;
     let (stdin, stdout, stderr) = (exec.stdin.take(), exec.stdout.take(), exec.stderr.take());
-    let Io { words, actions } = io;
+    let Io { words, actions, .. } = io;
     let output = async {
         tokio::join!(copy(stdout, STDOUT, actions), copy(stderr, STDERR, actions));
         exec.wait().await

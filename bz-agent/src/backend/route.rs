@@ -25,7 +25,7 @@ pub(super) async fn run(context: &Context, admitted: &Admitted, io: &mut Io) -> 
     let call =
         Call { identity: admitted.identity().clone(), grant: admitted.grant().clone(), stream: Box::new(theirs) };
     let (mut from_handler, mut to_handler) = tokio::io::split(ours);
-    let Io { words, actions } = io;
+    let Io { words, actions, .. } = io;
     let serve = routed.handler.serve(call);
     let inward = async {
         while let Some(word) = words.recv().await {

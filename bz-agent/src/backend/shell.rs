@@ -1,14 +1,21 @@
 //! Shells: kept by holders, held by one session at a time.
 //!
 //! A session that ends lets go of its shell; the shell runs on until its idle limit, its user's or an administrator's
-//! word. Attaching repaints the screen inside the authenticated stream.
+//! word, and the agent goes on with its record in a segment. Attaching repaints the screen inside the authenticated
+//! stream.
 
+mod segment;
 mod table;
+mod told;
 
+pub(crate) use segment::keep as keep_segments;
+
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bz_core::access::Mode;
 use bz_core::access::request::{Parameters, Size};
 use bz_core::id::{ConnectionId, ShellId};
 use bz_core::target::FIRST_PERSONAL_UID;
@@ -17,10 +24,13 @@ use bz_protocol::control::ShellReport;
 use bz_protocol::driver::random;
 use bz_protocol::frame::{Fin, Notice};
 use bz_protocol::gate::Admitted;
+use bz_protocol::handshake::Predecessor;
 use bz_protocol::refusal::Code;
+use bz_protocol::segment::Delivered;
 use tokio::sync::{mpsc, watch};
 
-use crate::backend::shell::table::{Owner, Table};
+use crate::backend::shell::table::{Holding, Owner, Table};
+use crate::backend::shell::told::Told;
 use crate::backend::{Closing, Io, ToBackend};
 use crate::helper::{ExitStatus, Helper};
 use crate::holders::{self, HolderEvent, Holders, HoldersError, LinkError, Shell, ShellRequest, ShellWriter};
@@ -66,14 +76,21 @@ impl Shells {
     /// Ends a connection's shells that no session is on.
     pub(crate) fn hang_up(&self, connection: ConnectionId) {
         for shell in self.table.of(connection) {
-            let holders = self.holders.clone();
+            let (holders, table) = (self.holders.clone(), Arc::downgrade(&self.table));
             self.table.spawn(async move {
+                let Some(table) = table.upgrade() else { return };
+                let _holding = table.hold(shell).await;
                 match holders.connect(shell).await {
                     Ok(held) => end(held).await,
                     Err(error) => tracing::warn!(%shell, %error, "a shell to be ended does not answer"),
                 }
             });
         }
+    }
+
+    /// What an attach to this shell goes on from.
+    pub(crate) fn predecessor(&self, shell: ShellId) -> Option<Predecessor> {
+        self.table.predecessor(shell)
     }
 
     /// How long a shell without a session is kept.
@@ -101,23 +118,33 @@ impl Shells {
         Ok(user)
     }
 
-    async fn open(&self, connection: ConnectionId, admitted: &Admitted) -> Result<(Shell, bool), Code> {
+    async fn open(&self, connection: ConnectionId, admitted: &Admitted) -> Result<(Shell, Holding), Code> {
         let user = self.user(admitted)?;
         let owner = Owner { connection, person: admitted.identity().person.clone(), user: user.name.clone() };
         match &admitted.request().parameters {
             Parameters::Shell { term, size } => {
                 let environment = Environment::default().with("TERM", term).map_err(|_| Code::Malformed)?;
                 let request = ShellRequest { environment, size: terminal_size(*size), idle: self.idle };
-                Ok((self.start(&user, request, &owner).await?, false))
+                let shell = self.start(&user, request, &owner).await?;
+                let holding = self.hold(shell.id(), admitted).await?;
+                Ok((shell, holding))
             }
             Parameters::Attach { shell, .. } => {
                 if !self.table.is(*shell, &owner) {
                     return Err(Code::Grant);
                 }
-                Ok((self.holders.connect(*shell).await.map_err(unavailable)?, true))
+                let holding = self.hold(*shell, admitted).await?;
+                Ok((self.holders.connect(*shell).await.map_err(unavailable)?, holding))
             }
             Parameters::Exec { .. } | Parameters::Handler { .. } => Err(Code::Malformed),
         }
+    }
+
+    async fn hold(&self, shell: ShellId, admitted: &Admitted) -> Result<Holding, Code> {
+        let holding = self.table.hold(shell).await;
+        let sealed = admitted.request().mode == Mode::Sealed;
+        holding.begins(admitted.session(), sealed).await.map_err(unavailable)?;
+        Ok(holding)
     }
 
     async fn start(&self, user: &User, request: ShellRequest, owner: &Owner) -> Result<Shell, Code> {
@@ -183,32 +210,69 @@ pub(super) async fn run(
     admitted: &Admitted,
     io: &mut Io,
 ) -> Result<Fin, Code> {
-    let (mut shell, attached) = shells.open(connection, admitted).await?;
+    let (mut shell, holding) = shells.open(connection, admitted).await?;
     let writer = shell.writer();
-    if attached {
-        if let Parameters::Attach { size, .. } = admitted.request().parameters {
-            writer.resize(terminal_size(size)).await.map_err(|_| Code::Unavailable)?;
-        }
-        io.act(Action::Notice(Notice::Repaint)).await;
-        shell.repaint().await.map_err(|_| Code::Unavailable)?;
-    } else {
-        shell.take(0).await.map_err(|_| Code::Unavailable)?;
-    }
-    let Io { words, actions } = io;
+    begin(&shell, &admitted.request().parameters).await.map_err(unavailable)?;
+    let (told, delivered) = (Told::default(), &mut io.delivered);
     let (fin, then) = tokio::select! {
-        fed = feed(&writer, words) => fed,
-        shown = show(&mut shell, actions) => shown,
+        fed = feed(&writer, &mut io.words) => fed,
+        shown = show(&mut shell, &io.actions, &told) => shown,
+        gone = confirm(&writer, delivered.clone(), (&told, &holding)) => match gone {},
     };
+    // What was acknowledged last may not have been looked at.
+    let last = *delivered.borrow_and_update();
+    if let Some(offset) = told.confirmed(last, &holding) {
+        shell.ack(offset).await.unwrap_or_default();
+    }
     match then {
         Then::Leave => {}
-        Then::End => shells.table.spawn(end(shell)),
+        Then::End => shells.table.spawn(async move {
+            end(shell).await;
+            drop(holding);
+        }),
         Then::Release => {
-            shells.table.forget(shell.id());
-            // A holder that is gone needs no leave.
-            shell.release().await.unwrap_or_default();
+            let (table, delivered) = (Arc::downgrade(&shells.table), delivered.clone());
+            shells.table.spawn(async move {
+                if told.heard_out(delivered).await
+                    && let Some(table) = table.upgrade()
+                {
+                    table.forget(shell.id());
+                    // A holder that is gone needs no leave.
+                    shell.release().await.unwrap_or_default();
+                }
+                drop(holding);
+            });
         }
     }
     Ok(fin)
+}
+
+/// A person is there; output that is in no record goes before the repaint that shows it.
+async fn begin(shell: &Shell, parameters: &Parameters) -> Result<(), LinkError> {
+    shell.attended().await?;
+    shell.take(0).await?;
+    if let Parameters::Attach { size, .. } = parameters {
+        shell.resize(terminal_size(*size)).await?;
+        shell.repaint().await?;
+    }
+    Ok(())
+}
+
+/// Lets the holder forget what the client acknowledged, and notes it for who comes next.
+async fn confirm(
+    writer: &ShellWriter,
+    mut delivered: watch::Receiver<Option<Delivered>>,
+    (told, holding): (&Told, &Holding),
+) -> Infallible {
+    while delivered.changed().await.is_ok() {
+        let last = *delivered.borrow_and_update();
+        if let Some(offset) = told.confirmed(last, holding)
+            && writer.ack(offset).await.is_err()
+        {
+            break;
+        }
+    }
+    std::future::pending().await
 }
 
 /// What becomes of the shell when its session has ended.
@@ -241,38 +305,31 @@ async fn feed(writer: &ShellWriter, words: &mut mpsc::Receiver<ToBackend>) -> (F
 }
 
 /// Shows the person what the shell does, until it ends or somebody else has it.
-async fn show(shell: &mut Shell, actions: &mpsc::Sender<Action>) -> (Fin, Then) {
+async fn show(shell: &mut Shell, actions: &mpsc::Sender<Action>, told: &Told) -> (Fin, Then) {
+    let leave = (Fin::Detached, Then::Leave);
+    let tell = async |action| actions.send(action).await.is_ok();
     loop {
-        let (action, next) = match shell.next().await {
+        let heard = match shell.next().await {
             Ok(HolderEvent::Output { offset, bytes }) => {
-                let end = offset.saturating_add(bytes.len() as u64);
-                (Action::Bytes { stream: 0, bytes }, Next::Ack(end))
+                told.tells(bytes.len(), offset.saturating_add(bytes.len() as u64));
+                tell(Action::Bytes { stream: 0, bytes }).await
             }
-            Ok(HolderEvent::Repaint { offset, bytes }) => (Action::Bytes { stream: 0, bytes }, Next::Take(offset)),
-            Ok(HolderEvent::PasswordMode { on, .. }) => (Action::Notice(Notice::Password(on)), Next::Nothing),
+            Ok(HolderEvent::Repaint { offset, bytes }) => {
+                told.tells(bytes.len(), offset);
+                tell(Action::Notice(Notice::Repaint)).await && tell(Action::Bytes { stream: 0, bytes }).await
+            }
+            Ok(HolderEvent::PasswordMode { on, .. }) => tell(Action::Notice(Notice::Password(on))).await,
             Ok(HolderEvent::Exited { status, .. }) => return (ended(status), Then::Release),
             // Another session of the same person took the shell over, or its holder died.
-            Err(_) => (Action::Notice(Notice::TakenOver), Next::Leave),
+            Err(_) => {
+                tell(Action::Notice(Notice::TakenOver)).await;
+                return leave;
+            }
         };
-        let told = actions.send(action).await.is_ok();
-        let heard = match next {
-            Next::Ack(end) => shell.ack(end).await.is_ok(),
-            Next::Take(from) => shell.take(from).await.is_ok(),
-            Next::Nothing => true,
-            Next::Leave => false,
-        };
-        if !told || !heard {
-            return (Fin::Detached, Then::Leave);
+        if !heard {
+            return leave;
         }
     }
-}
-
-/// What the holder must hear after its word was passed on.
-enum Next {
-    Ack(u64),
-    Take(u64),
-    Nothing,
-    Leave,
 }
 
 fn ended(status: ExitStatus) -> Fin {

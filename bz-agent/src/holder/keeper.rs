@@ -64,7 +64,7 @@ struct Timers {
     /// The next look at the terminal's modes, and how many were taken since the last sign of life.
     look: Option<Instant>,
     looks: usize,
-    /// Without an agent: when the shell has been alone for too long.
+    /// Without a person: when the shell has been alone for too long.
     abandon: Option<Instant>,
     /// After the hang-up of an abandoned shell.
     kill: Option<Instant>,
@@ -134,7 +134,7 @@ impl Keeper {
     }
 
     async fn event(&mut self) -> Event {
-        let may_read = self.link.is_none() || !self.kept.ring.is_full();
+        let may_read = self.link.is_none() || !(self.kept.ring.is_full() || self.kept.repaint_waits());
         let room = self.link.as_ref().filter(|_| self.staged.is_some()).map(|link| link.outgoing.clone());
         let alarm = self.timers.next();
         let (to_write, _) = self.input.as_slices();
@@ -202,14 +202,14 @@ impl Keeper {
     fn connected(&mut self, stream: UnixStream) {
         self.link = Some(Link::new(stream));
         self.staged = None;
-        self.timers.abandon = None;
         self.kept.connected();
     }
 
     fn disconnected(&mut self) {
         self.link = None;
         self.staged = None;
-        self.timers.abandon = after(self.idle);
+        // An agent that came only for the output leaves the shell as idle as it was.
+        self.timers.abandon = self.timers.abandon.or_else(|| after(self.idle));
         self.kept.disconnected();
     }
 
@@ -229,6 +229,7 @@ impl Keeper {
             ToHolder::Repaint => self.kept.repaint(),
             ToHolder::Release if self.timers.end.is_some() => return Next::End,
             ToHolder::Release => {}
+            ToHolder::Attended => self.timers.abandon = None,
         }
         Next::Stay
     }

@@ -104,8 +104,8 @@ impl Kept {
         self.owed.facts.insert(Fact::Exited);
     }
 
-    pub(super) const fn take(&mut self, from: u64) {
-        self.owed.output = Some(from);
+    pub(super) fn take(&mut self, from: u64) {
+        self.owed.output = Some(from.max(self.ring.base()));
     }
 
     pub(super) fn repaint(&mut self) {
@@ -126,8 +126,13 @@ impl Kept {
         self.next_repaint().or_else(|| self.next_output()).or_else(|| self.next_exit())
     }
 
+    /// Whether a repaint waits for output that goes first. Until then no more is read, so that it comes to an end.
+    pub(super) fn repaint_waits(&self) -> bool {
+        self.owed.facts.contains(&Fact::Repaint) && self.owed.output.is_some_and(|next| next < self.ring.end())
+    }
+
     fn next_repaint(&mut self) -> Option<FromHolder> {
-        if self.owed.dump.is_none() && self.owed.take(Fact::Repaint) {
+        if self.owed.dump.is_none() && !self.repaint_waits() && self.owed.take(Fact::Repaint) {
             self.owed.dump = Some((self.ring.end(), self.screen.dump()));
         }
         let (offset, mut part) = self.owed.dump.take()?;
@@ -230,6 +235,25 @@ mod tests {
         kept.password(true);
         kept.repaint();
         kept.repaint();
-        assert_eq!(drain(&mut kept), ["password 10 true", "repaint 10 true", "output 0 10"]);
+        assert_eq!(drain(&mut kept), ["password 10 true", "output 0 10", "repaint 10 true"]);
+    }
+
+    #[test]
+    fn output_that_was_asked_for_goes_before_the_repaint_that_shows_it() {
+        let mut kept = kept();
+        kept.connected();
+        kept.output(&vec![b'x'; CHUNK + 1]);
+        kept.repaint();
+        assert_eq!(drain(&mut kept)[1..], ["repaint 65537 true"], "none was asked for");
+        kept.take(0);
+        kept.repaint();
+        assert!(kept.repaint_waits());
+        assert_eq!(drain(&mut kept), ["output 0 65536", "output 65536 1", "repaint 65537 true"]);
+        assert!(!kept.repaint_waits());
+        kept.ring.release(u64::MAX);
+        kept.connected();
+        kept.take(0);
+        kept.repaint();
+        assert_eq!(drain(&mut kept)[1..], ["repaint 65537 true"], "nothing is left to go first");
     }
 }

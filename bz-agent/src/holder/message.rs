@@ -84,9 +84,12 @@ pub(crate) enum ToHolder {
     Ack {
         offset: u64,
     },
+    /// The screen as it is after all output so far; that output goes first, where it was asked for.
     Repaint,
     /// The agent knows of the exit and has all output.
     Release,
+    /// A person is there, until this agent goes: the shell is not idle.
+    Attended,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

@@ -132,7 +132,7 @@ impl Shell {
     /// Everything before `offset` is safe; the holder may forget it. A shell whose output is not
     /// confirmed comes to a halt after 4 MiB.
     pub async fn ack(&self, offset: u64) -> Result<(), LinkError> {
-        self.writer.say(&ToHolder::Ack { offset }).await
+        self.writer.ack(offset).await
     }
 
     /// Asks for one [`HolderEvent::Repaint`].
@@ -144,6 +144,11 @@ impl Shell {
     /// the exit. A holder that is not released goes by itself ten minutes after its shell.
     pub async fn release(self) -> Result<(), LinkError> {
         self.writer.say(&ToHolder::Release).await
+    }
+
+    /// A person is there as long as this connection is: the shell's idle limit does not run.
+    pub async fn attended(&self) -> Result<(), LinkError> {
+        self.writer.say(&ToHolder::Attended).await
     }
 
     pub async fn input(&self, bytes: &[u8]) -> Result<(), LinkError> {
@@ -174,6 +179,11 @@ impl ShellWriter {
             *sent = sent.saturating_add(chunk.len() as u64);
         }
         Ok(())
+    }
+
+    /// See [`Shell::ack`].
+    pub async fn ack(&self, offset: u64) -> Result<(), LinkError> {
+        self.say(&ToHolder::Ack { offset }).await
     }
 
     pub async fn resize(&self, size: Size) -> Result<(), LinkError> {

@@ -51,7 +51,6 @@ fn opening(delivered: Delivered) -> SegmentOpening {
         shell: SHELL,
         held: delivered.upto.session,
         predecessor: Some(delivered.upto),
-        delivered: delivered.frames,
         offset: delivered.bytes,
         lost: 0,
         time: now(Duration::ZERO).wall,

@@ -25,8 +25,8 @@ use bz_protocol::frame::{Fin, HEADER_BYTES, Header, Kind};
 use bz_protocol::handshake::{Attached, Fact, Predecessor, Syn, SynAck, session_id};
 use bz_protocol::packet::{Packet, Resume, ResumeAck, ResumeDone};
 use bz_protocol::refusal::Code;
-use bz_protocol::session::{CarrierId, Input};
 use bz_protocol::segment::SegmentOpening;
+use bz_protocol::session::{CarrierId, Input};
 use expect_test::{ExpectFile, expect_file};
 use serde_json::{Value, json};
 
@@ -84,7 +84,6 @@ fn segment() -> SegmentOpening {
         shell: bz_core::id::ShellId::from_bytes([6; 16]),
         held: Digest::of(b"held"),
         predecessor: None,
-        delivered: 3,
         offset: 4711,
         lost: 0,
         time: UnixTime::from_secs(START),

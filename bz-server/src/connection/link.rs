@@ -10,6 +10,7 @@ use crate::app::App;
 use crate::connection::life::{By, Input, State, StepError};
 use crate::connection::{close, close_all_on, log};
 use crate::error::ApiError;
+use crate::record::Ends;
 use crate::store::StoreError;
 use crate::store::connection::{Connection, Stepped};
 use crate::store::login::Login;
@@ -127,6 +128,25 @@ pub async fn shell_attached(
 ) -> Result<Connection, LinkError> {
     app.store.connection(connection).await?.filter(|c| c.target == target).ok_or(LinkError::Connection)?;
     step(app, connection, Input::ShellAttached(shell), "the target named its shell").await
+}
+
+/// The connection whose shell an agent goes on with while nobody is attached, and the ends of its record.
+///
+/// # Errors
+/// [`LinkError::Connection`] when it is on another target, [`LinkError::Closed`] when it has ended.
+pub async fn segment_of(
+    app: &App,
+    target: TargetId,
+    connection: ConnectionId,
+) -> Result<(Connection, Ends), LinkError> {
+    let known = app.store.connection(connection).await?.filter(|c| c.target == target);
+    let known = known.ok_or(LinkError::Connection)?;
+    if known.life.state == State::Closed {
+        return Err(LinkError::Closed);
+    }
+    let (login, user) = app.store.login(known.login).await?.ok_or(LinkError::Login)?;
+    let agent_key = app.store.target(target).await?.ok_or(LinkError::Offline)?.identity_key;
+    Ok((known, Ends { client_key: login.client_key, agent_key, issuer: user.person.issuer }))
 }
 
 /// The connection ended, at the target or here. Logs `Closed` once, and tells the links.

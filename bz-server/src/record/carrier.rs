@@ -1,5 +1,7 @@
 //! One carrier of a session as the record sees it: which session it belongs to, and what each of its packets gives.
 
+mod segment;
+
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bz_core::access::request::{Parameters, Request, Size};
@@ -13,7 +15,7 @@ use bz_core::wire;
 use bz_protocol::frame::{Fin, Kind, Notice};
 use bz_protocol::keys::Direction;
 use bz_protocol::packet::{Packet, SynPacket};
-use bz_protocol::transcript::{Keep, Observer, Parties, Seen, Violation};
+use bz_protocol::transcript::{Keep, Observed, Observer, Parties, Seen, Violation};
 use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -73,6 +75,8 @@ pub(super) struct Session {
 #[derive(Debug)]
 struct Inner {
     observer: Observer,
+    /// An agent's, without a client.
+    segment: bool,
     /// The opening message, which a client repeats when its answer was lost.
     syn: Option<Digest>,
     /// What reads the streams for the command log.
@@ -115,8 +119,13 @@ impl Session {
             return;
         }
         let never_began = || inner.observer.session().is_none().then(String::new);
-        let by_ends = || inner.observer.ended().map(|_| "both ends closed it".to_owned());
-        let by_other = || taken_over.then(|| "another client took over".to_owned());
+        let by_ends = || {
+            inner
+                .observer
+                .ended()
+                .map(|_| if inner.segment { "the agent ended it" } else { "both ends closed it" }.to_owned())
+        };
+        let by_other = || taken_over.then(|| "what came after it took over".to_owned());
         let over = by_ends().or_else(|| inner.over.clone()).or_else(never_began).or_else(by_other);
         if let Some(reason) = over {
             self.ended.get_or_init(|| reason);
@@ -193,6 +202,25 @@ impl Carrier {
             Direction::ToAgent => self.session.get_or_try_init(|| self.find(packet)).await?,
             Direction::ToClient => self.session.get().ok_or(Unrecorded::Violation(Violation::OutOfTurn))?,
         };
+        let opened = self.take(session, |inner| {
+            let observed = inner.observer.observe(direction, packet)?;
+            if direction == Direction::ToAgent && inner.observer.session().is_none() {
+                self.asked(inner, packet);
+            }
+            Ok(observed)
+        });
+        if opened.await? && direction == Direction::ToClient {
+            self.app.records.sweep(self.connection.id);
+        }
+        Ok(())
+    }
+
+    /// Observes something and queues what is kept of it; whether it was an opening.
+    async fn take(
+        &self,
+        session: &Session,
+        observe: impl FnOnce(&mut Inner) -> Result<Observed, Violation>,
+    ) -> Result<bool, Unrecorded> {
         let notes = session.notes().ok_or(Unrecorded::Ended)?;
         // A place in the queue first: what is observed is queued in the same breath, in order.
         let place = notes.reserve_owned().await.map_err(|_| Unrecorded::Ended)?;
@@ -201,16 +229,13 @@ impl Carrier {
         }
         let (lines, opened) = {
             let mut inner = session.lock();
-            let observed = inner.observer.observe(direction, packet)?;
-            let opened = direction == Direction::ToClient && observed.seen.is_none() && !observed.keep.is_empty();
+            let observed = observe(&mut inner)?;
+            let opened = observed.seen.is_none() && !observed.keep.is_empty();
             if !observed.keep.is_empty() {
                 place.send(Note::Keep(observed.keep));
             }
             if let Some(number) = observed.conflict {
                 return Err(Unrecorded::Conflict(number));
-            }
-            if direction == Direction::ToAgent && inner.observer.session().is_none() {
-                self.asked(&mut inner, packet);
             }
             inner.fin = observed.seen.as_ref().and_then(fin).or_else(|| inner.fin.take());
             if let Some(seen) = &observed.seen {
@@ -222,10 +247,7 @@ impl Carrier {
         for line in lines {
             log(&self.app, self.event(line, true)).await;
         }
-        if opened {
-            self.app.records.sweep(self.connection.id);
-        }
-        Ok(())
+        Ok(opened)
     }
 
     /// How the agent said it ended.
@@ -316,6 +338,7 @@ impl Carrier {
         let (notes, queue) = mpsc::channel(QUEUE);
         let inner = Inner {
             observer,
+            segment: false,
             syn: None,
             lens: observe::Observer::Opaque,
             lines: Vec::new(),

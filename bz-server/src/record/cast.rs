@@ -6,13 +6,14 @@
 use std::collections::BTreeMap;
 
 use bz_core::access::request::{Parameters, Request, Size};
+use bz_core::digest::Digest;
 use bz_core::grant::{MAX_GRANT, SignedGrant};
 use bz_core::key::PublicKey;
 use bz_core::time::UnixTime;
 use bz_core::wire;
 use bz_protocol::checkpoint::Signer;
-use bz_protocol::frame::Kind;
-use bz_protocol::handshake::Syn;
+use bz_protocol::frame::{Chain, Kind};
+use bz_protocol::handshake::{Predecessor, Syn, session_id};
 use bz_protocol::keys::Direction;
 use bz_protocol::transcript::{Embedded, Frame, Opening, Reader, Record, Refused};
 use serde_json::json;
@@ -25,18 +26,35 @@ const MAX_SIZE: usize = 16;
 /// # Errors
 /// [`Refused`] when one of them is damaged.
 pub fn asciicast<'a>(files: impl IntoIterator<Item = &'a [u8]>) -> Result<String, Refused> {
+    let files: Vec<&[u8]> = files.into_iter().collect();
+    let mut heads = BTreeMap::new();
+    for file in &files {
+        heads.extend(part(file)?.predecessor.map(|p| (p.session, p.to_client)));
+    }
     let mut cast = Cast::default();
     for file in files {
+        let Part { id, segment, .. } = part(file)?;
         let (mut anchors, mut agent) = (None, None);
+        let mut again = id.and_then(|id| Some(Again::new(&id, heads.get(&id)?)));
         for next in Reader::new(file)? {
             match next?.1 {
                 Record::Anchors(embedded) => anchors = Some(embedded),
                 Record::Opening(opening) => {
-                    agent = anchors.as_ref().and_then(|anchors| opened(&mut cast, anchors, &opening));
+                    let opened = anchors.as_ref().and_then(|anchors| opened(anchors, &opening));
+                    if let Some((_, began, size)) = opened.as_ref().filter(|_| !segment) {
+                        cast.begins(*began, *size);
+                    }
+                    agent = opened.map(|(agent, ..)| agent);
                 }
-                Record::Frame { direction, frame } => take(&mut cast, direction, &frame, agent.as_ref()),
+                Record::Frame { direction, frame } => {
+                    let comes_again = again.as_mut().is_some_and(|again| again.has(direction, &frame));
+                    if !comes_again || frame.header.kind == Some(Kind::Checkpoint) {
+                        take(&mut cast, direction, &frame, agent.as_ref());
+                    }
+                }
                 Record::Directory(_)
                 | Record::Predecessor(_)
+                | Record::Segment(_)
                 | Record::Checkpoint { .. }
                 | Record::Conflict { .. }
                 | Record::Server(_) => {}
@@ -47,13 +65,64 @@ pub fn asciicast<'a>(files: impl IntoIterator<Item = &'a [u8]>) -> Result<String
     Ok(cast.into_text())
 }
 
+/// Which frames to the client the transcript behind this one tells again: those behind the head that it names.
+struct Again {
+    chain: Chain,
+    last: Digest,
+}
+
+impl Again {
+    fn new(session: &Digest, last: &Digest) -> Self {
+        Self { chain: Chain::new(session, Direction::ToClient), last: *last }
+    }
+
+    fn has(&mut self, direction: Direction, frame: &Frame) -> bool {
+        let again = direction == Direction::ToClient && self.chain.head() == self.last;
+        if direction == Direction::ToClient && !again {
+            self.chain.add(&frame.header.to_bytes(), &frame.commitment());
+        }
+        again
+    }
+}
+
+/// What a transcript is of.
+#[derive(Default)]
+struct Part {
+    id: Option<Digest>,
+    segment: bool,
+    predecessor: Option<Predecessor>,
+}
+
+fn part(file: &[u8]) -> Result<Part, Refused> {
+    let mut part = Part::default();
+    let (mut anchors, mut agent) = (None, None);
+    for next in Reader::new(file)? {
+        match next?.1 {
+            Record::Anchors(embedded) => anchors = Some(embedded),
+            Record::Opening(opening) => {
+                part.id = Some(session_id(&opening.syn, &opening.answer));
+                agent = anchors.as_ref().and_then(|anchors| opened(anchors, &opening)).map(|(agent, ..)| agent);
+            }
+            Record::Segment(opening) => {
+                let body = agent.as_ref().and_then(|a| opening.open(&a.key, a.signer.organization).ok());
+                let predecessor = body.and_then(|body| body.predecessor);
+                part = Part { id: Some(opening.digest()), segment: true, predecessor };
+            }
+            Record::Predecessor(predecessor) => part.predecessor = Some(predecessor),
+            Record::Directory(_) => {}
+            Record::Frame { .. } | Record::Checkpoint { .. } | Record::Conflict { .. } | Record::Server(_) => break,
+        }
+    }
+    Ok(part)
+}
+
 /// Whoever signed the session's checkpoints to the client.
 struct Agent {
     signer: Signer,
     key: PublicKey,
 }
 
-fn opened(cast: &mut Cast, anchors: &Embedded, opening: &Opening) -> Option<Agent> {
+fn opened(anchors: &Embedded, opening: &Opening) -> Option<(Agent, UnixTime, Size)> {
     let organization = anchors.organization;
     let client = |syn: &Syn| {
         let signed: SignedGrant = wire::decode(&syn.grant, MAX_GRANT).ok()?;
@@ -66,8 +135,8 @@ fn opened(cast: &mut Cast, anchors: &Embedded, opening: &Opening) -> Option<Agen
         Parameters::Shell { size, .. } | Parameters::Attach { size, .. } => size.clamped(),
         Parameters::Exec { .. } | Parameters::Handler { .. } => SIZE,
     };
-    cast.begins(answer.verified_at, size);
-    Some(Agent { signer: Signer { organization, direction: Direction::ToClient }, key: syn.agent_key })
+    let agent = Agent { signer: Signer { organization, direction: Direction::ToClient }, key: syn.agent_key };
+    Some((agent, answer.verified_at, size))
 }
 
 fn take(cast: &mut Cast, direction: Direction, frame: &Frame, agent: Option<&Agent>) {

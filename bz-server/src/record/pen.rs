@@ -218,6 +218,7 @@ fn without_content(record: Record) -> Record {
         | Record::Opening(_)
         | Record::Directory(_)
         | Record::Predecessor(_)
+        | Record::Segment(_)
         | Record::Frame { .. }
         | Record::Checkpoint { .. }
         | Record::Server(_)) => record,

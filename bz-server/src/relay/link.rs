@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::connection::link::{self, live_login, target_offline, target_online};
-use crate::relay::{AgentLink, ClientLink, Relay, WORDS, issuer, pair};
+use crate::relay::{AgentLink, ClientLink, Relay, WORDS, issuer, pair, segment};
 use crate::store::login::Login;
 use crate::store::target::{Announced, Target};
 
@@ -125,7 +125,7 @@ async fn agent(
             Some(word) = to_say.recv() => talk.say(&word).await?,
             stream = link.accept() => {
                 let (app, stream) = (Arc::clone(app), stream?);
-                relay.tasks.spawn(async move { from_agent(&app, stream).await });
+                relay.tasks.spawn(async move { from_agent(&app, target.id, stream).await });
             }
         }
     }
@@ -192,10 +192,11 @@ async fn shells_reported(app: &App, target: TargetId, shells: Vec<ShellReport>) 
     }
 }
 
-async fn from_agent(app: &App, mut stream: Box<dyn Stream>) {
+async fn from_agent(app: &Arc<App>, target: TargetId, mut stream: Box<dyn Stream>) {
     let preamble = tokio::time::timeout(HANDSHAKE, receive::<_, Preamble>(&mut stream)).await;
     match preamble {
         Ok(Ok(Preamble::Issuer { host, port })) => issuer::relay(app, &host, port, stream).await,
+        Ok(Ok(Preamble::Segment { connection })) => segment::take(app, (target, connection), stream).await,
         Ok(Ok(Preamble::Session { .. })) => tracing::warn!("an agent opened a session"),
         Ok(Err(error)) => tracing::debug!(%error, "a stream without a preamble"),
         Err(_) => tracing::debug!("a stream whose preamble did not come in time"),

@@ -428,6 +428,7 @@ impl Talk<'_> {
             | agent::Event::Eof { .. }
             | agent::Event::Resize(_)
             | agent::Event::Reauthenticate(_)
+            | agent::Event::Delivered(_)
             | agent::Event::Resumed
             | agent::Event::Ended(_) => {}
         }

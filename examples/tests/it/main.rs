@@ -15,6 +15,8 @@ mod quickstart;
 #[cfg(test)]
 mod relying_party;
 #[cfg(test)]
+mod segments;
+#[cfg(test)]
 mod session;
 #[cfg(test)]
 mod tidy;

@@ -15,13 +15,13 @@ use bz_protocol::frame::{Fin, Notice};
 use bz_protocol::session::End;
 use bz_protocol::transcript::{Anchors, JwksArchive, Trust, Verdict, verify};
 
-struct Place {
-    world: World,
+pub(crate) struct Place {
+    pub(crate) world: World,
     user: String,
     _folder: tempfile::TempDir,
 }
 
-async fn place() -> Place {
+pub(crate) async fn place() -> Place {
     let folder = tempfile::tempdir().unwrap();
     let user = User::current().unwrap().name;
     let world = World::start(folder.path(), Helper::at(env!("CARGO_BIN_EXE_helper")), &user, Way::Ws).await.unwrap();
@@ -29,7 +29,7 @@ async fn place() -> Place {
 }
 
 impl Place {
-    fn client(&self) -> &Client {
+    pub(crate) fn client(&self) -> &Client {
         &self.world.client
     }
 
@@ -43,13 +43,13 @@ impl Place {
         self.open(Parameters::Exec { command: command.to_owned() }).await
     }
 
-    async fn shell(&self) -> Session {
+    pub(crate) async fn shell(&self) -> Session {
         let size = Size { rows: 24, columns: 80 };
         self.open(Parameters::Shell { term: "xterm".to_owned(), size }).await
     }
 
     /// The log of one connection, oldest first, once it holds `last`.
-    async fn log(&self, session: &Session, last: ConnectionEventType) -> Vec<ConnectionEvent> {
+    pub(crate) async fn log(&self, session: &Session, last: ConnectionEventType) -> Vec<ConnectionEvent> {
         let connection = session.connection();
         let look = async || {
             let mut events = self.client().connection_events(1000).await.unwrap();
@@ -62,7 +62,7 @@ impl Place {
 }
 
 /// Looks again until it holds; the deadline is for a failure's sake.
-async fn until<T: std::fmt::Debug>(mut look: impl AsyncFnMut() -> T, holds: impl Fn(&T) -> bool) -> T {
+pub(crate) async fn until<T: std::fmt::Debug>(mut look: impl AsyncFnMut() -> T, holds: impl Fn(&T) -> bool) -> T {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     loop {
         let seen = look().await;
@@ -74,16 +74,16 @@ async fn until<T: std::fmt::Debug>(mut look: impl AsyncFnMut() -> T, holds: impl
     }
 }
 
-async fn act(session: &Session, action: Action) {
+pub(crate) async fn act(session: &Session, action: Action) {
     session.actions().act(action).await.unwrap();
 }
 
-async fn type_in(session: &Session, text: &str) {
+pub(crate) async fn type_in(session: &Session, text: &str) {
     act(session, Action::Bytes { stream: 0, bytes: text.as_bytes().to_vec() }).await;
 }
 
 /// What comes until it contains `wanted`.
-async fn expect(session: &mut Session, wanted: &str) -> String {
+pub(crate) async fn expect(session: &mut Session, wanted: &str) -> String {
     expect_in_order(session, &[wanted]).await
 }
 
@@ -106,7 +106,7 @@ async fn expect_in_order(session: &mut Session, wanted: &[&str]) -> String {
     seen
 }
 
-async fn ended(session: &mut Session) -> (Vec<u8>, End) {
+pub(crate) async fn ended(session: &mut Session) -> (Vec<u8>, End) {
     let mut bytes = vec![];
     while let Some(event) = session.next().await {
         match event {

@@ -1,17 +1,22 @@
-//! Whose shell is whose: in memory for every attach, beside the holder's socket for the next start of the agent, and
-//! as reports for the server.
+//! Whose shell is whose, and who has it: in memory for every attach, beside the holder's socket for the next start of
+//! the agent, and as reports for the server.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
+use bz_core::digest::Digest;
 use bz_core::id::{ConnectionId, ShellId};
 use bz_core::oidc::Person;
 use bz_protocol::control::ShellReport;
+use bz_protocol::handshake::Predecessor;
+use bz_protocol::segment::Delivered;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::file::{self, FileError};
 use crate::helper::process::Stranger;
@@ -32,11 +37,45 @@ pub(super) struct Owner {
     pub(super) user: String,
 }
 
+/// What stands in a shell's file.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    owner: Owner,
+    /// See [`Kept::shown`].
+    session: Option<String>,
+}
+
 #[derive(Debug)]
 struct Kept {
     owner: Owner,
     life: Life,
+    /// The session that held it last; `None` for a sealed one, whose output the server must not see.
+    shown: Option<Digest>,
+    /// How much of that session, or of the segments after it, passed the server; unknown after a restart.
+    delivered: Option<Delivered>,
+    hold: Option<Hold>,
 }
+
+/// Who has the shell: one session or segment at a time.
+#[derive(Debug)]
+struct Hold {
+    number: u64,
+    /// How a segment is asked to let go; nothing asks a session, which is cut off.
+    segment: Option<LetGo>,
+}
+
+/// Between a segment and who wants its shell.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LetGo {
+    /// Somebody wants the shell.
+    pub(super) wanted: CancellationToken,
+    /// The segment is off it.
+    pub(super) done: CancellationToken,
+}
+
+/// How long a segment may take to let go; then it is cut off.
+const LETTING_GO: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Life {
@@ -53,12 +92,15 @@ pub(super) struct Table {
     kept: Mutex<BTreeMap<ShellId, Kept>>,
     watchers: Mutex<JoinSet<()>>,
     reports: watch::Sender<Vec<ShellReport>>,
+    /// Counts what can make a shell one that nobody has.
+    changes: watch::Sender<u64>,
 }
 
 impl Table {
     pub(super) fn new(holders: Holders) -> Arc<Self> {
         let (reports, _) = watch::channel(Vec::new());
-        Arc::new(Self { holders, kept: Mutex::default(), watchers: Mutex::default(), reports })
+        let (changes, _) = watch::channel(0);
+        Arc::new(Self { holders, kept: Mutex::default(), watchers: Mutex::default(), reports, changes })
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<ShellId, Kept>> {
@@ -89,12 +131,74 @@ impl Table {
 
     /// Writes down whose a shell will be, before it exists: a crash in between leaves no shell that is nobody's.
     pub(super) async fn write(&self, shell: ShellId, owner: &Owner) -> Result<(), FileError> {
-        let path = self.path(shell);
-        let bytes = serde_json::to_vec(owner).map_err(|e| FileError::io(&path, "written")(e.into()))?;
-        let written = tokio::task::spawn_blocking(move || file::replace(&path, &bytes)).await;
-        written.map_err(|e| FileError::io(&self.path(shell), "written")(std::io::Error::other(e)))??;
-        self.lock().insert(shell, Kept { owner: owner.clone(), life: Life::Starting });
+        self.write_entry(shell, owner, None).await?;
+        let owner = owner.clone();
+        let kept = Kept { owner, life: Life::Starting, shown: None, delivered: None, hold: None };
+        self.lock().insert(shell, kept);
         Ok(())
+    }
+
+    async fn write_entry(&self, shell: ShellId, owner: &Owner, session: Option<Digest>) -> Result<(), FileError> {
+        let path = self.path(shell);
+        let entry = Entry { owner: owner.clone(), session: session.map(|s| s.to_string()) };
+        let bytes = serde_json::to_vec(&entry).map_err(|e| FileError::io(&path, "written")(e.into()))?;
+        let written = tokio::task::spawn_blocking(move || file::replace(&path, &bytes)).await;
+        written.map_err(|e| FileError::io(&self.path(shell), "written")(std::io::Error::other(e)))?
+    }
+
+    /// Takes a shell, from whoever has it.
+    pub(super) async fn hold(self: &Arc<Self>, shell: ShellId) -> Holding {
+        let number = self.count();
+        let before = {
+            let mut kept = self.lock();
+            kept.get_mut(&shell).and_then(|kept| kept.hold.replace(Hold { number, segment: None }))
+        };
+        // Before the return: whoever drops this future lets go again.
+        let holding = Holding { table: Arc::downgrade(self), shell, number };
+        if let Some(segment) = before.and_then(|hold| hold.segment) {
+            segment.wanted.cancel();
+            if tokio::time::timeout(LETTING_GO, segment.done.cancelled()).await.is_err() {
+                tracing::warn!(%shell, "a segment did not let go of its shell and is cut off");
+            }
+        }
+        holding
+    }
+
+    /// Takes a shell that nobody has, for a segment after its session. Also one that has ended: its last words are told.
+    pub(super) fn hold_for_segment(self: &Arc<Self>, shell: ShellId) -> Option<(Holding, LetGo, Left)> {
+        let number = self.count();
+        let mut all = self.lock();
+        let kept = all.get_mut(&shell).filter(|kept| kept.is_left())?;
+        let left = Left { connection: kept.owner.connection, held: kept.shown?, delivered: kept.delivered };
+        let let_go = LetGo::default();
+        kept.hold = Some(Hold { number, segment: Some(let_go.clone()) });
+        Some((Holding { table: Arc::downgrade(self), shell, number }, let_go, left))
+    }
+
+    /// The shells that nobody has, where a segment may be made of them.
+    pub(super) fn left(&self) -> Vec<ShellId> {
+        let has = |shell, kept: &Kept| kept.life != Life::Ended || self.holders.has(shell);
+        let kept = self.lock();
+        kept.iter().filter(|(shell, kept)| kept.is_left() && has(**shell, kept)).map(|(shell, _)| *shell).collect()
+    }
+
+    /// Changes whenever a shell may have been left.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// What an attach goes on from.
+    pub(super) fn predecessor(&self, shell: ShellId) -> Option<Predecessor> {
+        self.lock().get(&shell)?.delivered.map(|delivered| delivered.upto)
+    }
+
+    fn count(&self) -> u64 {
+        let mut number = 0;
+        self.changes.send_modify(|count| {
+            *count = count.wrapping_add(1);
+            number = *count;
+        });
+        number
     }
 
     /// The shell runs, as this process.
@@ -137,8 +241,9 @@ impl Table {
         let mut adopted = 0;
         for (shell, pid, running) in shells {
             match self.read(*shell) {
-                Ok(owner) => {
-                    self.lock().insert(*shell, Kept { owner, life: Life::Ended });
+                Ok((owner, shown)) => {
+                    let kept = Kept { owner, life: Life::Ended, shown, delivered: None, hold: None };
+                    self.lock().insert(*shell, kept);
                     if *running {
                         self.started(*shell, *pid);
                     }
@@ -153,9 +258,12 @@ impl Table {
         adopted
     }
 
-    fn read(&self, shell: ShellId) -> Result<Owner, String> {
+    fn read(&self, shell: ShellId) -> Result<(Owner, Option<Digest>), String> {
         let bytes = file::read(&self.path(shell), MAX_OWNER).map_err(|e| e.to_string())?;
-        serde_json::from_slice(&bytes.ok_or("its owner's file is absent")?).map_err(|e| e.to_string())
+        let bytes = bytes.ok_or("its owner's file is absent")?;
+        let Entry { owner, session } = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
+        let session = session.map(|s| s.parse().map_err(|_| "its owner's file names no session".to_owned()));
+        Ok((owner, session.transpose()?))
     }
 
     fn ended(&self, shell: ShellId) {
@@ -187,6 +295,7 @@ impl Table {
             *old = reports;
             changed
         });
+        self.count();
     }
 
     /// Removes the files of shells that ended while no agent was there.
@@ -206,6 +315,71 @@ impl Table {
 
     fn path(&self, shell: ShellId) -> PathBuf {
         self.holders.directory().join(shell.to_string()).with_extension(SUFFIX)
+    }
+}
+
+impl Kept {
+    fn is_left(&self) -> bool {
+        self.life != Life::Starting && self.hold.is_none() && self.shown.is_some()
+    }
+}
+
+/// What a segment goes on from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Left {
+    pub(super) connection: ConnectionId,
+    pub(super) held: Digest,
+    pub(super) delivered: Option<Delivered>,
+}
+
+/// A shell that one session or segment has. Dropping it lets go.
+#[derive(Debug)]
+pub(super) struct Holding {
+    table: Weak<Table>,
+    shell: ShellId,
+    number: u64,
+}
+
+impl Holding {
+    /// A session begins on the shell. Its output may be shown to the server unless the session is sealed.
+    pub(super) async fn begins(&self, session: Digest, sealed: bool) -> Result<(), FileError> {
+        let Some(table) = self.table.upgrade() else { return Ok(()) };
+        let shown = Some(session).filter(|_| !sealed);
+        let delivered = shown.map(Delivered::nothing_of);
+        let owner = self.with(|kept| {
+            (kept.shown, kept.delivered) = (shown, delivered);
+            kept.owner.clone()
+        });
+        match owner {
+            Some(owner) => table.write_entry(self.shell, &owner, shown).await,
+            None => Ok(()),
+        }
+    }
+
+    /// So much of the session or segment passed the server.
+    pub(super) fn delivered(&self, delivered: Delivered) {
+        self.with(|kept| {
+            if kept.shown.is_some() {
+                kept.delivered = Some(delivered);
+            }
+        });
+    }
+
+    /// Nothing when somebody else took the shell.
+    fn with<T>(&self, change: impl FnOnce(&mut Kept) -> T) -> Option<T> {
+        let table = self.table.upgrade()?;
+        let mut kept = table.lock();
+        let kept = kept.get_mut(&self.shell).filter(|k| k.hold.as_ref().is_some_and(|h| h.number == self.number))?;
+        Some(change(kept))
+    }
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        self.with(|kept| kept.hold = None);
+        if let Some(table) = self.table.upgrade() {
+            table.count();
+        }
     }
 }
 
