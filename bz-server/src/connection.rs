@@ -19,7 +19,8 @@ use bz_core::wire;
 
 use crate::app::App;
 use crate::auth::{self, Caller, LoggedIn};
-use crate::connection::life::{By, Input, Life};
+use crate::connection::life::{By, Input, Life, State};
+use crate::connection::link::LinkError;
 use crate::error::ApiError;
 use crate::policy::{AccessQuestion, AllowedUser, Decision, PersonInput, TargetInput};
 use crate::store::connection::{Connection, ConnectionFilter, Log, Stepped};
@@ -171,8 +172,11 @@ pub async fn attach(
 /// # Errors
 /// [`ApiError`].
 pub async fn close(app: &App, id: ConnectionId, by: &By, why: &str) -> Result<(), ApiError> {
-    let reason = format!("closed by {by}: {why}");
-    match app.store.step_connection(id, Input::Closed, log(app, reason.clone())?).await? {
+    end(app, id, Input::Closed, format!("closed by {by}: {why}")).await
+}
+
+async fn end(app: &App, id: ConnectionId, how: Input, reason: String) -> Result<(), ApiError> {
+    match app.store.step_connection(id, how, log(app, reason.clone())?).await? {
         Stepped::Done(_, rows) if !rows.is_empty() => app.links.closed(id, &reason),
         Stepped::Done(..) | Stepped::Unknown | Stepped::Refused(_) => {}
     }
@@ -189,6 +193,39 @@ pub async fn close_all_on(app: &App, target: TargetId, by: &By, why: &str) -> Re
         close(app, connection.id, by, why).await?;
     }
     Ok(())
+}
+
+/// The target went offline: its connections close, with that reason. Kept shells may come back with it.
+///
+/// # Errors
+/// [`ApiError`].
+pub async fn lose_all_on(app: &App, target: TargetId) -> Result<(), ApiError> {
+    let filter = ConnectionFilter { target: Some(target), ..ConnectionFilter::default() };
+    for connection in app.store.connections(filter).await? {
+        end(app, connection.id, Input::TargetLost, format!("closed by {}: the target is offline", By::Service)).await?;
+    }
+    Ok(())
+}
+
+/// A target has a shell whose connection is over: it is listed again when it was lost with its target and policy still
+/// allows it, and ended otherwise.
+///
+/// # Errors
+/// [`LinkError`].
+pub async fn returned(app: &App, connection: Connection, shell: ShellId) -> Result<Connection, LinkError> {
+    let id = connection.id;
+    let policies = app.store.policies().await?.all;
+    if connection.life.state == State::Lost && still_allowed(app, &connection, &policies).await? {
+        let reason = "the target is back, and its shell runs on".to_owned();
+        return match app.store.step_connection(id, Input::ShellAttached(shell), log(app, reason)?).await? {
+            Stepped::Done(connection, _) => Ok(*connection),
+            Stepped::Unknown => Err(LinkError::Connection),
+            Stepped::Refused(refused) => Err(LinkError::Step(refused)),
+        };
+    }
+    close(app, id, &By::Service, "no policy allows it any more").await?;
+    app.links.closed(id, "the connection is closed, and its shell ends");
+    Err(LinkError::Closed)
 }
 
 /// After policies changed: closes every connection that none allows any more, kept shells included.

@@ -78,7 +78,12 @@ impl Relay {
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             while let Ok(mut stream) = link.accept().await {
-                let Ok(Preamble::Issuer { host, port }) = receive(&mut stream).await else { panic!("another stream") };
+                let (host, port) = match receive(&mut stream).await {
+                    Ok(Preamble::Issuer { host, port }) => (host, port),
+                    // A server that takes no segments.
+                    Ok(Preamble::Segment { .. }) => continue,
+                    other => panic!("another stream: {other:?}"),
+                };
                 hosts.lock().unwrap().push((host, port));
                 tokio::spawn(relay(stream, to, Arc::clone(&all)));
             }

@@ -36,10 +36,11 @@ async fn a_detached_shell_works_on_and_is_repainted_on_attach() {
     });
     crate::server::soon("the end of the job", job).await.unwrap();
     let mut session = server.open(attach(1, shell, &person)).await;
+    // What nobody took for the record is told before the screen is painted.
     session.shows("worked").await;
-    assert!(session.notices.contains(&Notice::Repaint), "{:?}", session.notices);
     line(&session, "echo it=$value.").await;
     session.shows("it=kept.").await;
+    assert!(session.notices.contains(&Notice::Repaint), "{:?}", session.notices);
     line(&session, "exit 3").await;
     assert_eq!(session.end().await, End::Completed(Fin::Exited(3)));
     assert_eq!(server.reports(0).await, [], "an ended shell is still reported");

@@ -32,6 +32,10 @@ pub(super) async fn attach(call: Call) -> Result<Answer, ApiError> {
     let found = found.ok_or_else(|| ApiError::not_found("connection"))?;
     let shell = match (found.life.state, found.life.shell) {
         (State::Closed, _) => return Err(ApiError::conflict("the connection is closed")),
+        (State::Lost, _) => {
+            let why = "the target is offline; the shell is listed again when the target comes back with it";
+            return Err(ApiError::conflict(why));
+        }
         (State::Opening | State::Open | State::Detached, Some(shell)) => shell,
         (State::Opening | State::Open | State::Detached, None) => {
             return Err(ApiError::conflict("there is no shell behind this connection"));
@@ -94,7 +98,7 @@ pub(super) const fn state(connection: &Connection) -> ConnectionState {
     match connection.life.state {
         State::Opening => ConnectionState::Pending,
         State::Open | State::Detached => ConnectionState::Open,
-        State::Closed => ConnectionState::Closed,
+        State::Lost | State::Closed => ConnectionState::Closed,
     }
 }
 

@@ -1,4 +1,5 @@
-//! The life of a connection: opening → open ⇄ detached → closed, as a pure machine.
+//! The life of a connection: opening → open ⇄ detached → closed, as a pure machine. A target that goes offline closes
+//! its connections; one with a shell comes back as detached when the target does.
 //!
 //! Absent: who may do what, and why it happened. Both are the caller's to know and to log.
 
@@ -17,6 +18,8 @@ pub enum State {
     Open,
     /// Its client was on it and left; a shell runs on.
     Detached,
+    /// Closed because its target went offline. Its shell may run on there.
+    Lost,
     /// Ended, for ever.
     Closed,
 }
@@ -29,6 +32,7 @@ impl State {
             Self::Opening => "opening",
             Self::Open => "open",
             Self::Detached => "detached",
+            Self::Lost => "lost",
             Self::Closed => "closed",
         }
     }
@@ -42,7 +46,7 @@ impl FromStr for State {
     type Err = UnknownState;
 
     fn from_str(text: &str) -> Result<Self, UnknownState> {
-        let all = [Self::Opening, Self::Open, Self::Detached, Self::Closed];
+        let all = [Self::Opening, Self::Open, Self::Detached, Self::Lost, Self::Closed];
         all.into_iter().find(|s| s.as_str() == text).ok_or(UnknownState)
     }
 }
@@ -56,6 +60,8 @@ pub enum Input {
     ClientDisconnected,
     /// The agent says which shell the client is on, or was on when it left.
     ShellAttached(ShellId),
+    /// Its target went offline.
+    TargetLost,
     /// Somebody or something closes it.
     Closed,
 }
@@ -117,6 +123,12 @@ impl Life {
         Self { state: State::Opening, shell: None }
     }
 
+    /// Whether nobody can be on it now.
+    #[must_use]
+    pub const fn is_over(self) -> bool {
+        matches!(self.state, State::Lost | State::Closed)
+    }
+
     /// What one input makes of it.
     ///
     /// # Errors
@@ -130,9 +142,13 @@ impl Life {
             None => vec![Row::ClientDisconnect],
         };
         match (self.state, input) {
-            (State::Closed, Input::Closed) => same(Vec::new()),
-            (State::Closed, Input::ClientConnected | Input::ClientDisconnected | Input::ShellAttached(_)) => {
-                Err(StepError::Ended)
+            (State::Closed, Input::Closed | Input::TargetLost) | (State::Lost, Input::TargetLost) => same(Vec::new()),
+            (State::Closed, Input::ClientConnected | Input::ClientDisconnected | Input::ShellAttached(_))
+            | (State::Lost, Input::ClientConnected | Input::ClientDisconnected) => Err(StepError::Ended),
+            // It was logged as closed when it was lost.
+            (State::Lost, Input::Closed) => to(State::Closed, Vec::new()),
+            (State::Lost, Input::ShellAttached(shell)) if self.shell == Some(shell) => {
+                to(State::Detached, vec![Row::ShellDisconnect])
             }
             (State::Opening | State::Detached, Input::ClientConnected) => to(State::Open, vec![Row::ClientConnect]),
             (State::Open, Input::ClientConnected) | (State::Opening | State::Detached, Input::ClientDisconnected) => {
@@ -148,9 +164,14 @@ impl Life {
                 Ok(Step { life, rows: vec![Row::ShellConnect, Row::ShellDisconnect] })
             }
             (State::Detached, Input::ShellAttached(shell)) if self.shell == Some(shell) => same(Vec::new()),
-            (State::Opening | State::Open | State::Detached, Input::ShellAttached(_)) => Err(StepError::Shell),
-            (State::Open, Input::Closed) => to(State::Closed, [leave(), vec![Row::Closed]].concat()),
-            (State::Opening | State::Detached, Input::Closed) => to(State::Closed, vec![Row::Closed]),
+            (State::Opening | State::Open | State::Detached | State::Lost, Input::ShellAttached(_)) => {
+                Err(StepError::Shell)
+            }
+            (State::Opening | State::Open | State::Detached, Input::Closed | Input::TargetLost) => {
+                let left = if self.state == State::Open { leave() } else { Vec::new() };
+                let lost = input == Input::TargetLost && self.shell.is_some();
+                to(if lost { State::Lost } else { State::Closed }, [left, vec![Row::Closed]].concat())
+            }
         }
     }
 }
@@ -169,6 +190,8 @@ mod tests {
 
     const SHELL: ShellId = ShellId::from_bytes([1; 16]);
     const OTHER: ShellId = ShellId::from_bytes([2; 16]);
+
+    use Input::TargetLost as Gone;
 
     fn check(state: State, shell: Option<ShellId>, input: Input, want: Result<(State, &[Row]), StepError>) {
         let got = Life { state, shell }.step(input).map(|s| (s.life.state, s.rows));
@@ -200,11 +223,30 @@ mod tests {
             check(State::Closed, Some(SHELL), input, Err(StepError::Ended));
         }
         check(State::Closed, None, Close, Ok((State::Closed, &[])));
+        check(State::Closed, Some(SHELL), Gone, Ok((State::Closed, &[])));
+    }
+
+    /// F-035~: a target that goes offline closes its connections; a kept shell is there again with the target.
+    #[test]
+    fn a_lost_target_leaves_its_shells_to_come_back() {
+        use Input::{ClientConnected as Comes, ClientDisconnected as Leaves, Closed as Close, ShellAttached as On};
+        check(State::Opening, None, Gone, Ok((State::Closed, &[Row::Closed])));
+        check(State::Open, None, Gone, Ok((State::Closed, &[Row::ClientDisconnect, Row::Closed])));
+        let left = &[Row::ShellDisconnect, Row::ClientDisconnect, Row::Closed];
+        check(State::Open, Some(SHELL), Gone, Ok((State::Lost, left)));
+        check(State::Detached, Some(SHELL), Gone, Ok((State::Lost, &[Row::Closed])));
+        check(State::Lost, Some(SHELL), Gone, Ok((State::Lost, &[])));
+        check(State::Lost, Some(SHELL), On(SHELL), Ok((State::Detached, &[Row::ShellDisconnect])));
+        check(State::Lost, Some(SHELL), On(OTHER), Err(StepError::Shell));
+        check(State::Lost, Some(SHELL), Close, Ok((State::Closed, &[])));
+        for input in [Comes, Leaves] {
+            check(State::Lost, Some(SHELL), input, Err(StepError::Ended));
+        }
     }
 
     #[test]
     fn states_read_back() {
-        for state in [State::Opening, State::Open, State::Detached, State::Closed] {
+        for state in [State::Opening, State::Open, State::Detached, State::Lost, State::Closed] {
             assert_eq!(state.as_str().parse(), Ok(state));
         }
         assert_eq!("".parse::<State>(), Err(UnknownState));

@@ -7,8 +7,8 @@ use bz_core::id::{BootId, ConnectionId, LoginId, ShellId, TargetId};
 use bz_core::key::PublicKey;
 
 use crate::app::App;
-use crate::connection::life::{By, Input, State, StepError};
-use crate::connection::{close, close_all_on, log};
+use crate::connection::life::{By, Input, StepError};
+use crate::connection::{close, log, lose_all_on, returned};
 use crate::error::ApiError;
 use crate::record::Ends;
 use crate::store::StoreError;
@@ -76,7 +76,7 @@ pub async fn authorize_link(app: &App, login: LoginId, connection: ConnectionId)
     live_login(app, login).await?;
     let found = app.store.connection(connection).await?.filter(|c| c.login == login);
     let found = found.ok_or(LinkError::Connection)?;
-    if found.life.state == State::Closed { Err(LinkError::Closed) } else { Ok(found) }
+    if found.life.is_over() { Err(LinkError::Closed) } else { Ok(found) }
 }
 
 /// Where the connection's agent is now.
@@ -126,7 +126,11 @@ pub async fn shell_attached(
     connection: ConnectionId,
     shell: ShellId,
 ) -> Result<Connection, LinkError> {
-    app.store.connection(connection).await?.filter(|c| c.target == target).ok_or(LinkError::Connection)?;
+    let known = app.store.connection(connection).await?.filter(|c| c.target == target);
+    let known = known.ok_or(LinkError::Connection)?;
+    if known.life.is_over() {
+        return returned(app, known, shell).await;
+    }
     step(app, connection, Input::ShellAttached(shell), "the target named its shell").await
 }
 
@@ -141,7 +145,7 @@ pub async fn segment_of(
 ) -> Result<(Connection, Ends), LinkError> {
     let known = app.store.connection(connection).await?.filter(|c| c.target == target);
     let known = known.ok_or(LinkError::Connection)?;
-    if known.life.state == State::Closed {
+    if known.life.is_over() {
         return Err(LinkError::Closed);
     }
     let (login, user) = app.store.login(known.login).await?.ok_or(LinkError::Login)?;
@@ -171,7 +175,7 @@ pub async fn target_online(app: &App, target: TargetId, agent: Announced) -> Res
 /// [`LinkError`].
 pub async fn target_offline(app: &App, target: TargetId) -> Result<(), LinkError> {
     if app.store.target_offline(target, app.now().wall).await? {
-        close_all_on(app, target, &By::Service, "the target is offline").await?;
+        lose_all_on(app, target).await?;
     }
     Ok(())
 }

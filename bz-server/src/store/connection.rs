@@ -104,7 +104,7 @@ impl Store {
     pub async fn connections(&self, filter: ConnectionFilter) -> Result<Vec<Connection>, StoreError> {
         self.transact(move |tx| {
             let sql = "SELECT * FROM connection
-                 WHERE (?1 IS NULL OR user = ?1) AND (?2 IS NULL OR target = ?2) AND (?3 OR state <> 'closed')
+                 WHERE (?1 IS NULL OR user = ?1) AND (?2 IS NULL OR target = ?2) AND (?3 OR state NOT IN ('closed', 'lost'))
                  ORDER BY created DESC, id LIMIT 1000";
             let user = filter.user.map(|u| u.to_string());
             let target = filter.target.map(|t| t.to_string());

@@ -1,5 +1,6 @@
 //! What the relay asks and says.
 
+use bz_core::api::error::Code;
 use bz_core::id::{ConnectionId, LoginId, ShellId};
 use bz_server::connection::life::{By, State, StepError};
 use bz_server::connection::link::{self, LinkError};
@@ -118,4 +119,59 @@ async fn what_nobody_opens_closes() {
     world.advance(1);
     bz_server::jobs::tick(&world.app).await.unwrap();
     assert_eq!(world.links.asked(), [Asked::Closed(never, "closed by the service: its client never came".to_owned())]);
+}
+
+/// F-035~, F-033~: connections of an offline target close; a kept shell is listed again when the target is back with it,
+/// unless it was closed or no policy allows it any more: then its agent is told to end it.
+#[tokio::test]
+async fn a_kept_shell_comes_back_with_its_target() {
+    let world = World::new().await;
+    let (admin, alice) = (world.admin().await, world.user("alice").await);
+    let web = world.agent(&admin, "web").await;
+    world.allow(&admin, &alice, &web, &["deploy"]).await;
+    let shell = ShellId::from_bytes([1; 16]);
+    let kept = world.connect(&alice, &web).await.connection_id;
+    link::client_connected(&world.app, kept).await.unwrap();
+    link::shell_attached(&world.app, web.id, kept, shell).await.unwrap();
+    let listed = async || {
+        let body: serde_json::Value = world.get(As::Client(&alice), "/connections").await.ok();
+        body.as_array().unwrap().iter().filter(|c| c["id"] == kept.to_string()).count()
+    };
+    let offline = async || {
+        let online = Announced { boot: web.boot, version: "2".to_owned(), routes: Vec::new() };
+        link::target_online(&world.app, web.id, online).await.unwrap();
+        link::target_offline(&world.app, web.id).await.unwrap();
+    };
+    offline().await;
+    assert_eq!(listed().await, 0, "offline");
+    let size = json!({ "size": { "rows": 24, "columns": 80 } });
+    let refused = world.call(As::Client(&alice), "POST", &format!("/connections/{kept}/shell/attach"), &size).await;
+    let refused = refused.refused(Code::Conflict);
+    assert!(refused.error_msg.contains("the target is offline"), "{}", refused.error_msg);
+    link::shell_attached(&world.app, web.id, kept, shell).await.unwrap();
+    assert_eq!(listed().await, 1, "back");
+
+    offline().await;
+    let asked = world.links.asked().len();
+    world.call(As::Client(&admin), "PATCH", &format!("/connections/{kept}/close"), &json!({})).await.done();
+    let refused = link::shell_attached(&world.app, web.id, kept, shell).await;
+    assert_eq!(refused.map(|c| c.id), Err(LinkError::Closed));
+    assert!(
+        matches!(&world.links.asked()[asked..], [Asked::Closed(id, why)] if *id == kept && why.contains("its shell ends"))
+    );
+}
+
+/// PR-SEGMENT-3: segments are taken of the agent's own target alone, while the connection is open.
+#[tokio::test]
+async fn a_segment_is_of_an_open_connection_on_its_own_target() {
+    let world = World::new().await;
+    let (admin, alice) = (world.admin().await, world.user("alice").await);
+    let (web, other) = (world.agent(&admin, "web").await, world.agent(&admin, "other").await);
+    world.allow(&admin, &alice, &web, &["deploy"]).await;
+    let id = world.connect(&alice, &web).await.connection_id;
+    let taken = async |target| link::segment_of(&world.app, target, id).await.map(|(c, ends)| (c.id, ends.agent_key));
+    assert_eq!(taken(other.id).await, Err(LinkError::Connection));
+    assert_eq!(taken(web.id).await.map(|(found, _)| found), Ok(id));
+    world.call(As::Client(&alice), "PATCH", &format!("/connections/{id}/close"), &json!({})).await.done();
+    assert_eq!(taken(web.id).await, Err(LinkError::Closed));
 }
