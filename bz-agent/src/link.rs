@@ -108,9 +108,8 @@ fn obey(context: &Context, orders: &mut Orders, signed: &SignedOrder) {
     let pins = Pins { organization: bundle.organization, roots: &bundle.roots, now: context.clock.now().wall };
     match orders.hear(signed, &pins) {
         Ok(Order::Close { connection }) => {
-            if !context.sessions.close(connection, Closing::ForGood) {
-                context.backends.hang_up(connection);
-            }
+            context.sessions.close(connection, Closing::ForGood);
+            context.backends.hang_up(connection);
         }
         Ok(Order::Detach { connection }) => {
             context.sessions.close(connection, Closing::Session);

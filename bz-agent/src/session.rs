@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bz_core::digest::Digest;
 use bz_core::id::ConnectionId;
@@ -19,6 +20,9 @@ use tokio::task::{AbortHandle, JoinError, JoinSet};
 use crate::agent::Context;
 use crate::backend::{Closing, Io, ToBackend};
 
+/// When the agent stops: how long a client may take to acknowledge its session's end, and how long the rest may take.
+const ANSWERED: Duration = Duration::from_millis(500);
+const CUT: Duration = Duration::from_secs(5);
 /// Sessions of one agent at once.
 const MAX_SESSIONS: usize = 4096;
 
@@ -49,31 +53,29 @@ impl Sessions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends a connection's sessions; whether there was one.
-    pub(crate) fn close(&self, connection: ConnectionId, closing: Closing) -> bool {
-        let mut found = false;
+    /// Ends a connection's sessions.
+    pub(crate) fn close(&self, connection: ConnectionId, closing: Closing) {
         for entry in self.lock().running.values().filter(|e| e.connection == connection) {
-            found = true;
             if entry.closing.try_send(closing).is_err() {
                 entry.task.abort();
             }
         }
-        found
     }
 
     /// Lets every session say its end.
     pub(crate) async fn end(&self) {
-        let mut tasks = {
-            let mut table = self.lock();
-            for entry in table.running.values() {
+        let mut tasks = std::mem::take(&mut self.lock().tasks);
+        // The second time those end, too, that have said their end to a client that does not answer.
+        for wait in [ANSWERED, CUT] {
+            for entry in self.lock().running.values() {
                 entry.closing.try_send(Closing::Session).unwrap_or_default();
             }
-            std::mem::take(&mut table.tasks)
-        };
-        let all = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(std::time::Duration::from_secs(5), all).await.is_err() {
-            tracing::warn!("sessions did not end in time and were cut");
+            let all = async { while tasks.join_next().await.is_some() {} };
+            if tokio::time::timeout(wait, all).await.is_ok() {
+                return;
+            }
         }
+        tracing::warn!("sessions did not end in time and were cut");
     }
 
     pub(crate) fn abort(&self) {
@@ -182,9 +184,7 @@ impl Session {
             let event = tokio::select! {
                 event = events.recv() => event,
                 Some(closing) = closed.recv() => {
-                    if let Some(running) = &backend {
-                        running.tell(ToBackend::Close(closing)).await;
-                    } else if actions.send(Action::Refuse(Code::Revoked)).await.is_err() {
+                    if !close(backend.as_ref(), closing, &actions).await {
                         return;
                     }
                     continue;
@@ -315,6 +315,19 @@ async fn ended(backend: &mut Option<Running>) -> Result<(), JoinError> {
     match ended {
         Some(ended) => ended,
         None => std::future::pending().await,
+    }
+}
+
+/// Ends a session by order; `false` when there is nothing to wait for.
+async fn close(backend: Option<&Running>, closing: Closing, actions: &mpsc::Sender<Action>) -> bool {
+    match backend {
+        // Its end was said, and nobody waits for more than the answer.
+        Some(running) if running.task.is_empty() => false,
+        Some(running) => {
+            running.tell(ToBackend::Close(closing)).await;
+            true
+        }
+        None => actions.send(Action::Refuse(Code::Revoked)).await.is_ok(),
     }
 }
 

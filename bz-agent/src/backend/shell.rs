@@ -75,7 +75,7 @@ impl Shells {
 
     /// Ends a connection's shells that no session is on.
     pub(crate) fn hang_up(&self, connection: ConnectionId) {
-        for shell in self.table.of(connection) {
+        for shell in self.table.alone(connection) {
             let (holders, table) = (self.holders.clone(), Arc::downgrade(&self.table));
             self.table.spawn(async move {
                 let Some(table) = table.upgrade() else { return };

@@ -146,8 +146,10 @@ async fn the_next_agent_adopts_the_shells_with_their_owners() {
 async fn a_shell_whose_owner_is_not_known_is_attached_by_nobody() {
     let (person, place) = (Person::new(), Place::new());
     let (running, mut server, _links) = serving_shells(&place).start().await;
-    let _session = server.open(start(1, &person)).await;
+    let mut session = server.open(start(1, &person)).await;
     let shell = reported(&server, 1).await;
+    line(&session, "echo re''ady").await;
+    session.shows("ready").await;
     let file = place.directory.path().join(format!("shells/{shell}.owner"));
     drop(running);
     let check = async |mode: u32, adopted: usize| {

@@ -124,9 +124,11 @@ impl Table {
         self.lock().get(&shell).is_some_and(|kept| kept.owner == *owner)
     }
 
-    /// The shells that a connection began.
-    pub(super) fn of(&self, connection: ConnectionId) -> Vec<ShellId> {
-        self.lock().iter().filter(|(_, kept)| kept.owner.connection == connection).map(|(shell, _)| *shell).collect()
+    /// The shells that a connection began and that no session has.
+    pub(super) fn alone(&self, connection: ConnectionId) -> Vec<ShellId> {
+        let alone = |kept: &Kept| kept.hold.as_ref().is_none_or(|hold| hold.segment.is_some());
+        let of = |kept: &Kept| kept.owner.connection == connection && alone(kept);
+        self.lock().iter().filter(|(_, kept)| of(kept)).map(|(shell, _)| *shell).collect()
     }
 
     /// Writes down whose a shell will be, before it exists: a crash in between leaves no shell that is nobody's.
