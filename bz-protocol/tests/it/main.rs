@@ -31,3 +31,5 @@ mod transcript;
 mod receipt;
 #[cfg(feature = "driver")]
 mod carriers;
+#[cfg(feature = "driver")]
+mod ways;
