@@ -5,7 +5,7 @@
 
 mod memory;
 mod pipe;
-#[cfg(feature = "ws")]
+#[cfg(feature = "proxy")]
 mod proxy;
 #[cfg(feature = "quic")]
 mod quic;
@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 pub use crate::carrier::memory::{MemoryCarrier, memory_pair};
 pub use crate::carrier::pipe::{MuxLink, Pipe};
-#[cfg(feature = "ws")]
+#[cfg(feature = "proxy")]
 pub use crate::carrier::proxy::{Proxies, Proxy, ProxyError};
 #[cfg(feature = "quic")]
 pub use crate::carrier::quic::{Quic, QuicCaller, QuicListener};

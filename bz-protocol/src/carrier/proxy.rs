@@ -2,11 +2,11 @@
 //!
 //! Absent: the environment, which programs read and pass on; proxies that are spoken to over TLS or SOCKS.
 
+use http::{HeaderValue, Uri};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::proxy::matcher::Matcher;
 use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::http::{HeaderValue, Uri};
 use tower_service::Service as _;
 use url::{Host, Url};
 
