@@ -83,11 +83,7 @@ impl std::fmt::Debug for Reach {
 ///
 /// # Errors
 /// [`RegisterError`]; nothing has changed here then, and an identity to be replaced is still good.
-pub async fn register(
-    registration: &Registration,
-    key: &str,
-    reach: Reach,
-) -> Result<Identity, RegisterError> {
+pub async fn register(registration: &Registration, key: &str, reach: Reach) -> Result<Identity, RegisterError> {
     let (identity_key, control_key, target) = match &registration.replaces {
         Some(old) => (old.identity_key.clone(), old.control_key.clone(), Some(old.target)),
         None => (PrivateKey::from_seed(&random()?)?, PrivateKey::from_seed(&random()?)?, None),

@@ -146,11 +146,13 @@ pub(crate) fn ways(server: &crate::server::Server) -> Result<Option<bz_protocol:
 pub(crate) fn ways(server: &crate::server::Server) -> Result<Option<bz_protocol::link::Ways>, HttpError> {
     let ws = bz_protocol::carrier::Ws::to_server(server.url(), link_tls(server)?);
     let proxy = server.proxies().to(server.url()).cloned();
-    Ok(Some(Arc::new(match proxy {
-        Some(proxy) => ws.through(proxy),
-        None => ws,
-    })
-    .into()))
+    Ok(Some(
+        Arc::new(match proxy {
+            Some(proxy) => ws.through(proxy),
+            None => ws,
+        })
+        .into(),
+    ))
 }
 
 /// QUIC.

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use bz_agent::agent::{Agent, Identity, Running};
 use bz_agent::helper::Helper;
-use bz_agent::jwks::IssuerKeys;
 use bz_agent::http::Direct;
+use bz_agent::jwks::IssuerKeys;
 use bz_agent::register::{Reach, Registration, register};
 use bz_agent::shell::Shells;
 use bz_client::client::Client;
@@ -46,6 +46,8 @@ use crate::idp::{DevIdp, DevIdpConfig, User};
 
 /// The client id that everything pins.
 pub const CLIENT_ID: &str = "bz-cli";
+/// Another name that the server's certificate bears. No directory knows it: it leads somewhere through a proxy alone.
+pub const NAME: &str = "bz.example.com";
 /// The target's name.
 pub const TARGET: &str = "here";
 
@@ -115,8 +117,16 @@ impl World {
     /// # Errors
     /// What failed first.
     pub async fn start(folder: &Path, helper: Helper, user: &str, way: Way) -> Result<Self> {
+        Self::start_at(folder, (helper, user), way, loopback()).await
+    }
+
+    /// The same, the server listening there.
+    ///
+    /// # Errors
+    /// What failed first.
+    pub async fn start_at(folder: &Path, (helper, user): (Helper, &str), way: Way, listen: SocketAddr) -> Result<Self> {
         let idp = provider(user).await?;
-        let (server, relay, (claim, bundle)) = server(folder, &idp).await?;
+        let (server, relay, (claim, bundle)) = server(folder, &idp, listen).await?;
         let ca = std::fs::read_to_string(folder.join("server/ca.crt")).context("the server's CA")?;
         let tls = Arc::new(tls(&ca)?);
         let address = server.local_addr();
@@ -196,8 +206,11 @@ async fn provider(user: &str) -> Result<DevIdp> {
     Ok(DevIdp::start(DevIdpConfig { auto_login: Some(user.to_owned()), ..config }).await?)
 }
 
-async fn server(folder: &Path, idp: &DevIdp) -> Result<(Server, Arc<Relay>, (String, TrustBundle))> {
-    let listen = loopback();
+async fn server(
+    folder: &Path,
+    idp: &DevIdp,
+    listen: SocketAddr,
+) -> Result<(Server, Arc<Relay>, (String, TrustBundle))> {
     let config = Config {
         organization: "Quickstart".to_owned(),
         data: folder.join("server"),
@@ -214,7 +227,7 @@ async fn server(folder: &Path, idp: &DevIdp) -> Result<(Server, Arc<Relay>, (Str
         }],
         ..Config::parse(Config::default_text(), [])?
     };
-    let names = InitTls::Make(vec!["127.0.0.1".to_owned()]);
+    let names = InitTls::Make(vec!["127.0.0.1".to_owned(), NAME.to_owned()]);
     let made = init::init(config, names, &ServerClock::new(), &SystemEntropy).await?;
     let config = init::read_config(&made.config, [])?;
     let relay = Relay::new();

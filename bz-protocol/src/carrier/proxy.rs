@@ -155,7 +155,9 @@ mod tests {
         let proxy = Proxy::new("http://me:pass%40word@proxy.example:3128").unwrap();
         assert_eq!(proxy.authorization().unwrap(), "Basic bWU6cGFzc0B3b3Jk");
         let proxies = Proxies::new("me:secret@proxy.example:3128", "").unwrap();
-        for said in [format!("{proxy} {proxy:?}"), format!("{proxies:?} {:?}", proxies.proxy().unwrap().authorization())] {
+        for said in
+            [format!("{proxy} {proxy:?}"), format!("{proxies:?} {:?}", proxies.proxy().unwrap().authorization())]
+        {
             assert!(said.contains("proxy.example:3128"), "{said}");
             assert!(!said.contains("pass") && !said.contains("secret") && !said.contains("Basic"), "{said}");
         }
