@@ -49,7 +49,7 @@ pub(crate) struct Global {
         hide_env_values = true,
         value_enum,
         default_value_t = Carrier::Auto,
-        value_name = "CARRIER",
+        value_name = "WAY",
         help = "What carries sessions: quic, ws (WebSocket), or auto: who answers first, remembered per network. Where HTTPS_PROXY leads to the server, auto is ws"
     )]
     pub(crate) carrier: Carrier,

@@ -10,6 +10,7 @@ mod link;
 mod pair;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -73,6 +74,8 @@ struct AgentLink {
 struct Pair {
     number: u64,
     end: CancellationToken,
+    /// A younger pair of the same connection came: how this one ends says nothing of the connection any more.
+    superseded: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]

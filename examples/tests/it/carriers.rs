@@ -16,6 +16,7 @@ use bz_client::pins::{FirstContact, MemoryPins};
 use bz_client::server::{Roots, Server};
 use bz_client::session::Session;
 use bz_core::access::request::{Parameters, Size};
+use bz_core::api::record::ConnectionEventType;
 use bz_examples::world::{NAME, TARGET, Way, World};
 use bz_protocol::carrier::{Carrier, Proxies, Quic, Ws};
 use bz_protocol::client::{Action, Event};
@@ -83,6 +84,44 @@ fn a_session_leaves_a_connection_that_swallows_everything() {
         tcp.swallow();
         cat.die_and_resume().await;
         cat.finish().await;
+    });
+    stage.stop();
+}
+
+/// PR-LINK-3: the same without a byte under way: the server, for which the old connection still stands, takes its end for
+/// what it is, and neither closes the connection nor logs that anybody left.
+#[test]
+fn a_quiet_session_leaves_a_dead_connection_unnoticed() {
+    use ConnectionEventType::{ClientConnect, ClientDisconnect, Closed, Created};
+    let stage = Stage::new();
+    let tcp = stage.runtime.block_on(Streams::to(stage.world.server.local_addr()));
+    let ws = Ws::to_server(&format!("https://{}", tcp.address).parse().unwrap(), Arc::clone(&stage.world.tls));
+    let client = stage.world.client.clone().with_carrier(Arc::new(ws));
+    steerable().block_on(async {
+        let mut cat = Cat { session: exec(&client, &stage.user, "cat").await, received: 0, resumed: 0, end: None };
+        for way in 1..=3 {
+            let actions = cat.session.actions();
+            actions.act(Action::Bytes { stream: 0, bytes: vec![pattern(way - 1)] }).await.unwrap();
+            cat.read_to(way).await;
+            tcp.swallow();
+            cat.die_and_resume().await;
+        }
+        cat.session.actions().act(Action::Eof { stream: 0 }).await.unwrap();
+        assert!(cat.read_until(DEADLINE, |cat| cat.end.is_some()).await);
+        assert_eq!(cat.end, Some(End::Completed(Fin::Exited(0))));
+        let connection = cat.session.connection();
+        let kinds = async || {
+            let mut events = client.connection_events(100).await.unwrap();
+            events.retain(|event| event.connection_id == connection);
+            events.iter().rev().map(|event| event.connection_event_type).collect::<Vec<_>>()
+        };
+        let logged = async {
+            while !kinds().await.contains(&Closed) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(DEADLINE, logged).await.expect("the end is logged");
+        assert_eq!(kinds().await, [Created, ClientConnect, ClientDisconnect, Closed]);
     });
     stage.stop();
 }
