@@ -81,7 +81,7 @@ fn a_session_leaves_a_connection_that_swallows_everything() {
     steerable().block_on(async {
         let mut cat = Cat::start(&client, &stage.user).await;
         cat.read_to(BYTES / 2).await;
-        tcp.swallow();
+        tcp.swallow().await;
         cat.die_and_resume().await;
         cat.finish().await;
     });
@@ -103,7 +103,7 @@ fn a_quiet_session_leaves_a_dead_connection_unnoticed() {
             let actions = cat.session.actions();
             actions.act(Action::Bytes { stream: 0, bytes: vec![pattern(way - 1)] }).await.unwrap();
             cat.read_to(way).await;
-            tcp.swallow();
+            tcp.swallow().await;
             cat.die_and_resume().await;
         }
         cat.session.actions().act(Action::Eof { stream: 0 }).await.unwrap();

@@ -22,6 +22,8 @@ enum Fate {
 pub(super) struct Streams {
     pub(super) address: SocketAddr,
     fate: watch::Sender<Fate>,
+    /// Connections that pass what is sent.
+    passing: watch::Sender<usize>,
     blocked: Arc<AtomicBool>,
 }
 
@@ -30,6 +32,8 @@ impl Streams {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (fate, watched) = watch::channel(Fate::Pass);
+        let passing = watch::Sender::new(0);
+        let counted = passing.clone();
         let blocked = Arc::new(AtomicBool::new(false));
         let is_blocked = Arc::clone(&blocked);
         tokio::spawn(async move {
@@ -38,11 +42,11 @@ impl Streams {
                 // What befell older ones is not for this one.
                 fate.mark_unchanged();
                 if !is_blocked.load(Ordering::Acquire) {
-                    tokio::spawn(forward(near, server, fate));
+                    tokio::spawn(forward(near, server, (fate, counted.clone())));
                 }
             }
         });
-        Self { address, fate, blocked }
+        Self { address, fate, passing, blocked }
     }
 
     /// New connections are cut at once.
@@ -60,17 +64,25 @@ impl Streams {
     }
 
     /// Connections that stand stay open, and nothing comes out of them any more.
-    pub(super) fn swallow(&self) {
+    pub(super) async fn swallow(&self) {
         self.fate.send_replace(Fate::Swallow);
+        // Also the word that the client is about to say: the end of its connection.
+        self.passing.subscribe().wait_for(|passing| *passing == 0).await.unwrap();
     }
 }
 
-async fn forward(mut near: TcpStream, server: SocketAddr, mut fate: watch::Receiver<Fate>) {
+async fn forward(
+    mut near: TcpStream,
+    server: SocketAddr,
+    (mut fate, passing): (watch::Receiver<Fate>, watch::Sender<usize>),
+) {
     let Ok(mut far) = TcpStream::connect(server).await else { return };
+    passing.send_modify(|passing| *passing += 1);
     tokio::select! {
         copied = tokio::io::copy_bidirectional(&mut near, &mut far) => drop(copied),
         changed = fate.changed() => drop(changed),
     }
+    passing.send_modify(|passing| *passing -= 1);
     if *fate.borrow() == Fate::Swallow {
         std::future::pending::<()>().await;
     }
