@@ -222,7 +222,7 @@ fn protocol(
     tokio_tungstenite::tungstenite::handshake::server::Response,
     tokio_tungstenite::tungstenite::handshake::server::ErrorResponse,
 > {
-    let protocol = tokio_tungstenite::tungstenite::http::HeaderValue::from_static("bz.1");
+    let protocol = http::HeaderValue::from_static("bz.1");
     response.headers_mut().insert("Sec-WebSocket-Protocol", protocol);
     Ok(response)
 }
