@@ -7,9 +7,10 @@ use bz_core::api::target::Route;
 use bz_core::id::{BootId, OrganizationId, TargetId};
 use bz_core::key::PrivateKey;
 use bz_core::trust::TrustBundle;
-use bz_protocol::carrier::{Carrier, Link};
+use bz_protocol::carrier::Link;
 use bz_protocol::driver::{Clock, SystemClock, random};
 use bz_protocol::gate::{Gate, LocalRule};
+use bz_protocol::link::Ways;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -37,7 +38,7 @@ pub struct Agent {
     identity: Identity,
     bundle: TrustBundle,
     local: LocalRule,
-    carrier: Arc<dyn Carrier>,
+    ways: Ways,
     keys: IssuerKeys,
     clock: Arc<dyn Clock>,
     routes: BTreeMap<String, Routed>,
@@ -45,14 +46,14 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// An agent that serves nothing yet.
+    /// An agent that serves nothing yet. It reaches its server by a carrier, or by [`Ways`] of which one is taken.
     #[must_use]
-    pub fn new(identity: Identity, bundle: TrustBundle, carrier: Arc<dyn Carrier>, keys: IssuerKeys) -> Self {
+    pub fn new(identity: Identity, bundle: TrustBundle, ways: impl Into<Ways>, keys: IssuerKeys) -> Self {
         Self {
             identity,
             bundle,
             local: LocalRule::Unrestricted,
-            carrier,
+            ways: ways.into(),
             keys,
             clock: Arc::new(SystemClock::new()),
             routes: BTreeMap::new(),
@@ -115,7 +116,7 @@ impl Agent {
             backends: self.backends,
             sessions: Sessions::default(),
         });
-        let link = crate::link::run(Arc::clone(&context), self.carrier);
+        let link = crate::link::run(Arc::clone(&context), self.ways);
         let kept = context.backends.keep(&context);
         let task = tokio::spawn(async move { tokio::join!(link, kept).0 });
         Ok(Running { context, task })

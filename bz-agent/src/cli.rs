@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use bz_protocol::link::Choice;
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use rustix::process::geteuid;
 
 /// Make this host a target: no open port, and nothing done that identity provider and server do not both allow.
@@ -25,9 +26,9 @@ pub(crate) enum Command {
     /// Register this host as a target; a registered one registers again, under the same keys
     Register(Register),
     /// Serve until SIGTERM; SIGHUP reads the local policy anew
-    Run,
+    Run(Run),
     /// Register unless this was done before, then serve
-    RegisterAndRun(Register),
+    RegisterAndRun(RegisterAndRun),
     /// Show who this agent is
     Status,
     /// The local policy: what this host's owner allows, whatever anybody else grants
@@ -72,6 +73,46 @@ pub(crate) struct Register {
     /// Refuse everything as long as there is no local policy file
     #[arg(long)]
     pub(crate) require_local_policy: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// What carries the link.
+    #[arg(
+        long,
+        env = "BZ_AGENT_CARRIER",
+        hide_env_values = true,
+        value_enum,
+        default_value_t = Carrier::Auto,
+        help = "What carries the link to the server: quic, ws (WebSocket), or auto: who answers first. Where HTTPS_PROXY leads to the server, auto is ws"
+    )]
+    pub(crate) carrier: Carrier,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RegisterAndRun {
+    #[command(flatten)]
+    pub(crate) register: Register,
+    #[command(flatten)]
+    pub(crate) run: Run,
+}
+
+// What carries the link: the help of the option says what each is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Carrier {
+    Auto,
+    Ws,
+    Quic,
+}
+
+impl From<Carrier> for Choice {
+    fn from(carrier: Carrier) -> Self {
+        match carrier {
+            Carrier::Auto => Self::Auto,
+            Carrier::Ws => Self::Ws,
+            Carrier::Quic => Self::Quic,
+        }
+    }
 }
 
 impl Cli {

@@ -71,6 +71,25 @@ impl Dial for Direct {
     }
 }
 
+/// Through a proxy, where one leads to the host.
+#[cfg(feature = "ws")]
+#[derive(Debug, Clone)]
+pub struct Proxied(pub bz_protocol::carrier::Proxies);
+
+#[cfg(feature = "ws")]
+impl Dial for Proxied {
+    fn dial<'a>(&'a self, host: &'a str, port: u16) -> Boxed<'a, Result<Box<dyn Stream>, LinkError>> {
+        Box::pin(async move {
+            let named = if host.contains(':') { format!("https://[{host}]/") } else { format!("https://{host}/") };
+            let url = Url::parse(&named).map_err(|e| LinkError(e.to_string()))?;
+            match self.0.to(&url) {
+                Some(proxy) => Ok(Box::new(proxy.connect(host, port).await?) as Box<dyn Stream>),
+                None => Direct.dial(host, port).await,
+            }
+        })
+    }
+}
+
 /// Through the agent's link, blindly: the server sees ciphertext, and goes to configured issuers alone.
 pub(crate) struct ThroughLink(pub(crate) watch::Receiver<Option<Arc<dyn Link>>>);
 

@@ -10,7 +10,7 @@
 //! ```no_run
 //! # async fn embed(
 //! #     identity: bz_agent::agent::Identity, bundle: bz_core::trust::TrustBundle,
-//! #     carrier: std::sync::Arc<dyn bz_protocol::carrier::Carrier>,
+//! #     ways: bz_protocol::link::Ways,
 //! #     keys: bz_agent::jwks::IssuerKeys,
 //! # ) -> std::io::Result<()> {
 //! use bz_agent::agent::Agent;
@@ -24,7 +24,7 @@
 //!     let who = call.identity.person.subject.clone();
 //!     call.stream.write_all(format!("hello, {who}\n").as_bytes()).await
 //! };
-//! let running = Agent::new(identity, bundle, carrier, keys).route(route, hello).start()?;
+//! let running = Agent::new(identity, bundle, ways, keys).route(route, hello).start()?;
 //! running.online().await;
 //! # Ok(())
 //! # }

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use bz_core::grant::Pins;
 use bz_core::key::Signature;
-use bz_protocol::carrier::{Carrier, Class, Link, LinkError, Stream};
+use bz_protocol::carrier::{Link, LinkError, Stream};
 use bz_protocol::control::{AgentHello, FromServer, LINK_VERSIONS, Order, Orders, Preamble, SignedOrder, ToServer};
 use bz_protocol::driver::{random, sleep_until};
 use bz_protocol::limits::HANDSHAKE;
-use bz_protocol::link::{Conversation, agent_login, receive};
+use bz_protocol::link::{Conversation, Linked, Ways, receive};
 use tokio::task::JoinSet;
 
 use crate::agent::Context;
@@ -21,17 +21,17 @@ const SLOWEST: Duration = Duration::from_secs(60);
 const GOOD: Duration = Duration::from_secs(60);
 
 /// Dials for ever.
-pub(crate) async fn run(context: Arc<Context>, carrier: Arc<dyn Carrier>) {
+pub(crate) async fn run(context: Arc<Context>, ways: Ways) {
     let mut failures = 0;
     let mut orders = Orders::new(context.identity.identity_key.public(), context.boot);
     loop {
         let began = context.clock.now().mono;
-        let error = serve(&context, carrier.as_ref(), &mut orders).await;
+        let error = serve(&context, &ways, &mut orders).await;
         context.link.send_replace(None);
         let stood = context.clock.now().mono.since(began);
         failures = if stood >= GOOD { 0 } else { failures + 1 };
         let wait = backoff(failures, random().unwrap_or([255; 2]));
-        tracing::info!(carrier = carrier.name(), %error, wait_ms = wait.as_millis(), "no link to the server; dialing again");
+        tracing::info!(%error, wait_ms = wait.as_millis(), "no link to the server; dialing again");
         let at = context.clock.now().mono.after(wait);
         sleep_until(context.clock.as_ref(), Some(at)).await;
     }
@@ -44,23 +44,23 @@ fn backoff(failures: u32, random: [u8; 2]) -> Duration {
 }
 
 /// One link from dialing to its end; says why it ended.
-async fn serve(context: &Arc<Context>, carrier: &dyn Carrier, orders: &mut Orders) -> LinkError {
-    match open(context, carrier).await {
-        Ok((link, control)) => {
-            tracing::info!(carrier = carrier.name(), "linked to the server");
+async fn serve(context: &Arc<Context>, ways: &Ways, orders: &mut Orders) -> LinkError {
+    match open(context, ways).await {
+        Ok(Linked { carrier, link, control }) => {
+            tracing::info!(carrier, "linked to the server");
+            let began = context.clock.now().mono;
             context.link.send_replace(Some(Arc::clone(&link)));
             let error = hold(context, link.as_ref(), control, orders).await;
             link.close();
+            ways.ended(carrier, context.clock.now().mono.since(began));
             error
         }
         Err(error) => error,
     }
 }
 
-async fn open(context: &Context, carrier: &dyn Carrier) -> Result<(Arc<dyn Link>, Box<dyn Stream>), LinkError> {
-    let late = |_| LinkError("the server did not answer in time".to_owned());
-    let link = tokio::time::timeout(HANDSHAKE, carrier.dial()).await.map_err(late)??;
-    let mut control = link.open(Class::Interactive).await?;
+async fn open(context: &Context, ways: &Ways) -> Result<Linked, LinkError> {
+    let hailed = ways.hail(context.identity.organization).await?;
     let hello = AgentHello {
         versions: LINK_VERSIONS.to_vec(),
         target: context.identity.target,
@@ -69,8 +69,7 @@ async fn open(context: &Context, carrier: &dyn Carrier) -> Result<(Arc<dyn Link>
         routes: context.routes.values().map(|r| r.route.clone()).collect(),
         proof: Signature::from_bytes([0; 64]),
     };
-    agent_login(&mut control, context.identity.organization, hello, &context.identity.control_key).await?;
-    Ok((link, control))
+    hailed.agent(hello, &context.identity.control_key).await
 }
 
 async fn hold(context: &Arc<Context>, link: &dyn Link, control: Box<dyn Stream>, orders: &mut Orders) -> LinkError {

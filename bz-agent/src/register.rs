@@ -15,7 +15,7 @@ use bz_core::trust::{BundleError, MAX_BUNDLE, TrustBundle};
 use bz_protocol::driver::random;
 
 use crate::agent::Identity;
-use crate::http::{Direct, Http, HttpError, Question};
+use crate::http::{Dial, Http, HttpError, Question};
 
 /// Bytes of the server's answer.
 const MAX_ANSWER: usize = 64 << 10;
@@ -64,22 +64,33 @@ pub struct Registration {
     pub now: UnixTime,
 }
 
+/// The way to a server that is asked over HTTP.
+#[derive(Clone)]
+pub struct Reach {
+    /// Whom it believes.
+    pub tls: Arc<rustls::ClientConfig>,
+    /// How it gets there: [`crate::http::Direct`], or through a proxy.
+    pub dial: Arc<dyn Dial>,
+}
+
+impl std::fmt::Debug for Reach {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reach").finish_non_exhaustive()
+    }
+}
+
 /// Registers once. `key` is the registration key's secret.
 ///
 /// # Errors
 /// [`RegisterError`]; nothing has changed here then, and an identity to be replaced is still good.
-pub async fn register(
-    registration: &Registration,
-    key: &str,
-    tls: Arc<rustls::ClientConfig>,
-) -> Result<Identity, RegisterError> {
+pub async fn register(registration: &Registration, key: &str, reach: Reach) -> Result<Identity, RegisterError> {
     let (identity_key, control_key, target) = match &registration.replaces {
         Some(old) => (old.identity_key.clone(), old.control_key.clone(), Some(old.target)),
         None => (PrivateKey::from_seed(&random()?)?, PrivateKey::from_seed(&random()?)?, None),
     };
     let body = body(registration, target, (&identity_key, &control_key));
     let body = serde_json::to_vec(&body).map_err(|e| RegisterError::Answer(e.to_string()))?;
-    let http = Http { dial: Arc::new(Direct), tls };
+    let http = Http { dial: reach.dial, tls: reach.tls };
     let url = format!("{}{PREFIX}/agent/register", registration.server.trim_end_matches('/'));
     let question = Question { url: &url, body: Some(body), api_key: Some(key), limit: MAX_ANSWER };
     let (status, answer) = http.ask(question).await?;
@@ -99,8 +110,8 @@ pub async fn register(
 ///
 /// # Errors
 /// [`RegisterError`].
-pub async fn trust_bundle(server: &str, tls: Arc<rustls::ClientConfig>) -> Result<TrustBundle, RegisterError> {
-    let http = Http { dial: Arc::new(Direct), tls };
+pub async fn trust_bundle(server: &str, reach: Reach) -> Result<TrustBundle, RegisterError> {
+    let http = Http { dial: reach.dial, tls: reach.tls };
     let url = format!("{}{PREFIX}/trust-bundle", server.trim_end_matches('/'));
     let question = Question { url: &url, body: None, api_key: None, limit: 2 * MAX_BUNDLE };
     let (status, answer) = http.ask(question).await?;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use bz_protocol::link::Choice;
 use clap::{Args, Parser, ValueEnum};
 
 use crate::command::Command;
@@ -40,6 +41,18 @@ pub(crate) struct Global {
     /// Say nothing but results, warnings and errors
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
+    /// What carries sessions.
+    #[arg(
+        long,
+        global = true,
+        env = "BZ_CARRIER",
+        hide_env_values = true,
+        value_enum,
+        default_value_t = Carrier::Auto,
+        value_name = "WAY",
+        help = "What carries sessions: quic, ws (WebSocket), or auto: who answers first, remembered per network. Where HTTPS_PROXY leads to the server, auto is ws"
+    )]
+    pub(crate) carrier: Carrier,
     /// Whether to color.
     #[arg(long, global = true, help = "Use color; auto: on a terminal, unless NO_COLOR is set", value_enum, default_value_t = ColorWhen::Auto, value_name = "WHEN")]
     pub(crate) color: ColorWhen,
@@ -51,6 +64,24 @@ pub(crate) enum ColorWhen {
     Auto,
     Always,
     Never,
+}
+
+// What carries sessions: the help of the option says what each is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Carrier {
+    Auto,
+    Ws,
+    Quic,
+}
+
+impl From<Carrier> for Choice {
+    fn from(carrier: Carrier) -> Self {
+        match carrier {
+            Carrier::Auto => Self::Auto,
+            Carrier::Ws => Self::Ws,
+            Carrier::Quic => Self::Quic,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -25,8 +25,8 @@ use crate::target_name::TargetRef;
 use crate::trust::Trust;
 use session::LiveLogin;
 
-use bz_protocol::carrier::Carrier;
 use bz_protocol::driver::{Clock, SystemClock};
+use bz_protocol::link::Ways;
 
 use crate::link::Links;
 
@@ -55,7 +55,7 @@ impl Client {
     pub fn new(server: &Server, trust: Trust, login: Login) -> Result<Self, RestError> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         Ok(Self {
-            links: default_links(server, &clock)?,
+            links: crate::http::ways(server)?.map(|ways| Arc::new(Links::new(ways, Arc::clone(&clock)))),
             clock,
             rest: Rest::new(server)?,
             trust: Arc::new(trust),
@@ -78,21 +78,16 @@ impl Client {
         Self { store: Some(store), ..self }
     }
 
-    /// The same client, its sessions carried this way.
+    /// The same client, its sessions carried this way: by a carrier, or by [`Ways`] of which one is taken.
     #[must_use]
-    pub fn with_carrier(self, carrier: Arc<dyn Carrier>) -> Self {
-        let links = Some(Arc::new(Links::new(carrier, Arc::clone(&self.clock))));
+    pub fn with_carrier(self, ways: impl Into<Ways>) -> Self {
+        let links = Some(Arc::new(Links::new(ways.into(), Arc::clone(&self.clock))));
         Self { links, ..self }
     }
 
-    /// The same client, its sessions carried over QUIC to the same server.
-    ///
-    /// # Errors
-    /// [`RestError`] when no TLS can be set up here.
-    #[cfg(feature = "quic")]
-    pub fn with_quic(self) -> Result<Self, RestError> {
-        let carrier = crate::http::quic(self.server())?;
-        Ok(self.with_carrier(Arc::new(carrier)))
+    /// The name of what carries the link that stands, if one does.
+    pub async fn carrier(&self) -> Option<&'static str> {
+        self.links.as_ref()?.carrier().await
     }
 
     pub(crate) fn links(&self) -> Option<&Arc<Links>> {
@@ -326,17 +321,4 @@ pub enum FindError {
     /// Several.
     #[error("several targets have that name: name the environment, one of {0}")]
     Several(String),
-}
-
-/// WebSocket to the same server, where it is built in.
-#[cfg(feature = "ws")]
-fn default_links(server: &Server, clock: &Arc<dyn Clock>) -> Result<Option<Arc<Links>>, RestError> {
-    let carrier = crate::http::websocket(server)?;
-    Ok(Some(Arc::new(Links::new(Arc::new(carrier), Arc::clone(clock)))))
-}
-
-#[cfg(not(feature = "ws"))]
-#[expect(clippy::unnecessary_wraps, reason = "with feature `ws` it can fail")]
-fn default_links(_: &Server, _: &Arc<dyn Clock>) -> Result<Option<Arc<Links>>, RestError> {
-    Ok(None)
 }

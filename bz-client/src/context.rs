@@ -1,5 +1,6 @@
 //! What every command works with: the profile, the client made of it, and the output.
 
+use std::env;
 use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,7 +8,10 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use bz_client::client::Client;
 use bz_client::pins::FirstContact;
-use bz_client::profile::Profile;
+use bz_client::profile::{Profile, ProfileError};
+use bz_client::server::Server;
+use bz_protocol::carrier::Proxies;
+use bz_protocol::link::Choice;
 
 use crate::cli::Global;
 use crate::output::Output;
@@ -17,13 +21,26 @@ use crate::output::Output;
 pub(crate) struct Context<'a> {
     pub(crate) profile: Profile,
     pub(crate) output: &'a Output,
+    pub(crate) carrier: Choice,
+    proxies: Proxies,
 }
 
 impl<'a> Context<'a> {
     pub(crate) fn new(global: &Global, output: &'a Output) -> anyhow::Result<Self> {
         let config = global.config_dir.clone().or_else(config_dir);
         let config = config.context("this user has no home folder: name a folder with --config-dir")?;
-        Ok(Self { profile: Profile::new(&config, &global.profile)?, output })
+        let profile = Profile::new(&config, &global.profile)?;
+        Ok(Self { profile, output, carrier: global.carrier.into(), proxies: proxies()? })
+    }
+
+    /// The profile's server, reached as this machine reaches servers.
+    pub(crate) fn server(&self) -> Result<Server, ProfileError> {
+        Ok(self.reached(self.profile.server()?))
+    }
+
+    /// A server, reached as this machine reaches servers.
+    pub(crate) fn reached(&self, server: Server) -> Server {
+        server.with_proxies(self.proxies.clone())
     }
 
     /// The profile's client. A person at a terminal may meet new agents; a script may not.
@@ -31,12 +48,21 @@ impl<'a> Context<'a> {
         let first = if io::stdin().is_terminal() { FirstContact::Accept } else { FirstContact::Refuse };
         let profile = &self.profile;
         // The server first: who never logged in needs to know how, before anything else is missed.
-        let server = profile.server()?;
+        let server = self.server()?;
         let client = Client::new(&server, profile.trust()?, profile.login()?)?;
+        let ways = server.ways(self.carrier)?.remembering(Arc::new(profile.carriers(&server)));
         Ok(client
+            .with_carrier(ways)
             .with_login_store(Arc::new(profile.login_store()))
             .with_known_agents(Arc::new(profile.known_agents()), first))
     }
+}
+
+/// What the environment says of proxies.
+fn proxies() -> anyhow::Result<Proxies> {
+    let first = |names: [&str; 2]| names.into_iter().find_map(|name| env::var(name).ok()).unwrap_or_default();
+    let proxies = Proxies::new(&first(["HTTPS_PROXY", "https_proxy"]), &first(["NO_PROXY", "no_proxy"]));
+    proxies.context("the variable HTTPS_PROXY cannot be used")
 }
 
 fn config_dir() -> Option<PathBuf> {

@@ -1,4 +1,4 @@
-//! What a server tells anybody: for finding out what is wrong.
+//! What a server tells anybody, and by which carriers: for finding out what is wrong.
 
 use bz_core::digest::Digest;
 use bz_core::trust::TrustBundle;
@@ -27,4 +27,24 @@ pub async fn server_facts(server: &Server) -> Result<ServerFacts, RestError> {
         clock_ahead: date.map(|theirs| ahead(clock::now(), theirs)),
         bundle: bundle.map_err(|error| error.to_string()),
     })
+}
+
+/// How long a carrier may take to show that it works.
+#[cfg(all(feature = "ws", feature = "quic"))]
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Whether a server answers by the carriers of this choice. Nobody is logged in.
+///
+/// # Errors
+/// Why it does not.
+#[cfg(all(feature = "ws", feature = "quic"))]
+pub async fn answers(
+    server: &Server,
+    choice: bz_protocol::link::Choice,
+    organization: bz_core::id::OrganizationId,
+) -> Result<(), bz_protocol::carrier::LinkError> {
+    use bz_protocol::carrier::LinkError;
+    let ways = server.ways(choice).map_err(|error| LinkError(error.to_string()))?;
+    let late = |_| LinkError("no answer within 5 seconds".to_owned());
+    tokio::time::timeout(PATIENCE, ways.hail(organization)).await.map_err(late)?.map(drop)
 }

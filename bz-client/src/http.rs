@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bz_core::time::UnixTime;
+use bz_protocol::carrier::{Proxies, Proxy};
 use rustls::ClientConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
@@ -62,17 +63,19 @@ pub(crate) struct Answer {
 
 impl Http {
     /// A client that trusts these roots, for `base` and what it refers to.
-    pub(crate) fn new(roots: &Roots, base: &Url) -> Result<Self, HttpError> {
+    pub(crate) fn new(roots: &Roots, base: &Url, proxies: &Proxies) -> Result<Self, HttpError> {
         let tls = config(roots, base).map_err(|e| HttpError::Tls(e.to_string()))?;
         let mut builder = reqwest::ClientBuilder::new()
             .tls_backend_preconfigured(tls)
             .redirect(reqwest::redirect::Policy::none())
             .timeout(TIMEOUT)
             .connect_timeout(CONNECT_TIMEOUT)
-            .user_agent(USER_AGENT);
-        // A proxy of the environment is no way to this machine itself.
-        if is_loopback(base) {
-            builder = builder.no_proxy();
+            .user_agent(USER_AGENT)
+            // The environment is the program's to read.
+            .no_proxy();
+        // A proxy is no way to this machine itself.
+        if let Some(proxy) = proxies.proxy().filter(|_| !is_loopback(base)) {
+            builder = builder.proxy(through(proxy, proxies.except())?);
         }
         builder.build().map(Self).map_err(|e| HttpError::Tls(causes(&e)))
     }
@@ -109,27 +112,66 @@ impl Answer {
     }
 }
 
+fn through(proxy: &Proxy, except: &str) -> Result<reqwest::Proxy, HttpError> {
+    let made = reqwest::Proxy::https(proxy.address().to_string()).map_err(|e| HttpError::Tls(causes(&e)))?;
+    let made = match proxy.authorization() {
+        Some(authorization) => made.custom_http_auth(authorization.clone()),
+        None => made,
+    };
+    Ok(made.no_proxy(reqwest::NoProxy::from_string(except)))
+}
+
 /// The certificates in a PEM text, those before the first that is broken.
 pub(crate) fn certificates(pem: &str) -> Vec<CertificateDer<'static>> {
     CertificateDer::pem_slice_iter(pem.as_bytes()).map_while(Result::ok).collect()
 }
 
-/// The link's way to a server: WebSocket, trusting what its REST calls trust.
-#[cfg(feature = "ws")]
-pub(crate) fn websocket(server: &crate::server::Server) -> Result<bz_protocol::carrier::Ws, HttpError> {
-    let mut url = server.url().clone();
-    let tls = config(server.roots(), &url).map_err(|e| HttpError::Tls(e.to_string()))?;
-    let scheme = if url.scheme() == "http" { "ws" } else { "wss" };
-    url.set_scheme(scheme).map_err(|()| HttpError::Plain(url.to_string()))?;
-    url.set_path(bz_protocol::control::LINK_PATH);
-    Ok(bz_protocol::carrier::Ws::new(url, Arc::new(tls)))
+/// The built-in ways to a server, trusting what its REST calls trust.
+#[cfg(all(feature = "ws", feature = "quic"))]
+pub(crate) fn choose(
+    server: &crate::server::Server,
+    choice: bz_protocol::link::Choice,
+) -> Result<bz_protocol::link::Ways, HttpError> {
+    Ok(bz_protocol::link::Ways::to_server(server.url(), &link_tls(server)?, choice, server.proxies()))
 }
 
-/// The link's way over QUIC to the UDP port of the same number, trusting what its REST calls trust.
-#[cfg(feature = "quic")]
-pub(crate) fn quic(server: &crate::server::Server) -> Result<bz_protocol::carrier::Quic, HttpError> {
-    let tls = config(server.roots(), server.url()).map_err(|e| HttpError::Tls(e.to_string()))?;
-    Ok(bz_protocol::carrier::Quic::new(server.url().clone(), Arc::new(tls)))
+/// The ways that a client takes when nobody says otherwise: all that are built in.
+#[cfg(all(feature = "ws", feature = "quic"))]
+pub(crate) fn ways(server: &crate::server::Server) -> Result<Option<bz_protocol::link::Ways>, HttpError> {
+    choose(server, bz_protocol::link::Choice::Auto).map(Some)
+}
+
+/// WebSocket.
+#[cfg(all(feature = "ws", not(feature = "quic")))]
+pub(crate) fn ways(server: &crate::server::Server) -> Result<Option<bz_protocol::link::Ways>, HttpError> {
+    let ws = bz_protocol::carrier::Ws::to_server(server.url(), link_tls(server)?);
+    let proxy = server.proxies().to(server.url()).cloned();
+    Ok(Some(
+        Arc::new(match proxy {
+            Some(proxy) => ws.through(proxy),
+            None => ws,
+        })
+        .into(),
+    ))
+}
+
+/// QUIC.
+#[cfg(all(feature = "quic", not(feature = "ws")))]
+pub(crate) fn ways(server: &crate::server::Server) -> Result<Option<bz_protocol::link::Ways>, HttpError> {
+    let quic = bz_protocol::carrier::Quic::new(server.url().clone(), link_tls(server)?);
+    Ok(Some(Arc::new(quic).into()))
+}
+
+/// None: the program brings its own.
+#[cfg(not(any(feature = "ws", feature = "quic")))]
+#[expect(clippy::unnecessary_wraps, reason = "with a carrier built in it can fail")]
+pub(crate) const fn ways(_: &crate::server::Server) -> Result<Option<bz_protocol::link::Ways>, HttpError> {
+    Ok(None)
+}
+
+#[cfg(any(feature = "ws", feature = "quic"))]
+fn link_tls(server: &crate::server::Server) -> Result<Arc<ClientConfig>, HttpError> {
+    config(server.roots(), server.url()).map(Arc::new).map_err(|e| HttpError::Tls(e.to_string()))
 }
 
 fn config(roots: &Roots, base: &Url) -> Result<ClientConfig, rustls::Error> {

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex as Lock, PoisonError};
+use std::time::Duration;
 
 use bz_core::id::ConnectionId;
-use bz_protocol::carrier::{Carrier, Class, Link, LinkError, Stream};
+use bz_protocol::carrier::{Class, Link, LinkError, Stream};
 use bz_protocol::control::{FromServer, Preamble, ToServer};
 use bz_protocol::driver::Clock;
-use bz_protocol::link::{Conversation, client_login, send};
+use bz_protocol::link::{Conversation, Linked, Ways, send};
 use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
 
@@ -21,14 +22,17 @@ pub(crate) type Reasons = Arc<Lock<BTreeMap<ConnectionId, String>>>;
 const MAX_REASONS: usize = 256;
 
 /// The link, or how to get one.
+#[derive(Debug)]
 pub(crate) struct Links {
-    carrier: Arc<dyn Carrier>,
+    ways: Ways,
     clock: Arc<dyn Clock>,
     current: Mutex<Option<Live>>,
     reasons: Reasons,
 }
 
+#[derive(Debug)]
 struct Live {
+    carrier: &'static str,
     link: Arc<dyn Link>,
     stands: Arc<AtomicBool>,
     conversation: AbortHandle,
@@ -42,8 +46,8 @@ impl Drop for Live {
 }
 
 impl Links {
-    pub(crate) fn new(carrier: Arc<dyn Carrier>, clock: Arc<dyn Clock>) -> Self {
-        Self { carrier, clock, current: Mutex::new(None), reasons: Reasons::default() }
+    pub(crate) fn new(ways: Ways, clock: Arc<dyn Clock>) -> Self {
+        Self { ways, clock, current: Mutex::new(None), reasons: Reasons::default() }
     }
 
     /// A stream for a connection's session, over the link that stands or a new one.
@@ -54,6 +58,11 @@ impl Links {
         Ok(stream)
     }
 
+    /// What carries the link that stands.
+    pub(crate) async fn carrier(&self) -> Option<&'static str> {
+        self.current.lock().await.as_ref().filter(|live| live.stands()).map(|live| live.carrier)
+    }
+
     /// Why the server says a connection ended.
     pub(crate) fn reason(&self, connection: ConnectionId) -> Option<String> {
         self.reasons.lock().unwrap_or_else(PoisonError::into_inner).get(&connection).cloned()
@@ -61,29 +70,40 @@ impl Links {
 
     async fn link(&self, login: &Login) -> Result<Arc<dyn Link>, LinkError> {
         let mut current = self.current.lock().await;
-        if let Some(live) = current.as_ref().filter(|l| l.stands.load(Ordering::Acquire)) {
+        if let Some(live) = current.as_ref().filter(|live| live.stands()) {
             return Ok(Arc::clone(&live.link));
         }
         *current = None;
-        let link = self.carrier.dial().await?;
-        let mut control = link.open(Class::Interactive).await?;
-        client_login(&mut control, login.organization(), login.id(), login.key()).await?;
+        let hailed = self.ways.hail(login.organization()).await?;
+        let Linked { carrier, link, control } = hailed.client(login.id(), login.key()).await?;
+        tracing::debug!(carrier, "linked to the server");
         let stands = Arc::new(AtomicBool::new(true));
-        let talk = converse(control, Arc::clone(&self.clock), Arc::clone(&stands), Arc::clone(&self.reasons));
-        let conversation = tokio::spawn(talk).abort_handle();
-        *current = Some(Live { link: Arc::clone(&link), stands, conversation });
+        let talk = converse(control, Arc::clone(&self.clock), Arc::clone(&self.reasons));
+        let (ways, began) = (self.ways.clone(), self.clock.now().mono);
+        let (clock, over) = (Arc::clone(&self.clock), Arc::clone(&stands));
+        let dead = Arc::clone(&link);
+        let conversation = tokio::spawn(async move {
+            let error = talk.await;
+            let stood: Duration = clock.now().mono.since(began);
+            tracing::debug!(carrier, %error, ?stood, "the link to the server ended");
+            over.store(false, Ordering::Release);
+            // Sessions on it must hear of it, also when nothing but silence ended it.
+            dead.close();
+            ways.ended(carrier, stood);
+        });
+        *current = Some(Live { carrier, link: Arc::clone(&link), stands, conversation: conversation.abort_handle() });
         Ok(link)
     }
 }
 
-impl std::fmt::Debug for Links {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Links").field("carrier", &self.carrier.name()).finish_non_exhaustive()
+impl Live {
+    fn stands(&self) -> bool {
+        self.stands.load(Ordering::Acquire)
     }
 }
 
 /// Keeps the link alive and listens, until it ends.
-async fn converse(control: Box<dyn Stream>, clock: Arc<dyn Clock>, stands: Arc<AtomicBool>, reasons: Reasons) {
+async fn converse(control: Box<dyn Stream>, clock: Arc<dyn Clock>, reasons: Reasons) -> LinkError {
     let mut server = Conversation::<FromServer, ToServer>::new(control, ToServer::Ping, clock);
     loop {
         match server.next().await {
@@ -94,11 +114,7 @@ async fn converse(control: Box<dyn Stream>, clock: Arc<dyn Clock>, stands: Arc<A
                 }
             }
             Ok(_) => {}
-            Err(error) => {
-                tracing::debug!(%error, "the link to the server ended");
-                stands.store(false, Ordering::Release);
-                return;
-            }
+            Err(error) => return error,
         }
     }
 }

@@ -126,7 +126,7 @@ impl Login {
         let organization = trust.bundle().organization;
         let key = PrivateKey::from_seed(&clock::random()?)?;
         let request = CertRequest::new(organization, &key, clock::random()?);
-        let oidc = Oidc::discover(provider, server.roots()).await?;
+        let oidc = Oidc::discover(provider, server).await?;
         let tokens = by_browser(&oidc, provider, &request.commitment(), (options, browser)).await?;
         let certificate = request.certificate(tokens.id.reveal(), tokens.id.reveal())?;
         // As a target will: what it would refuse is better said now.
@@ -163,7 +163,7 @@ impl Login {
     pub(crate) async fn refreshed(&self, server: &Server, trust: &Trust) -> Result<Self, LoginError> {
         let refresh = self.refresh.as_ref().ok_or(LoginError::NoRefreshToken)?;
         let provider = trust.login_provider(Some(&self.issuer))?;
-        let oidc = Oidc::discover(provider, server.roots()).await?;
+        let oidc = Oidc::discover(provider, server).await?;
         let tokens = oidc.refresh(refresh).await?;
         let keys = (oidc.jwks(), provider);
         let claims = oidc::verify(tokens.id.reveal(), keys, Audience::Client, Expiry::Checked, clock::now())?;
@@ -288,7 +288,7 @@ impl fmt::Debug for Login {
 /// # Errors
 /// [`ProviderFailed`].
 pub async fn probe(provider: &Provider, server: &Server) -> Result<(), ProviderFailed> {
-    Oidc::discover(provider, server.roots()).await.map(|_| ())
+    Oidc::discover(provider, server).await.map(|_| ())
 }
 
 /// The keys that a pinned provider publishes now: what a verifier keeps beside transcripts.
@@ -296,7 +296,7 @@ pub async fn probe(provider: &Provider, server: &Server) -> Result<(), ProviderF
 /// # Errors
 /// [`ProviderFailed`].
 pub async fn issuer_keys(provider: &Provider, server: &Server) -> Result<Jwks, ProviderFailed> {
-    Ok(Oidc::discover(provider, server.roots()).await?.jwks().clone())
+    Ok(Oidc::discover(provider, server).await?.jwks().clone())
 }
 
 async fn by_browser(

@@ -1,7 +1,10 @@
 //! The profile of the `bz` program: one server, its trust bundle, one login and the known agents, in one folder.
 //!
-//! `profile.toml`, `trust.toml`, `login.json` and `known-agents.toml`, each replaced whole. What cannot be read is
-//! named and left as it is. Absent: any search of environment or working directory; the caller gives the folder.
+//! `profile.toml`, `trust.toml`, `login.json`, `known-agents.toml` and `carriers.toml`, each replaced whole. What cannot
+//! be read is named and left as it is. Absent: any search of environment or working directory; the caller gives the
+//! folder.
+
+mod carrier;
 
 use std::fs::{self, File};
 use std::io;
@@ -17,6 +20,8 @@ use crate::pins::KnownAgentsFile;
 use crate::platform;
 use crate::server::{Roots, Server, ServerError};
 use crate::trust::{Trust, TrustError, TrustSource};
+
+pub use carrier::CarrierFile;
 
 /// How long another program may hold the login while it refreshes it.
 const LOCK_LIMIT: Duration = Duration::from_secs(60);
@@ -150,6 +155,12 @@ impl Profile {
     #[must_use]
     pub fn known_agents(&self) -> KnownAgentsFile {
         KnownAgentsFile::new(self.folder.join("known-agents.toml"))
+    }
+
+    /// The carriers that won to this server.
+    #[must_use]
+    pub fn carriers(&self, server: &Server) -> CarrierFile {
+        CarrierFile::new(self.folder.join("carriers.toml"), server.to_string())
     }
 
     fn settings(&self) -> Result<(PathBuf, Settings), ProfileError> {

@@ -46,7 +46,7 @@ struct Draft<'a> {
 
 impl Rest {
     pub(crate) fn new(server: &Server) -> Result<Self, RestError> {
-        Ok(Self { http: Http::new(server.roots(), server.url())?, server: server.clone() })
+        Ok(Self { http: Http::new(server.roots(), server.url(), server.proxies())?, server: server.clone() })
     }
 
     pub(crate) const fn server(&self) -> &Server {

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bz_core::digest::Digest;
+use bz_protocol::carrier::Proxies;
 use url::{Host, Url};
 
 /// The most pins at once: the present key and its successor.
@@ -16,6 +17,7 @@ pub const MAX_PINS: usize = 2;
 pub struct Server {
     url: Url,
     roots: Roots,
+    proxies: Proxies,
 }
 
 /// What a TLS certificate is checked against.
@@ -71,7 +73,7 @@ impl Server {
             "http" => return Err(ServerError::Plain(url.to_string())),
             _ => return Err(refused()),
         }
-        Ok(Self { url, roots: Roots::Platform })
+        Ok(Self { url, roots: Roots::Platform, proxies: Proxies::default() })
     }
 
     /// The same server, its certificate checked against these.
@@ -88,6 +90,28 @@ impl Server {
         }
         self.roots = roots;
         Ok(self)
+    }
+
+    /// The same server, it and its identity provider reached through these proxies. By default there are none: the
+    /// environment is the program's to read.
+    #[must_use]
+    pub fn with_proxies(self, proxies: Proxies) -> Self {
+        Self { proxies, ..self }
+    }
+
+    /// The built-in ways to it.
+    ///
+    /// # Errors
+    /// [`HttpError`] when no TLS can be set up here.
+    #[cfg(all(feature = "ws", feature = "quic"))]
+    pub fn ways(&self, choice: bz_protocol::link::Choice) -> Result<bz_protocol::link::Ways, crate::HttpError> {
+        crate::http::choose(self, choice)
+    }
+
+    /// The proxies that lead to it.
+    #[must_use]
+    pub const fn proxies(&self) -> &Proxies {
+        &self.proxies
     }
 
     /// Its address.

@@ -5,6 +5,8 @@
 
 mod memory;
 mod pipe;
+#[cfg(feature = "proxy")]
+mod proxy;
 #[cfg(feature = "quic")]
 mod quic;
 #[cfg(feature = "ws")]
@@ -19,6 +21,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 pub use crate::carrier::memory::{MemoryCarrier, memory_pair};
 pub use crate::carrier::pipe::{MuxLink, Pipe};
+#[cfg(feature = "proxy")]
+pub use crate::carrier::proxy::{Proxies, Proxy, ProxyError};
 #[cfg(feature = "quic")]
 pub use crate::carrier::quic::{Quic, QuicCaller, QuicListener};
 #[cfg(feature = "ws")]

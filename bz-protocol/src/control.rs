@@ -343,13 +343,19 @@ impl Keepalive {
     /// Whether two keepalives in a row were missed.
     #[must_use]
     pub fn is_dead(&self, now: Mono) -> bool {
-        now >= self.heard.after(LINK_DEAD)
+        now >= self.dies()
+    }
+
+    /// When two keepalives in a row will have been missed.
+    #[must_use]
+    pub fn dies(&self) -> Mono {
+        self.heard.after(LINK_DEAD)
     }
 
     /// When one of the two changes.
     #[must_use]
     pub fn wake(&self) -> Mono {
-        self.spoken.after(KEEPALIVE).min(self.heard.after(LINK_DEAD))
+        self.spoken.after(KEEPALIVE).min(self.dies())
     }
 }
 

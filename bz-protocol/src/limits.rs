@@ -53,6 +53,9 @@ pub const KEEPALIVE: Duration = Duration::from_secs(20);
 /// A link without a word for this long is dead: two keepalives missed.
 pub const LINK_DEAD: Duration = Duration::from_secs(50);
 
+/// How long a carrier has the race for itself before the next one starts.
+pub const HEAD_START: Duration = Duration::from_millis(150);
+
 /// The protocol's versions this program speaks, newest first.
 pub const VERSIONS: &[u16] = &[1];
 /// The suites this program speaks: P-256, HKDF-SHA256, AES-256-GCM.

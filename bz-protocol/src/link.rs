@@ -1,20 +1,26 @@
-//! The control stream as a task uses it: logins of both kinds, and a conversation that keeps itself alive.
+//! The control stream as a task uses it: [`Ways`] to a server that answers, logins of both kinds, and a conversation
+//! that keeps itself alive.
+
+mod ways;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use bincode::{Decode, Encode};
-use bz_core::id::{LoginId, OrganizationId};
-use bz_core::key::PrivateKey;
+use bz_core::id::OrganizationId;
 use bz_core::time::Mono;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::carrier::{LinkError, Stream, read_message, write_message};
-use crate::control::{self, AgentHello, ClientHello, FromServer, Keepalive, MAX_MESSAGE, ToServer};
+use crate::control::{self, FromServer, Keepalive, LinkRefusal, MAX_MESSAGE, ToServer};
 use crate::driver::{Clock, sleep_until};
 use crate::limits::HANDSHAKE;
+
+#[cfg(all(feature = "ws", feature = "quic"))]
+pub use ways::Choice;
+pub use ways::{Hailed, Linked, Memory, Recent, Ways};
 
 /// Sends one control message or preamble.
 ///
@@ -42,43 +48,6 @@ where
     let bytes = read_message(stream, MAX_MESSAGE).await.map_err(|e| LinkError(e.to_string()))?;
     let bytes = bytes.ok_or_else(|| LinkError("the stream ended".to_owned()))?;
     control::decode(&bytes).map_err(|e| LinkError(format!("a message on the link is {e}")))
-}
-
-/// Logs an agent in on a fresh control stream: `hello` needs its proof filled in.
-///
-/// # Errors
-/// [`LinkError`], saying who refused and why.
-pub async fn agent_login(
-    control: &mut Box<dyn Stream>,
-    organization: OrganizationId,
-    mut hello: AgentHello,
-    key: &PrivateKey,
-) -> Result<(), LinkError> {
-    in_time(async {
-        let challenge = challenge(control, organization).await?;
-        hello.prove(&challenge, organization, key);
-        send(control, &ToServer::Agent(Box::new(hello))).await?;
-        welcome(control).await
-    })
-    .await
-}
-
-/// Logs a client in on a fresh control stream.
-///
-/// # Errors
-/// [`LinkError`], saying who refused and why.
-pub async fn client_login(
-    control: &mut Box<dyn Stream>,
-    organization: OrganizationId,
-    login: LoginId,
-    key: &PrivateKey,
-) -> Result<(), LinkError> {
-    in_time(async {
-        let challenge = challenge(control, organization).await?;
-        send(control, &ToServer::Client(ClientHello::prove(login, &challenge, organization, key))).await?;
-        welcome(control).await
-    })
-    .await
 }
 
 /// Greets whoever dialed: sends the challenge and returns the hello, unproved.
@@ -113,10 +82,11 @@ async fn challenge(control: &mut Box<dyn Stream>, organization: OrganizationId) 
     }
 }
 
-async fn welcome(control: &mut Box<dyn Stream>) -> Result<(), LinkError> {
+/// Whether the server takes a login; an error when it does not say.
+async fn welcome(control: &mut Box<dyn Stream>) -> Result<Result<(), LinkRefusal>, LinkError> {
     match receive(control).await? {
-        FromServer::Welcome => Ok(()),
-        FromServer::Refused(why) => Err(LinkError(why.to_string())),
+        FromServer::Welcome => Ok(Ok(())),
+        FromServer::Refused(why) => Ok(Err(why)),
         FromServer::Challenge { .. }
         | FromServer::Ping
         | FromServer::Order(_)
@@ -192,23 +162,34 @@ where
     /// Says something.
     ///
     /// # Errors
-    /// When the link ends.
+    /// When the link ends, or is dead before it takes the message.
     pub async fn say(&mut self, message: &Out) -> Result<(), LinkError> {
-        send(&mut self.writer, message).await?;
+        tokio::select! {
+            sent = send(&mut self.writer, message) => sent?,
+            () = sleep_until(self.clock.as_ref(), Some(self.alive.dies())) => return Err(silent()),
+        }
         self.alive.spoke(self.clock.now().mono);
         Ok(())
     }
 
     async fn keep_alive(&mut self, now: Mono) -> Result<(), LinkError> {
         if self.alive.is_dead(now) {
-            return Err(LinkError("the other end of the link went silent".to_owned()));
+            return Err(silent());
         }
         if self.alive.speaks(now) {
-            send(&mut self.writer, &self.ping).await?;
+            tokio::select! {
+                sent = send(&mut self.writer, &self.ping) => sent?,
+                // A link that takes nothing more is one that died while much was under way.
+                () = sleep_until(self.clock.as_ref(), Some(self.alive.dies())) => return Err(silent()),
+            }
             self.alive.spoke(now);
         }
         Ok(())
     }
+}
+
+fn silent() -> LinkError {
+    LinkError("the other end of the link went silent".to_owned())
 }
 
 impl std::fmt::Debug for dyn Clock {

@@ -11,6 +11,7 @@ mod pair;
 mod segment;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -74,6 +75,8 @@ struct AgentLink {
 struct Pair {
     number: u64,
     end: CancellationToken,
+    /// A younger pair of the same connection came: how this one ends says nothing of the connection any more.
+    superseded: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result};
 use bz_agent::agent::{Agent, Identity, Running};
 use bz_agent::helper::Helper;
+use bz_agent::http::Direct;
 use bz_agent::jwks::IssuerKeys;
-use bz_agent::register::{Registration, register};
+use bz_agent::register::{Reach, Registration, register};
 use bz_agent::shell::Shells;
 use bz_client::client::Client;
 use bz_client::login::{Browser, BrowserFailed, Login, LoginOptions, Opening};
@@ -25,9 +26,9 @@ use bz_core::id::ConnectionId;
 use bz_core::oidc::provider::{Commitment, Provider, ProviderKind};
 use bz_core::target::UserRule;
 use bz_core::trust::TrustBundle;
-use bz_protocol::carrier::{Carrier, Quic, Ws};
-use bz_protocol::control::LINK_PATH;
+use bz_protocol::carrier::Proxies;
 use bz_protocol::driver::{Clock as _, SystemClock};
+use bz_protocol::link::{Choice, Ways};
 use bz_protocol::transcript::{Anchors, JwksArchive, Verdict, verify};
 use bz_server::config::Config;
 use bz_server::init::{self, InitTls};
@@ -45,6 +46,8 @@ use crate::idp::{DevIdp, DevIdpConfig, User};
 
 /// The client id that everything pins.
 pub const CLIENT_ID: &str = "bz-cli";
+/// Another name that the server's certificate bears. No directory knows it: it leads somewhere through a proxy alone.
+pub const NAME: &str = "bz.example.com";
 /// The target's name.
 pub const TARGET: &str = "here";
 
@@ -64,7 +67,7 @@ pub struct World {
     /// What agents and clients pin.
     pub bundle: TrustBundle,
     /// How agents reach the server.
-    pub carrier: Arc<dyn Carrier>,
+    pub carrier: Ways,
     /// What agents and clients believe in TLS.
     pub tls: Arc<rustls::ClientConfig>,
     /// Where everything is kept.
@@ -74,10 +77,22 @@ pub struct World {
 /// What carries the links of a system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Way {
+    /// Who answers first.
+    Auto,
     /// WebSocket over TLS.
     Ws,
     /// QUIC.
     Quic,
+}
+
+impl From<Way> for Choice {
+    fn from(way: Way) -> Self {
+        match way {
+            Way::Auto => Self::Auto,
+            Way::Ws => Self::Ws,
+            Way::Quic => Self::Quic,
+        }
+    }
 }
 
 /// A browser that walks the development provider's login by itself.
@@ -102,26 +117,28 @@ impl World {
     /// # Errors
     /// What failed first.
     pub async fn start(folder: &Path, helper: Helper, user: &str, way: Way) -> Result<Self> {
+        Self::start_at(folder, (helper, user), way, loopback()).await
+    }
+
+    /// The same, the server listening there.
+    ///
+    /// # Errors
+    /// What failed first.
+    pub async fn start_at(folder: &Path, (helper, user): (Helper, &str), way: Way, listen: SocketAddr) -> Result<Self> {
         let idp = provider(user).await?;
-        let (server, relay, (claim, bundle)) = server(folder, &idp).await?;
+        let (server, relay, (claim, bundle)) = server(folder, &idp, listen).await?;
         let ca = std::fs::read_to_string(folder.join("server/ca.crt")).context("the server's CA")?;
         let tls = Arc::new(tls(&ca)?);
         let address = server.local_addr();
         let client = log_in(address, &ca, &bundle, (&claim, user)).await?;
-        let carrier: Arc<dyn Carrier> = match way {
-            Way::Ws => Arc::new(Ws::new(format!("wss://{address}{LINK_PATH}").parse()?, Arc::clone(&tls))),
-            Way::Quic => Arc::new(Quic::new(format!("https://{address}").parse()?, Arc::clone(&tls))),
-        };
-        let client = match way {
-            Way::Ws => client,
-            Way::Quic => client.with_quic()?,
-        };
+        let carrier = Ways::to_server(client.server().url(), &tls, way.into(), &Proxies::default());
+        let client = client.clone().with_carrier(client.server().ways(way.into())?);
         let identity = enroll(&client, (address, TARGET), Arc::clone(&tls)).await?;
         allow(&client, &identity, user).await?;
         // Nobody comes back to this agent: a shell that was left behind ends soon after it.
         let shells = Shells::new(helper, folder.join("shells"))?.idle(std::time::Duration::from_secs(60));
         let keys = IssuerKeys::ThroughLink(Arc::clone(&tls));
-        let agent = Agent::new(identity, bundle.clone(), Arc::clone(&carrier), keys).shell(shells).start()?;
+        let agent = Agent::new(identity, bundle.clone(), carrier.clone(), keys).shell(shells).start()?;
         agent.online().await;
         Ok(Self { idp, server, relay, agent, client, bundle, carrier, tls, folder: folder.to_owned() })
     }
@@ -189,8 +206,11 @@ async fn provider(user: &str) -> Result<DevIdp> {
     Ok(DevIdp::start(DevIdpConfig { auto_login: Some(user.to_owned()), ..config }).await?)
 }
 
-async fn server(folder: &Path, idp: &DevIdp) -> Result<(Server, Arc<Relay>, (String, TrustBundle))> {
-    let listen = loopback();
+async fn server(
+    folder: &Path,
+    idp: &DevIdp,
+    listen: SocketAddr,
+) -> Result<(Server, Arc<Relay>, (String, TrustBundle))> {
     let config = Config {
         organization: "Quickstart".to_owned(),
         data: folder.join("server"),
@@ -207,7 +227,7 @@ async fn server(folder: &Path, idp: &DevIdp) -> Result<(Server, Arc<Relay>, (Str
         }],
         ..Config::parse(Config::default_text(), [])?
     };
-    let names = InitTls::Make(vec!["127.0.0.1".to_owned()]);
+    let names = InitTls::Make(vec!["127.0.0.1".to_owned(), NAME.to_owned()]);
     let made = init::init(config, names, &ServerClock::new(), &SystemEntropy).await?;
     let config = init::read_config(&made.config, [])?;
     let relay = Relay::new();
@@ -247,7 +267,7 @@ async fn enroll(
         replaces: None,
         now: SystemClock::new().now().wall,
     };
-    Ok(register(&registration, &key.secret, tls).await?)
+    Ok(register(&registration, &key.secret, Reach { tls, dial: Arc::new(Direct) }).await?)
 }
 
 async fn shells_on(client: &Client, identity: &Identity, (name, user): (&str, &str)) -> Result<TargetConnectContent> {

@@ -2,14 +2,17 @@
 
 use std::io::{Read as _, Write as _};
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
-use bz_agent::register::{RegisterError, Registration, register as at_server, trust_bundle};
+use bz_agent::http::Proxied;
+use bz_agent::register::{Reach, RegisterError, Registration, register as at_server, trust_bundle};
 use bz_agent::vault::{Registered, Vault};
 use bz_core::trust::TrustBundle;
 use bz_protocol::driver::{Clock as _, SystemClock};
 
 use crate::cli::Register;
+use crate::command::proxies;
 use crate::tls;
 
 const KEY: &str = "BZ_REGISTRATION_KEY";
@@ -24,14 +27,15 @@ pub(crate) async fn register(vault: &Vault, options: &Register) -> anyhow::Resul
     let server_ca = authorities(options.ca.as_deref())?.or_else(|| old.as_ref().and_then(|o| o.server_ca.clone()));
     let issuer_ca =
         authorities(options.issuer_ca.as_deref())?.or_else(|| old.as_ref().and_then(|o| o.issuer_ca.clone()));
-    let tls = tls::config(&server, server_ca.as_deref())?;
+    let dial = Arc::new(Proxied(proxies()?));
+    let reach = Reach { tls: tls::config(&server, server_ca.as_deref())?, dial };
     let bundle = match (&options.bundle, &old) {
         (Some(path), _) => {
             let text = text_of(path)?;
             TrustBundle::parse(&text).with_context(|| format!("{}", path.display()))?
         }
         (None, Some(old)) if !options.trust_server => old.bundle.clone(),
-        (None, _) if options.trust_server => on_first_use(&server, tls.clone()).await?,
+        (None, _) if options.trust_server => on_first_use(&server, reach.clone()).await?,
         (None, _) => {
             bail!("give the organization's trust bundle: --bundle FILE (or --trust-server, to trust it this once)")
         }
@@ -56,7 +60,7 @@ pub(crate) async fn register(vault: &Vault, options: &Register) -> anyhow::Resul
         replaces: old.map(|o| o.identity),
         now: SystemClock::new().now().wall,
     };
-    let identity = at_server(&registration, &key, tls).await.map_err(|error| advice(error, vault.folder()))?;
+    let identity = at_server(&registration, &key, reach).await.map_err(|error| advice(error, vault.folder()))?;
     let registered =
         Registered { identity, server, name, local_policy_required: local_policy, bundle, server_ca, issuer_ca };
     vault.replace(&registered).context(
@@ -82,8 +86,8 @@ fn advice(error: RegisterError, folder: &Path) -> anyhow::Error {
     anyhow::Error::new(error).context(format!("not registered in {}: {text}", folder.display()))
 }
 
-async fn on_first_use(server: &str, tls: std::sync::Arc<rustls::ClientConfig>) -> anyhow::Result<TrustBundle> {
-    let bundle = trust_bundle(server, tls).await?;
+async fn on_first_use(server: &str, reach: Reach) -> anyhow::Result<TrustBundle> {
+    let bundle = trust_bundle(server, reach).await?;
     say(&format!(
         "WARNING: the trust bundle comes from the server itself. Everything this agent will ever check rests on the \
          server being honest at this moment.\nCompare its fingerprint with the administrator's: {}\n",

@@ -10,31 +10,31 @@ use bz_agent::jwks::IssuerKeys;
 use bz_agent::policy_file;
 use bz_agent::shell::Shells;
 use bz_agent::vault::{Registered, Vault};
-use bz_protocol::carrier::Ws;
-use bz_protocol::control::LINK_PATH;
 use bz_protocol::gate::LocalRule;
+use bz_protocol::link::{Choice, Ways};
 use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
 
+use crate::command::proxies;
 use crate::tls;
 
 pub(crate) async fn serve(
-    vault: Vault,
-    registered: Registered,
+    (vault, registered): (Vault, Registered),
     policy: PathBuf,
+    choice: Choice,
     helper: &Helper,
 ) -> anyhow::Result<()> {
     // From here on a signal means an end in order.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let carrier = carrier(&registered)?;
+    let ways = ways(&registered, choice)?;
     let keys = IssuerKeys::ThroughLink(issuer_tls(&registered)?);
     let shells = Shells::new(helper.clone(), vault.folder().join("shells"))?;
     let adopted = shells.adopt().await?;
     let required = registered.local_policy_required;
     tracing::info!(target = %registered.name, adopted, "starting");
-    let running = Agent::new(registered.identity, registered.bundle, Arc::new(carrier), keys)
+    let running = Agent::new(registered.identity, registered.bundle, ways, keys)
         .local_policy(local_rule(&policy, required))
         .shell(shells)
         .start()?;
@@ -64,14 +64,10 @@ fn local_rule(path: &Path, required: bool) -> LocalRule {
     rule
 }
 
-fn carrier(registered: &Registered) -> anyhow::Result<Ws> {
+fn ways(registered: &Registered, choice: Choice) -> anyhow::Result<Ways> {
     let tls = tls::config(&registered.server, registered.server_ca.as_deref())?;
-    let mut url = Url::parse(&registered.server).with_context(|| format!("{} is no address", registered.server))?;
-    let scheme = if url.scheme() == "http" { "ws" } else { "wss" };
-    url.set_scheme(scheme).ok().with_context(|| format!("{} is no https address", registered.server))?;
-    let path = format!("{}{LINK_PATH}", url.path().trim_end_matches('/'));
-    url.set_path(&path);
-    Ok(Ws::new(url, tls))
+    let url = Url::parse(&registered.server).with_context(|| format!("{} is no address", registered.server))?;
+    Ok(Ways::to_server(&url, &tls, choice, &proxies()?))
 }
 
 /// One configuration for all issuers; where each is on loopback without TLS, none is needed.

@@ -70,6 +70,36 @@ async fn registration_keeps_an_identity_and_a_failed_one_changes_nothing() {
     );
 }
 
+/// Where the environment names a proxy, the program goes through it, and only the proxy learns the password.
+#[tokio::test]
+async fn a_server_is_asked_through_the_proxy_of_the_environment() {
+    let home = Home::new(&Issuer::start().await);
+    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = proxy.local_addr().unwrap();
+    let hear = async {
+        let (mut stream, _) = proxy.accept().await.unwrap();
+        let mut head = vec![];
+        while !contains(&head, b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap());
+        }
+        stream.write_all(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n").await.unwrap();
+        String::from_utf8(head).unwrap()
+    };
+    let words = ["--bundle", home.at("bundle.toml"), "--registration-key-file", home.at("key")];
+    let words = [&["register-and-run", "--carrier", "auto", "--server", "https://bz.example.com"][..], &words].concat();
+    let register = async |proxy: &str| {
+        let out = home.command(&words).env("HTTPS_PROXY", proxy).env_remove("NO_PROXY").output().await.unwrap();
+        assert!(!String::from_utf8_lossy(&out.stderr).contains("sesame"), "{out:?}");
+        out
+    };
+    let named = format!("http://me:sesame@{address}");
+    let (out, heard) = soon("the proxy's part", async { tokio::join!(register(&named), hear) }).await;
+    assert!(heard.starts_with("CONNECT bz.example.com:443 HTTP/1.1\r\n"), "{heard}");
+    assert!(heard.to_lowercase().contains("proxy-authorization: basic bwu6c2vzyw1l"), "{heard}");
+    failed(&out, &format!("through proxy {address}"));
+    failed(&register("socks5://me:sesame@127.0.0.1:1").await, "HTTPS_PROXY cannot be used");
+}
+
 /// A bundle from the server itself is taken only when asked, and said to be what it is.
 #[tokio::test]
 async fn trusting_the_server_is_said_loudly() {

@@ -1,9 +1,10 @@
 //! `bz doctor`: what is wrong, and what to do about it.
 
-use bz_client::doctor::{ServerFacts, server_facts};
+use bz_client::doctor::{ServerFacts, answers, server_facts};
 use bz_client::login::{Login, probe};
 use bz_client::server::Server;
 use bz_client::trust::{Trust, TrustSource};
+use bz_protocol::link::Choice;
 use clap::Args;
 use serde::Serialize;
 
@@ -49,7 +50,7 @@ async fn examine(context: &Context<'_>) -> Vec<Finding> {
         let (ok, text) = outcome.map_or_else(|text| (false, text), |text| (true, text));
         findings.push(Finding { check, ok, text });
     };
-    let server = profile.server();
+    let server = context.server();
     note("profile", text(&server, |_| profile.folder().display().to_string()));
     let Ok(server) = server else { return findings };
     let trust = profile.trust();
@@ -70,6 +71,9 @@ async fn examine(context: &Context<'_>) -> Vec<Finding> {
         }
     }
     if let Ok(trust) = &trust {
+        for (check, outcome) in carriers(context, &server, trust).await {
+            note(check, outcome);
+        }
         note("identity provider", provider(trust, login.as_ref().ok(), &server).await);
     }
     if trust.is_ok() && login.is_ok() && facts.is_ok() {
@@ -109,6 +113,37 @@ fn same_bundle(facts: &ServerFacts, trust: &Trust) -> Result<String, String> {
         )),
         (Err(error), _) => Err(error.clone()),
     }
+}
+
+/// Which carriers answer. One that is not needed is told of and is no failure.
+async fn carriers(
+    context: &Context<'_>,
+    server: &Server,
+    trust: &Trust,
+) -> Vec<(&'static str, Result<String, String>)> {
+    let (organization, proxy) = (trust.bundle().organization, server.proxies().to(server.url()));
+    let wants_quic = context.carrier == Choice::Quic;
+    let websocket = async {
+        match (answers(server, Choice::Ws, organization).await, proxy) {
+            (Ok(()), None) => Ok("answers".to_owned()),
+            (Ok(()), Some(proxy)) => Ok(format!("answers, through the proxy {proxy}")),
+            (Err(error), _) if wants_quic => Ok(format!("does not answer, and is not wanted: {error}")),
+            (Err(error), _) => Err(error.to_string()),
+        }
+    };
+    let quic = async {
+        match (proxy, server.url().scheme()) {
+            (Some(proxy), _) if !wants_quic => Ok(format!("not tried: the proxy {proxy} leads to the server")),
+            (_, "http") if !wants_quic => Ok("not tried: the server is spoken to without TLS".to_owned()),
+            _ => match answers(server, Choice::Quic, organization).await {
+                Ok(()) => Ok("answers".to_owned()),
+                Err(error) if wants_quic => Err(error.to_string()),
+                Err(error) => Ok(format!("does not answer, so sessions go by WebSocket: {error}")),
+            },
+        }
+    };
+    let (websocket, quic) = tokio::join!(websocket, quic);
+    vec![("WebSocket", websocket), ("QUIC", quic)]
 }
 
 async fn provider(trust: &Trust, login: Option<&Login>, server: &Server) -> Result<String, String> {

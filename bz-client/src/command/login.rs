@@ -93,7 +93,7 @@ impl Login {
         } else {
             known.filter(|known| known.url() == server.url()).map_or(Roots::Platform, |known| known.roots().clone())
         };
-        Ok(server.with_roots(roots)?)
+        Ok(context.reached(server.with_roots(roots)?))
     }
 
     async fn trust(&self, context: &Context<'_>, server: &Server) -> anyhow::Result<Trust> {

@@ -18,7 +18,7 @@ use url::Url;
 
 use crate::http::{Http, HttpError};
 use crate::secret::Secret;
-use crate::server::{Roots, is_safe};
+use crate::server::{Roots, Server, is_safe};
 use crate::shown::shown;
 
 type Client =
@@ -72,13 +72,13 @@ pub(super) struct Tokens {
 }
 
 impl Oidc {
-    /// Discovers the pinned provider; `roots` as for the server, save pins, which are the server's own.
-    pub(super) async fn discover(provider: &Provider, roots: &Roots) -> Result<Self, ProviderFailed> {
+    /// Discovers the pinned provider; roots and proxies as for the server, save pins, which are the server's own.
+    pub(super) async fn discover(provider: &Provider, server: &Server) -> Result<Self, ProviderFailed> {
         let failed = |cause: String| ProviderFailed::Metadata { issuer: provider.issuer.clone(), cause: shown(&cause) };
         let issuer = IssuerUrl::new(provider.issuer.clone()).map_err(|e| failed(e.to_string()))?;
         let platform = Roots::Platform;
-        let roots = if matches!(roots, Roots::Pins(_)) { &platform } else { roots };
-        let http = Http::new(roots, issuer.url())?;
+        let roots = if matches!(server.roots(), Roots::Pins(_)) { &platform } else { server.roots() };
+        let http = Http::new(roots, issuer.url(), server.proxies())?;
         let metadata = CoreProviderMetadata::discover_async(issuer, &http).await.map_err(|e| {
             let text = e.to_string();
             if let DiscoveryError::Request(error) = e { error.into() } else { failed(text) }

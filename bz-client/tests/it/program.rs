@@ -5,9 +5,11 @@ use std::process::{Output, Stdio};
 
 use bz_client::login::LockedLogin as _;
 use bz_client::profile::Profile;
+use bz_client::server::Server;
 use expect_test::{Expect, expect, expect_file};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpListener;
 use tokio::process::Command;
 use url::Url;
 
@@ -297,6 +299,18 @@ async fn the_doctor_finds_what_is_wrong() {
     };
     stand.rest.answer("GET users/me", 200, serde_json::to_value(stand.login().await.user()).unwrap());
     assert_eq!(findings(0).await, [""; 0]);
+    let carriers = async |carrier: &str, status: i32| {
+        let output = run(config.path(), &["doctor", "--carrier", carrier]).await;
+        let said = text(&output.stdout);
+        assert_eq!(output.status.code(), Some(status), "{said}");
+        let lines = said.lines().filter(|line| line.contains("WebSocket  ") || line.contains("QUIC  "));
+        lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+    };
+    let untried = "ok QUIC not tried: the server is spoken to without TLS";
+    assert_eq!(carriers("auto", 0).await, ["ok WebSocket answers", untried]);
+    let carriers = carriers("quic", 1).await;
+    assert_eq!(carriers[0], "ok WebSocket answers");
+    assert!(carriers[1].starts_with("FAILED QUIC") && carriers[1].contains("always encrypted"), "{carriers:?}");
     stand.rest.state.lock().unwrap().bundle.providers[0].audiences.push("more".to_owned());
     assert_eq!(findings(1).await, ["server's bundle"]);
     stand.rest.answer("GET users/me", 401, json!({}));
@@ -305,6 +319,41 @@ async fn the_doctor_finds_what_is_wrong() {
     assert_eq!(findings(1).await, ["trust bundle"]);
     std::fs::remove_file(config.path().join("default/profile.toml")).unwrap();
     assert_eq!(findings(1).await, ["profile"]);
+}
+
+/// Everything that leaves this machine goes through the proxy that the environment names, which alone learns the password.
+#[tokio::test]
+async fn the_environment_names_a_proxy() {
+    let (stand, config) = logged_in().await;
+    let profile = Profile::new(config.path(), "default").unwrap();
+    let far = Server::new("https://bz.example.com:8443").unwrap();
+    profile.keep(&far, &stand.trust).unwrap();
+    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = proxy.local_addr().unwrap();
+    let listed = async |variable: &str, value: &str, except: &str| {
+        let mut command = bz(config.path());
+        let output = command.arg("lt").env(variable, value).env("NO_PROXY", except).output().await.unwrap();
+        assert!(!output.status.success());
+        text(&output.stderr)
+    };
+    let hear = async {
+        let (mut stream, _) = proxy.accept().await.unwrap();
+        let mut head = vec![0; 4096];
+        let size = stream.read(&mut head).await.unwrap();
+        stream.write_all(b"HTTP/1.1 502 Bad Gateway\r\n\r\n").await.unwrap();
+        text(&head[..size])
+    };
+    let with_password = format!("http://me:sesame@{address}");
+    let (said, heard) = tokio::join!(listed("HTTPS_PROXY", &with_password, ""), hear);
+    assert!(heard.starts_with("CONNECT bz.example.com:8443 HTTP/1.1\r\n"), "{heard}");
+    assert!(heard.to_lowercase().contains("proxy-authorization: basic bwu6c2vzyw1l"), "{heard}");
+    assert!(said.contains("bz.example.com:8443 cannot be reached") && !said.contains("sesame"), "{said}");
+    let said = listed("https_proxy", "socks5://me:sesame@localhost:1", "").await;
+    assert!(said.contains("HTTPS_PROXY cannot be used") && !said.contains("sesame"), "{said}");
+    // Nobody hears of what is excepted.
+    listed("HTTPS_PROXY", &with_password, "example.com").await;
+    let unheard = tokio::time::timeout(std::time::Duration::ZERO, proxy.accept()).await;
+    assert!(unheard.is_err(), "{unheard:?}");
 }
 
 /// F-176~, TRUST-2: a login without a browser, with a pasted redirect; first use is said loudly, and once.

@@ -128,24 +128,34 @@ impl Link for MuxLink {
     }
 }
 
-async fn run(shared: Arc<Shared>, opened: mpsc::Sender<u32>, mut pipe: impl Pipe) {
-    let why = loop {
-        tokio::select! {
-            message = pipe.next() => {
-                let received = match message {
-                    Some(Ok(message)) => receive(&shared, &opened, &message),
-                    Some(Err(error)) => Err(error.to_string()),
-                    None => Err("the other end closed it".to_owned()),
-                };
-                if let Err(why) = received {
-                    break why;
-                }
+/// Both ways go on by themselves: two ends that wait until the other one reads would wait for ever.
+async fn run(shared: Arc<Shared>, opened: mpsc::Sender<u32>, pipe: impl Pipe) {
+    let (mut sink, mut messages) = pipe.split();
+    let inward = async {
+        loop {
+            let received = match messages.next().await {
+                Some(Ok(message)) => receive(&shared, &opened, &message),
+                Some(Err(error)) => Err(error.to_string()),
+                None => Err("the other end closed it".to_owned()),
+            };
+            if let Err(why) = received {
+                break why;
             }
-            () = shared.work.notified() => {}
+            // Credit, or what credit lets go.
+            shared.work.notify_one();
         }
-        if let Err(error) = send(&shared, &mut pipe).await {
-            break error.to_string();
+    };
+    let outward = async {
+        loop {
+            if let Err(error) = send(&shared, &mut sink).await {
+                break error.to_string();
+            }
+            shared.work.notified().await;
         }
+    };
+    let why = tokio::select! {
+        why = inward => why,
+        why = outward => why,
     };
     tracing::debug!(%why, "link ended");
     shared.end(why);
@@ -158,7 +168,10 @@ fn receive(shared: &Shared, opened: &mpsc::Sender<u32>, message: &[u8]) -> Resul
 }
 
 /// Puts everything that may be sent on the pipe.
-async fn send(shared: &Shared, pipe: &mut (impl Pipe + ?Sized)) -> std::io::Result<()> {
+async fn send<S>(shared: &Shared, pipe: &mut S) -> std::io::Result<()>
+where
+    S: Sink<Vec<u8>, Error = std::io::Error> + Unpin,
+{
     let mut batch = 0;
     loop {
         let message = {

@@ -11,7 +11,8 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::protocol::{Message, WebSocketConfig};
 use url::Url;
 
-use crate::carrier::{Boxed, Carrier, Link, LinkError, MuxLink, Pipe, Role};
+use crate::carrier::{Boxed, Carrier, Link, LinkError, MuxLink, Pipe, Proxy, Role};
+use crate::control::LINK_PATH;
 use crate::limits::MUX_MESSAGE;
 
 /// The subprotocol both ends name.
@@ -24,31 +25,52 @@ const MAX_MESSAGE: usize = MUX_MESSAGE + 64;
 pub struct Ws {
     url: Url,
     tls: Arc<rustls::ClientConfig>,
+    proxy: Option<Proxy>,
 }
 
 impl Ws {
     /// A carrier to `wss://…` (or `ws://` on loopback), trusting what `tls` trusts.
     #[must_use]
     pub const fn new(url: Url, tls: Arc<rustls::ClientConfig>) -> Self {
-        Self { url, tls }
+        Self { url, tls, proxy: None }
+    }
+
+    /// A carrier to the link of the server at `https://…` (or `http://` on loopback).
+    #[must_use]
+    pub fn to_server(server: &Url, tls: Arc<rustls::ClientConfig>) -> Self {
+        let mut url = server.clone();
+        let scheme = if url.scheme() == "http" { "ws" } else { "wss" };
+        // An address of any other kind stays what it is, and is no WebSocket's when it is dialed.
+        url.set_scheme(scheme).unwrap_or_default();
+        let path = format!("{}{LINK_PATH}", url.path().trim_end_matches('/'));
+        url.set_path(&path);
+        Self::new(url, tls)
+    }
+
+    /// The same carrier through a proxy.
+    #[must_use]
+    pub fn through(self, proxy: Proxy) -> Self {
+        Self { proxy: Some(proxy), ..self }
     }
 
     async fn connect(&self) -> Result<Arc<dyn Link>, LinkError> {
         let fail = |what: &str, error: &dyn std::fmt::Display| LinkError(format!("{what} {}: {error}", self.url));
-        let host = self.url.host_str().ok_or_else(|| fail("no host in", &""))?.to_owned();
+        let host = self.url.host_str().ok_or_else(|| fail("no host in", &""))?.trim_matches(['[', ']']);
         let port = self.url.port_or_known_default().ok_or_else(|| fail("no port in", &""))?;
-        let tcp =
-            TcpStream::connect((host.trim_matches(['[', ']']), port)).await.map_err(|e| fail("cannot reach", &e))?;
+        let tcp = match &self.proxy {
+            Some(proxy) => proxy.connect(host, port).await?,
+            None => TcpStream::connect((host, port)).await.map_err(|e| fail("cannot reach", &e))?,
+        };
         tcp.set_nodelay(true).map_err(|e| fail("cannot use", &e))?;
         if self.url.scheme() == "wss" {
-            let name = rustls::pki_types::ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
+            let name = rustls::pki_types::ServerName::try_from(host.to_owned());
             let name = name.map_err(|e| fail("not a server name in", &e))?;
             let connector = tokio_rustls::TlsConnector::from(Arc::clone(&self.tls));
             let stream = connector.connect(name, tcp).await.map_err(|e| fail("no secure connection to", &e))?;
             self.upgrade(stream).await
         } else {
             let loopback = tcp.peer_addr().is_ok_and(|a| a.ip().is_loopback());
-            if !loopback {
+            if !loopback || self.proxy.is_some() {
                 return Err(fail("refusing an unencrypted connection to", &"only loopback may be unencrypted"));
             }
             self.upgrade(tcp).await

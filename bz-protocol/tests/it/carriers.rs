@@ -35,6 +35,37 @@ async fn ws() {
     check("ws", dialed.unwrap(), accepted).await;
 }
 
+/// PR-MUX-1: two ends that write more than lies between them, before either reads, both get on.
+#[cfg(feature = "ws")]
+#[tokio::test]
+async fn two_ends_that_write_do_not_wait_for_each_other() {
+    use bz_protocol::carrier::{MuxLink, Role, ws_pipe};
+    use tokio_tungstenite::WebSocketStream;
+    use tokio_tungstenite::tungstenite::protocol::Role as End;
+    let (near, far) = tokio::io::duplex(4 << 10);
+    let (near, far) = tokio::join!(
+        WebSocketStream::from_raw_socket(near, End::Client, None),
+        WebSocketStream::from_raw_socket(far, End::Server, None)
+    );
+    let dialed: Arc<dyn Link> = Arc::new(MuxLink::new(Role::Dialer, ws_pipe(near)));
+    let accepted: Arc<dyn Link> = Arc::new(MuxLink::new(Role::Listener, ws_pipe(far)));
+    let (mut ours, mut theirs) = pair(&dialed, &accepted, Class::Bulk).await;
+    let block = &pattern(4)[..128 << 10];
+    let write = async |stream: &mut Box<dyn Stream>| {
+        stream.write_all(block).await.unwrap();
+        stream.flush().await.unwrap();
+    };
+    let both = async {
+        let ((), ()) = tokio::join!(write(&mut ours), write(&mut theirs));
+        for stream in [&mut ours, &mut theirs] {
+            let mut got = vec![0; block.len()];
+            stream.read_exact(&mut got).await.unwrap();
+            assert!(got == block, "other bytes arrived");
+        }
+    };
+    in_time("both write, then both read", both).await;
+}
+
 #[cfg(feature = "quic")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn quic() {
@@ -191,7 +222,7 @@ fn protocol(
     tokio_tungstenite::tungstenite::handshake::server::Response,
     tokio_tungstenite::tungstenite::handshake::server::ErrorResponse,
 > {
-    let protocol = tokio_tungstenite::tungstenite::http::HeaderValue::from_static("bz.1");
+    let protocol = http::HeaderValue::from_static("bz.1");
     response.headers_mut().insert("Sec-WebSocket-Protocol", protocol);
     Ok(response)
 }

@@ -32,3 +32,5 @@ mod receipt;
 mod segment;
 #[cfg(feature = "driver")]
 mod carriers;
+#[cfg(feature = "driver")]
+mod ways;

@@ -98,6 +98,7 @@ fn all_limits() -> BTreeMap<String, u64> {
         ("LINGER", millis(limits::LINGER)),
         ("KEEPALIVE", millis(limits::KEEPALIVE)),
         ("LINK_DEAD", millis(limits::LINK_DEAD)),
+        ("HEAD_START", millis(limits::HEAD_START)),
         ("MAX_LINK_STREAMS", limits::MAX_LINK_STREAMS as u64),
         ("MUX_CREDIT", limits::MUX_CREDIT as u64),
         ("MUX_MESSAGE", limits::MUX_MESSAGE as u64),

@@ -46,12 +46,15 @@ async fn pair(
     let agent = open_agent(relay, place.target, connection).await?;
     client_connected(app, connection).await.map_err(fail)?;
     let end = CancellationToken::new();
+    let superseded = Arc::new(AtomicBool::new(false));
     // The older stream of a connection that has two is the session machines' to end.
     let number = {
         let mut table = relay.lock();
         table.next = table.next.wrapping_add(1);
         let number = table.next;
-        table.pairs.entry(connection).or_default().push(Pair { number, end: end.clone() });
+        let pairs = table.pairs.entry(connection).or_default();
+        pairs.iter().for_each(|older| older.superseded.store(true, Ordering::Release));
+        pairs.push(Pair { number, end: end.clone(), superseded: Arc::clone(&superseded) });
         number
     };
     let ends = Ends { client_key: held.client_key, agent_key: place.identity_key, issuer: user.person.issuer };
@@ -63,6 +66,10 @@ async fn pair(
     forget(relay, connection, number);
     let fin = carrier.fin();
     drop(carrier);
+    if fin.is_none() && superseded.load(Ordering::Acquire) && !matches!(ended, Ended::Here(_)) {
+        // The session went on over a younger stream, perhaps long before this one was noticed to be dead.
+        return Ok(());
+    }
     settle(app, connection, ended, fin).await.map_err(fail)
 }
 

@@ -59,7 +59,7 @@ async fn run(helper: Helper, arguments: &Arguments) -> Result<u8> {
     let user = User::current().context("who are you on this machine?")?.name;
     let folder = tempfile::Builder::new().prefix("bz-quickstart-").tempdir()?.keep();
     let world = World::start(&folder, helper, &user, arguments.carrier).await?;
-    let carrier = world.carrier.name();
+    let carrier = world.carrier.names().collect::<Vec<_>>().join(" or ");
     say(&format!("server, identity provider and agent run, linked by {carrier}; you are {user}@example.com"));
     let parameters = if command.is_empty() {
         say("a shell through client, server and agent; leave with `exit`");

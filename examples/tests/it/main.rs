@@ -3,6 +3,8 @@
 //! `cfg(test)` is always true here; it tells clippy that the functions beside the tests are tests too.
 
 #[cfg(test)]
+mod carriers;
+#[cfg(test)]
 mod certified;
 #[cfg(test)]
 mod idp;

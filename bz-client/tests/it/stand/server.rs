@@ -6,8 +6,10 @@ use std::time::{Duration, SystemTime};
 
 use axum::body::Bytes as Body;
 use axum::extract::State;
+use axum::extract::ws::{Message, WebSocketUpgrade};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
 use axum::{Json, Router};
 use bz_core::access::Mode;
 use bz_core::access::request::{MAX_REQUEST, Parameters, Request};
@@ -26,6 +28,10 @@ use bz_core::target::UserRule;
 use bz_core::time::UnixTime;
 use bz_core::trust::TrustBundle;
 use bz_core::wire;
+use bz_protocol::carrier::{Link as _, MuxLink, Role};
+use bz_protocol::control::LINK_PATH;
+use bz_protocol::link::greet;
+use futures::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 
 use crate::stand::{ORGANIZATION, key, root, web};
@@ -76,7 +82,8 @@ impl TestServer {
             life: Duration::from_secs(3600),
         }));
         let shared = Arc::clone(&state);
-        let url = web::serve(move |_| Router::new().fallback(answer).with_state(shared)).await;
+        let url =
+            web::serve(move |_| Router::new().route(LINK_PATH, get(link)).fallback(answer).with_state(shared)).await;
         Self { url, state }
     }
 
@@ -91,6 +98,23 @@ impl TestServer {
     pub(crate) fn lie(&self, made: Change) {
         self.state.lock().unwrap().made = made;
     }
+}
+
+/// Greets whoever dials, and logs nobody in.
+async fn link(upgrade: WebSocketUpgrade) -> Response {
+    upgrade.protocols(["bz.1"]).on_upgrade(|socket| async move {
+        let incoming = |message| match message {
+            Ok(Message::Binary(bytes)) => Ok(bytes.to_vec()),
+            other => Err(std::io::Error::other(format!("{other:?}"))),
+        };
+        let pipe = socket
+            .map(incoming)
+            .sink_map_err(std::io::Error::other)
+            .with(|bytes: Vec<u8>| std::future::ready(Ok::<_, std::io::Error>(Message::Binary(bytes.into()))));
+        let link = MuxLink::new(Role::Listener, pipe);
+        let Ok(mut control) = link.accept().await else { return };
+        drop(greet(&mut control, ORGANIZATION, [7; 32]).await);
+    })
 }
 
 pub(crate) fn now() -> UnixTime {
