@@ -3,6 +3,9 @@
 //! `cfg(test)` is always true here; it tells clippy that the functions beside the tests are tests too.
 
 #[cfg(test)]
+#[path = "../../../bz-server/tests/it/logged.rs"]
+mod logged;
+#[cfg(test)]
 mod certified;
 #[cfg(test)]
 mod idp;
@@ -10,6 +13,8 @@ mod idp;
 mod examples;
 #[cfg(test)]
 mod cuts;
+#[cfg(test)]
+mod liar;
 #[cfg(test)]
 mod quickstart;
 #[cfg(test)]
