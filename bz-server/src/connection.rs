@@ -71,13 +71,14 @@ pub async fn find_target(
     let name = name.ok_or_else(|| ApiError::field("targetName", "name a target, or give its id"))?;
     let mut found = app.store.targets_called(name.clone(), environment).await?;
     match (found.pop(), found.is_empty()) {
-        (None, _) => Err(ApiError::not_found("target")),
+        (None, _) => Err(ApiError::no_target(&name)),
         (Some(only), true) => Ok(only),
         (Some(last), false) => {
             let mut environments: Vec<String> = found.into_iter().map(|t| t.environment_name).collect();
             environments.push(last.environment_name);
-            let message = format!("there are several targets called {name}; name the environment: ");
-            Err(ApiError::ambiguous(message + &environments.join(", "), environments))
+            let message =
+                format!("there are several targets called {name}: name the environment, as {name}.ENVIRONMENT");
+            Err(ApiError::ambiguous(message, environments))
         }
     }
 }

@@ -20,11 +20,11 @@ fn bz(config: &Path) -> Command {
     command
 }
 
-async fn run(config: &Path, arguments: &[&str]) -> Output {
+pub(crate) async fn run(config: &Path, arguments: &[&str]) -> Output {
     bz(config).args(arguments).output().await.unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
@@ -35,7 +35,7 @@ async fn check(config: &Path, arguments: &[&str], status: i32, stdout: Expect) {
 }
 
 /// A config folder where alice is logged in.
-async fn logged_in() -> (Stand, tempfile::TempDir) {
+pub(crate) async fn logged_in() -> (Stand, tempfile::TempDir) {
     let (stand, config) = (Stand::new().await, tempfile::tempdir().unwrap());
     let profile = Profile::new(config.path(), "default").unwrap();
     profile.keep(&stand.server, &stand.trust).unwrap();
