@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bz_core::api::target::Route;
 use bz_core::id::{BootId, OrganizationId, TargetId};
 use bz_core::key::PrivateKey;
+use bz_core::time::UnixTime;
 use bz_core::trust::TrustBundle;
 use bz_protocol::carrier::{Carrier, Link};
 use bz_protocol::driver::{Clock, SystemClock, random};
@@ -37,6 +38,7 @@ pub struct Agent {
     identity: Identity,
     bundle: TrustBundle,
     local: LocalRule,
+    not_before: UnixTime,
     carrier: Arc<dyn Carrier>,
     keys: IssuerKeys,
     clock: Arc<dyn Clock>,
@@ -52,6 +54,7 @@ impl Agent {
             identity,
             bundle,
             local: LocalRule::Unrestricted,
+            not_before: UnixTime::from_millis(0),
             carrier,
             keys,
             clock: Arc::new(SystemClock::new()),
@@ -64,6 +67,14 @@ impl Agent {
     #[must_use]
     pub fn local_policy(mut self, local: LocalRule) -> Self {
         self.local = local;
+        self
+    }
+
+    /// Refuses everything while the clock is before this, such as the day this program was made: a clock that wrong takes
+    /// expired tokens for good.
+    #[must_use]
+    pub const fn not_before(mut self, day: UnixTime) -> Self {
+        self.not_before = day;
         self
     }
 
@@ -98,6 +109,7 @@ impl Agent {
         let key = self.identity.identity_key.public();
         let mut gate = Gate::new(self.bundle.clone(), key, vec![self.identity.target], boot);
         gate.local = self.local;
+        gate.built_at = self.not_before;
         let (online, present) = watch::channel(None);
         let source = match self.keys {
             IssuerKeys::ThroughLink(tls) => Arc::new(Fetch::new(Arc::new(ThroughLink(present)), tls)),

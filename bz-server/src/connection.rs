@@ -234,6 +234,10 @@ pub async fn after_logout(app: &App, who: &LoggedIn) -> Result<(), ApiError> {
     Ok(())
 }
 
+fn denied(decision: &Decision) -> ApiError {
+    ApiError::denied(format!("{}: `bz why` says what an administrator would have to allow", decision.reason))
+}
+
 async fn decide<'a>(app: &App, who: &'a LoggedIn, target: Target, wanted: Wanted) -> Result<Allowed<'a>, ApiError> {
     let policies = app.store.policies().await?;
     let verb = verb(&wanted.parameters);
@@ -243,14 +247,14 @@ async fn decide<'a>(app: &App, who: &'a LoggedIn, target: Target, wanted: Wanted
     };
     let mut decision = ask(wanted.user.clone());
     if !decision.allowed {
-        return Err(ApiError::denied(decision.reason));
+        return Err(denied(&decision));
     }
     let chosen = choose(&decision, wanted.user.is_some(), &verb)?;
     if let (Some(chosen), None) = (&chosen, &wanted.user) {
         // Asked again for this user alone, so that the grant names exactly the policies that allow it.
         decision = ask(Some(chosen.user.clone()));
         if !decision.allowed {
-            return Err(ApiError::denied(decision.reason));
+            return Err(denied(&decision));
         }
     }
     let boot = app.links.online(target.id).ok_or_else(|| ApiError::target_offline(&target.name))?;

@@ -10,6 +10,7 @@ use bz_agent::jwks::IssuerKeys;
 use bz_agent::policy_file;
 use bz_agent::shell::Shells;
 use bz_agent::vault::{Registered, Vault};
+use bz_core::time::UnixTime;
 use bz_protocol::carrier::Ws;
 use bz_protocol::control::LINK_PATH;
 use bz_protocol::gate::LocalRule;
@@ -17,6 +18,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
 
 use crate::tls;
+
+/// The first day of the year this program was made in. A fixed day, so that the same sources make the same program.
+const MADE: UnixTime = UnixTime::from_secs(1_767_225_600);
 
 pub(crate) async fn serve(
     vault: Vault,
@@ -36,6 +40,7 @@ pub(crate) async fn serve(
     tracing::info!(target = %registered.name, adopted, "starting");
     let running = Agent::new(registered.identity, registered.bundle, Arc::new(carrier), keys)
         .local_policy(local_rule(&policy, required))
+        .not_before(MADE)
         .shell(shells)
         .start()?;
     loop {

@@ -18,15 +18,25 @@ use bz_client::session::{Session, SessionError};
 use bz_client::terminal::farewell;
 use bz_core::access::request::{Parameters, Size};
 use bz_core::api::record::ConnectionEventType;
+use bz_core::cert::CertRequest;
+use bz_core::grant::{Grant, GrantBody, MAX_GRANT, Pins, SignedGrant};
+use bz_core::key::PrivateKey;
+use bz_core::signed::Signed;
+use bz_core::wire;
 use bz_examples::world::{Way, World};
-use bz_protocol::client::{Action, Event};
+use bz_protocol::client::{Action, Client as Machine, Event, Opening};
+use bz_protocol::driver::{Clock as _, SystemClock};
 use bz_protocol::frame::{Fin, HEADER_BYTES, Kind};
 use bz_protocol::keys::Direction;
+use bz_protocol::limits::PATIENCE;
 use bz_protocol::packet::Packet;
 use bz_protocol::refusal::Code;
-use bz_protocol::session::End;
+use bz_protocol::session::{CarrierId, End, Input, Output};
 use bz_server::store::policy::PolicyKind;
 
+use serde_json::json;
+
+use crate::forger;
 use crate::liar::man::{Act, At, Man};
 use crate::logged::Logged;
 
@@ -281,6 +291,42 @@ async fn another_agent_behind_a_known_name_is_not_met() {
     stage.stop().await;
 }
 
+/// F-049: who holds the whole service, with root key and online keys, every link, and every token it was ever sent, signs
+/// any grant; no target does anything for it, because no identity provider vouched for a key that it has.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stolen_service_opens_nothing() {
+    let stage = Stage::new().await;
+    let mark = stage.mark();
+    let asked = stage.ask(Parameters::Exec { command: format!("touch {mark}") }).await.unwrap();
+    let (login, thief) = (stage.client.login(), PrivateKey::from_seed(&[9; 32]).unwrap());
+    let own = CertRequest::new(login.organization(), &thief, [9; 32]);
+    let with = |token: &str| own.certificate(token, token).unwrap();
+    let forged = |issuer: &str| {
+        let mut claims = forger::claims(login.obtained_at().as_secs(), &own.commitment());
+        (claims["iss"], claims["sub"]) = (json!(issuer), json!(login.person().subject));
+        forger::Idp::new(9, "own").token(&claims)
+    };
+    let attacks = [
+        ("the person's certificate", login.certificate().unwrap(), "the signature does not verify"),
+        ("the person's token", with(login.current_token().reveal()), "the login's token is bound to another key"),
+        (
+            "a token of its own provider",
+            with(&forged("https://evil.example")),
+            "the certificate's issuer is not pinned here",
+        ),
+        ("a token of its own making", with(&forged(&login.person().issuer)), "a key the issuer does not publish"),
+    ];
+    let connection = asked.made.connection_id;
+    let refusal = Packet::Refusal(Code::Identity).encode().unwrap();
+    for (what, certificate, why) in attacks {
+        let syn = stage.signed_by_the_server(&asked, &thief, certificate);
+        assert_eq!(stage.before_agent.says(connection, &syn).await, Some(refusal.clone()), "{what}");
+        stage.logged(&["refused", &connection.to_string(), why]).await;
+    }
+    assert!(!std::fs::exists(&mark).unwrap());
+    stage.stop().await;
+}
+
 struct Stage {
     world: World,
     /// Reached through the man alone.
@@ -366,6 +412,37 @@ impl Stage {
         };
         let end: End = tokio::time::timeout(Duration::from_secs(20), read).await.expect("it comes to an end at once");
         Seen { shown, told: farewell(&end) }
+    }
+
+    /// An opening by the thief's key, with a grant that names it and that the server's own keys sign.
+    fn signed_by_the_server(&self, asked: &Asked, thief: &PrivateKey, certificate: Vec<u8>) -> Vec<u8> {
+        let (app, bundle) = (self.world.server.app(), &self.world.bundle);
+        let now = SystemClock::new().now();
+        let pins = Pins { organization: bundle.organization, roots: &bundle.roots, now: now.wall };
+        let honest = Grant::verify(&asked.grant, &pins).unwrap();
+        let body = GrantBody { client_key: thief.public(), ..GrantBody::clone(&honest) };
+        let keys = app.online_keys().unwrap();
+        let signed = SignedGrant {
+            certificate: keys.grant.certificate.clone(),
+            grant: Signed::seal(&body, bundle.organization, &keys.grant.key).unwrap(),
+        };
+        let opening = Opening {
+            organization: bundle.organization,
+            connection: asked.made.connection_id,
+            agent_key: asked.made.agent_public_key,
+            request: asked.request_bytes.clone(),
+            grant: wire::encode(&signed, MAX_GRANT).unwrap(),
+            certificate,
+            certificate_known: false,
+            key: thief.clone(),
+            ephemeral_seed: [8; 32],
+            random: [7; 32],
+            patience: PATIENCE,
+        };
+        let mut machine = Machine::new(opening, now).unwrap();
+        machine.handle(now, Input::CarrierUp { carrier: CarrierId(1), random: [6; 32] });
+        let Output::Transmit { bytes, .. } = machine.poll(now) else { panic!("no opening") };
+        bytes
     }
 
     async fn logged(&self, words: &[&str]) {

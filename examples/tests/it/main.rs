@@ -8,6 +8,10 @@ mod logged;
 #[cfg(test)]
 mod certified;
 #[cfg(test)]
+#[path = "../../../bz-core/tests/it/idp.rs"]
+#[allow(dead_code, reason = "shared with tests that need more of it")]
+mod forger;
+#[cfg(test)]
 mod idp;
 #[cfg(test)]
 mod examples;
@@ -17,6 +21,8 @@ mod cuts;
 mod liar;
 #[cfg(test)]
 mod quickstart;
+#[cfg(test)]
+mod refusals;
 #[cfg(test)]
 mod relying_party;
 #[cfg(test)]
