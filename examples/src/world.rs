@@ -102,8 +102,21 @@ impl World {
     /// # Errors
     /// What failed first.
     pub async fn start(folder: &Path, helper: Helper, user: &str, way: Way) -> Result<Self> {
+        Self::start_with(folder, helper, (user, way), |_| ()).await
+    }
+
+    /// The same, with other settings of the server.
+    ///
+    /// # Errors
+    /// What failed first.
+    pub async fn start_with(
+        folder: &Path,
+        helper: Helper,
+        (user, way): (&str, Way),
+        settings: impl FnOnce(&mut Config),
+    ) -> Result<Self> {
         let idp = provider(user).await?;
-        let (server, relay, (claim, bundle)) = server(folder, &idp).await?;
+        let (server, relay, (claim, bundle)) = server(folder, &idp, settings).await?;
         let ca = std::fs::read_to_string(folder.join("server/ca.crt")).context("the server's CA")?;
         let tls = Arc::new(tls(&ca)?);
         let address = server.local_addr();
@@ -189,9 +202,13 @@ async fn provider(user: &str) -> Result<DevIdp> {
     Ok(DevIdp::start(DevIdpConfig { auto_login: Some(user.to_owned()), ..config }).await?)
 }
 
-async fn server(folder: &Path, idp: &DevIdp) -> Result<(Server, Arc<Relay>, (String, TrustBundle))> {
+async fn server(
+    folder: &Path,
+    idp: &DevIdp,
+    settings: impl FnOnce(&mut Config),
+) -> Result<(Server, Arc<Relay>, (String, TrustBundle))> {
     let listen = loopback();
-    let config = Config {
+    let mut config = Config {
         organization: "Quickstart".to_owned(),
         data: folder.join("server"),
         listen,
@@ -207,6 +224,7 @@ async fn server(folder: &Path, idp: &DevIdp) -> Result<(Server, Arc<Relay>, (Str
         }],
         ..Config::parse(Config::default_text(), [])?
     };
+    settings(&mut config);
     let names = InitTls::Make(vec!["127.0.0.1".to_owned()]);
     let made = init::init(config, names, &ServerClock::new(), &SystemEntropy).await?;
     let config = init::read_config(&made.config, [])?;

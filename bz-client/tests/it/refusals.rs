@@ -233,6 +233,19 @@ async fn a_refreshed_token_that_proves_nothing_is_told() {
     "#]].assert_eq(&told);
 }
 
+/// A provider that knows one redirect only, and another program that has its port.
+#[tokio::test]
+async fn a_taken_port_is_told() {
+    let stand = Stand::new().await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let options = LoginOptions { port: Some(port), ..LoginOptions::default() };
+    let told = Login::begin(&stand.server, &stand.trust, &options, &Walk::Visit).await.unwrap_err().to_string();
+    let start = format!("the login cannot listen on 127.0.0.1:{port}: ");
+    assert!(told.starts_with(&start), "{told}");
+    assert!(told.ends_with("End the program that has it, or give another --callback-port"), "{told}");
+}
+
 fn raw(header: &str, claims: &Value) -> String {
     provider_key().raw(header, claims.to_string().as_bytes())
 }

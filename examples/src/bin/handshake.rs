@@ -1,12 +1,10 @@
-//! The handshake in memory, step by step: two machines and the gate between them, without network or clock; and what
-//! each end says when one bit of a message was changed on its way.
+//! The handshake in memory, step by step, and what each end says when one bit of a message was changed on its way.
 //!
 //! `cargo run -p bz-examples --bin handshake`
 
 use std::io::{Write as _, stdout};
 
 use anyhow::{Context as _, Result};
-use bz_core::oidc::jwks::Jwks;
 use bz_examples::evidence::{Evidence, NOW};
 use bz_protocol::agent::{self, Agent};
 use bz_protocol::client::{self, Client};
@@ -21,7 +19,7 @@ struct Talk {
     client: Client,
     agent: Agent,
     gate: Gate,
-    jwks: Jwks,
+    jwks: bz_core::oidc::jwks::Jwks,
     packets: usize,
     /// The packet of which a bit is changed; none when this is 0.
     changed: usize,

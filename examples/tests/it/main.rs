@@ -18,6 +18,8 @@ mod examples;
 #[cfg(test)]
 mod cuts;
 #[cfg(test)]
+mod disk;
+#[cfg(test)]
 mod liar;
 #[cfg(test)]
 mod quickstart;

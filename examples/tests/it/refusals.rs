@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bz_agent::agent::Agent;
+use bz_agent::agent::{Agent, Identity};
 use bz_agent::helper::Helper;
 use bz_agent::jwks::IssuerKeys;
 use bz_agent::policy_file;
@@ -137,6 +137,44 @@ async fn a_clock_that_is_wrong_is_told() {
     stage.stop().await;
 }
 
+/// F-139~: a registration with a key that was revoked, under a name that is taken, or in the place of another target: the
+/// host's administrator is told, and the target that was there is as it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registration_that_is_refused_is_told() {
+    let stage = Stage::new().await;
+    let new = NewApiKey { name: "fleet".to_owned(), is_registration_key: true };
+    let key = stage.world.client.create_api_key(&new).await.unwrap();
+    let first = stage.registration("first", None);
+    let tls = || Arc::clone(&stage.world.tls);
+    let kept = register(&first, &key.secret, tls()).await.unwrap();
+    let thief = stage.world.enroll("thief").await.unwrap();
+    let mut told = String::new();
+    let replacing = Registration { replaces: Some(Identity { target: kept.target, ..thief }), ..first.clone() };
+    let elsewhere = stage.registration("web", Some("nowhere"));
+    for (what, registration) in
+        [("the name again", &first), ("another's place", &replacing), ("no environment", &elsewhere)]
+    {
+        let refused = register(registration, &key.secret, tls()).await.unwrap_err();
+        writeln!(told, "{what}:\n  {refused}").unwrap();
+    }
+    stage.world.server.app().store.delete_api_key(key.api_key_details.id).await.unwrap();
+    let refused = register(&stage.registration("late", None), &key.secret, tls()).await.unwrap_err();
+    writeln!(told, "a revoked key:\n  {refused}").unwrap();
+    let stored = stage.world.server.app().store.target(kept.target).await.unwrap().unwrap();
+    assert_eq!((stored.name.as_str(), stored.identity_key), ("first", kept.identity_key.public()));
+    expect![[r#"
+        the name again:
+          the server refuses: a target of that name in this environment, or with one of these keys, exists already: register under another name, or have an administrator delete that target
+        another's place:
+          the server refuses: the target to replace is not registered, or under another identity key: register without its id
+        no environment:
+          the server refuses: there is no such environment
+        a revoked key:
+          the server refuses: the API key is unknown or was deleted: `bz api-key create` makes another
+    "#]].assert_eq(&told);
+    stage.stop().await;
+}
+
 struct Stage {
     world: World,
     user: String,
@@ -187,17 +225,21 @@ impl Stage {
         app.store.add_environment(environment).await.unwrap();
         let key = NewApiKey { name: "second".to_owned(), is_registration_key: true };
         let key = self.world.client.create_api_key(&key).await.unwrap();
-        let registration = Registration {
+        let registration = self.registration(TARGET, Some("prod"));
+        register(&registration, &key.secret, Arc::clone(&self.world.tls)).await.unwrap();
+    }
+
+    fn registration(&self, name: &str, environment: Option<&str>) -> Registration {
+        Registration {
             server: format!("https://{}", self.world.server.local_addr()),
             organization: self.world.bundle.organization,
-            name: TARGET.to_owned(),
+            name: name.to_owned(),
             host_name: "localhost".to_owned(),
-            environment: Some("prod".to_owned()),
+            environment: environment.map(str::to_owned),
             local_policy: false,
             replaces: None,
             now: SystemClock::new().now().wall,
-        };
-        register(&registration, &key.secret, Arc::clone(&self.world.tls)).await.unwrap();
+        }
     }
 
     async fn stop(self) {
