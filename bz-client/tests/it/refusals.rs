@@ -4,9 +4,11 @@ use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
+use bz_client::Refused;
 use bz_client::login::{Login, LoginOptions};
 use bz_client::pins::{KnownAgents as _, KnownAgentsFile, Pin};
 use bz_core::access::{Mode, Verb};
+use bz_core::api::proof::WINDOW;
 use bz_core::digest::Digest;
 use bz_core::grant::Purpose;
 use bz_core::id::TargetId;
@@ -231,6 +233,24 @@ async fn a_refreshed_token_that_proves_nothing_is_told() {
         expired:
           the refreshed token is refused: the token has expired. Log in again; when that does not help, ask `bz doctor`
     "#]].assert_eq(&told);
+}
+
+/// A clock that is wrong by more than a call may be old is told as that, to the second, and not as a login to repeat.
+#[test]
+fn a_wrong_clock_is_told() {
+    let told = |clock_ahead| {
+        let body = json!({"errorMsg": "the call's time is not the server's", "errorType": "", "code": "notLoggedIn"});
+        let body = serde_json::from_value(body).unwrap();
+        Refused { server: "https://bz.example.com".to_owned(), status: 401, body, clock_ahead }.to_string()
+    };
+    let limit = i64::try_from(WINDOW.as_secs()).unwrap();
+    let said = [None, Some(limit), Some(limit + 1), Some(-limit), Some(-limit - 1)].map(told).join("\n");
+    expect![[r#"
+        the call's time is not the server's (log in again)
+        the call's time is not the server's (log in again)
+        the call's time is not the server's (this clock is 121 s ahead of the server's: set it, then try again)
+        the call's time is not the server's (log in again)
+        the call's time is not the server's (this clock is 121 s behind the server's: set it, then try again)"#]].assert_eq(&said);
 }
 
 /// A provider that knows one redirect only, and another program that has its port.

@@ -19,11 +19,13 @@ use bz_server::{Seams, Server, tls};
 use serde_json::json;
 
 use crate::idp::Idp;
+use crate::logged::Logged;
 use crate::world::{Issuer, config};
 
 /// F-150: the API is there over TLS, for both versions of HTTP, and not without.
 #[tokio::test]
 async fn it_serves_over_tls() {
+    let _logged = Logged::here();
     let folder = tempfile::tempdir().unwrap();
     let names = InitTls::Make(vec!["127.0.0.1".to_owned()]);
     let made = init::init(config(&folder), names, &SystemClock::new(), &SystemEntropy).await.unwrap();
@@ -43,6 +45,7 @@ async fn it_serves_over_tls() {
 /// QUIC has the same port number; switched off, or its port taken, the server is whole without it.
 #[tokio::test]
 async fn it_serves_without_its_udp_port() {
+    let _logged = Logged::here();
     let folder = tempfile::tempdir().unwrap();
     let names = InitTls::Make(vec!["127.0.0.1".to_owned()]);
     let made = init::init(config(&folder), names, &SystemClock::new(), &SystemEntropy).await.unwrap();
@@ -67,6 +70,7 @@ async fn it_serves_without_its_udp_port() {
 /// A port that another program has: the server does not start, and names it.
 #[tokio::test]
 async fn a_taken_port_is_named() {
+    let _logged = Logged::here();
     let folder = tempfile::tempdir().unwrap();
     let made = init::init(config(&folder), InitTls::AsConfigured, &SystemClock::new(), &SystemEntropy).await.unwrap();
     let read = init::read_config(&made.config, []).unwrap();
@@ -85,6 +89,7 @@ async fn a_taken_port_is_named() {
 /// F-258~: health and readiness are on the main port, metrics only on their own loopback port.
 #[tokio::test]
 async fn it_says_how_it_is() {
+    let _logged = Logged::here();
     let folder = tempfile::tempdir().unwrap();
     let made = init::init(config(&folder), InitTls::AsConfigured, &SystemClock::new(), &SystemEntropy).await.unwrap();
     let config =

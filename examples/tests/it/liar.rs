@@ -51,6 +51,9 @@ const TELL: &str = "\nNothing after it was shown or done. If it happens again, t
 const CUT_SHORT: &str =
     "the session was cut short: its end is not signed\nWhat came is the target's, but it may not be all.";
 
+const GRANT_REFUSED: &str = "reported, not proved: the agent does not accept the server's grant; try again. Nothing was \
+                             opened; the server could have made this up";
+
 /// What a person saw of a session to its end.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
@@ -248,12 +251,22 @@ async fn a_replayed_grant_opens_nothing() {
         events.iter().any(|e| e.connection_id == id && e.connection_event_type == ConnectionEventType::ClientDisconnect)
     })
     .await;
-    let told = stage.client.session(asked).await.unwrap_err().to_string();
-    let want = "reported, not proved: the agent does not accept the server's grant; try again. Nothing was opened; the \
-                server could have made this up";
-    assert_eq!(told, want);
+    assert_eq!(stage.client.session(asked).await.unwrap_err().to_string(), GRANT_REFUSED);
     stage.logged(&["refused", &id.to_string(), "the grant was used before"]).await;
     stage.client.close(id).await.unwrap();
+    stage.stop().await;
+}
+
+/// A grant of before the agent's present start: the target refuses it, because it no longer knows which it has seen used.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grant_from_before_the_agents_start_opens_nothing() {
+    let stage = Stage::new().await;
+    let mark = stage.mark();
+    let asked = stage.ask(Parameters::Exec { command: format!("touch {mark}") }).await.unwrap();
+    let stage = stage.agent_started_anew().await;
+    assert_eq!(stage.client.session(asked).await.unwrap_err().to_string(), GRANT_REFUSED);
+    stage.logged(&["refused", "the grant is for another start of the agent"]).await;
+    assert!(!std::fs::exists(&mark).unwrap());
     stage.stop().await;
 }
 
