@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bz_core::api::target::Route;
 use bz_core::id::{BootId, OrganizationId, TargetId};
 use bz_core::key::PrivateKey;
+use bz_core::time::UnixTime;
 use bz_core::trust::TrustBundle;
 use bz_protocol::carrier::Link;
 use bz_protocol::driver::{Clock, SystemClock, random};
@@ -39,6 +40,7 @@ pub struct Agent {
     bundle: TrustBundle,
     local: LocalRule,
     ways: Ways,
+    not_before: UnixTime,
     keys: IssuerKeys,
     clock: Arc<dyn Clock>,
     routes: BTreeMap<String, Routed>,
@@ -54,6 +56,7 @@ impl Agent {
             bundle,
             local: LocalRule::Unrestricted,
             ways: ways.into(),
+            not_before: UnixTime::from_millis(0),
             keys,
             clock: Arc::new(SystemClock::new()),
             routes: BTreeMap::new(),
@@ -65,6 +68,14 @@ impl Agent {
     #[must_use]
     pub fn local_policy(mut self, local: LocalRule) -> Self {
         self.local = local;
+        self
+    }
+
+    /// Refuses everything while the clock is before this, such as the day this program was made: a clock that wrong takes
+    /// expired tokens for good.
+    #[must_use]
+    pub const fn not_before(mut self, day: UnixTime) -> Self {
+        self.not_before = day;
         self
     }
 
@@ -99,6 +110,7 @@ impl Agent {
         let key = self.identity.identity_key.public();
         let mut gate = Gate::new(self.bundle.clone(), key, vec![self.identity.target], boot);
         gate.local = self.local;
+        gate.built_at = self.not_before;
         let (online, present) = watch::channel(None);
         let source = match self.keys {
             IssuerKeys::ThroughLink(tls) => Arc::new(Fetch::new(Arc::new(ThroughLink(present)), tls)),

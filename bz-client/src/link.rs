@@ -110,7 +110,8 @@ async fn converse(control: Box<dyn Stream>, clock: Arc<dyn Clock>, reasons: Reas
             Ok(FromServer::Closed { connection, reason }) => {
                 let mut reasons = reasons.lock().unwrap_or_else(PoisonError::into_inner);
                 if reasons.len() < MAX_REASONS {
-                    reasons.insert(connection, reason);
+                    // The first word about an end is the one that tells why.
+                    reasons.entry(connection).or_insert(reason);
                 }
             }
             Ok(_) => {}

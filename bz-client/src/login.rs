@@ -83,10 +83,10 @@ pub enum LoginError {
     #[error(transparent)]
     Browser(#[from] BrowserFailed),
     /// No target would accept the tokens.
-    #[error("{0}")]
+    #[error("no target would accept this login: {0}. Log in again; when that does not help, ask `bz doctor`")]
     Certificate(#[from] CertError),
     /// The refreshed token proves nothing.
-    #[error("the refreshed token is refused: {0}")]
+    #[error("the refreshed token is refused: {0}. Log in again; when that does not help, ask `bz doctor`")]
     Token(#[from] TokenError),
     /// The refreshed token is of another person.
     #[error("the refreshed token is of another person: log in again")]
@@ -95,7 +95,7 @@ pub enum LoginError {
     #[error("the identity provider gave no refresh token: log in again")]
     NoRefreshToken,
     /// The tokens are larger than a certificate may be.
-    #[error("the identity provider's tokens are too large: {0}")]
+    #[error("the identity provider's tokens are {0}: its administrator must put less into them")]
     TooLarge(#[from] WireError),
     /// The server does not register the certificate.
     #[error("the server refuses the login: {0}")]

@@ -56,7 +56,7 @@ pub enum SessionError {
     #[error(transparent)]
     Pin(#[from] PinError),
     /// It ended before it was open. What the server says beside it, unproved.
-    #[error("{end}{}", said(.reason.as_deref()))]
+    #[error("{end}{}{}", unproved(.end), said(.reason.as_deref()))]
     Ended {
         /// How.
         end: End,
@@ -66,6 +66,11 @@ pub enum SessionError {
     /// The seeds give no key.
     #[error(transparent)]
     Key(#[from] KeyError),
+}
+
+/// What a person must know about a refusal that nobody signed.
+const fn unproved(end: &End) -> &'static str {
+    if matches!(end, End::Reported(_)) { ". Nothing was opened; the server could have made this up" } else { "" }
 }
 
 fn said(reason: Option<&str>) -> String {
@@ -142,6 +147,12 @@ impl Client {
         Ok(session)
     }
 
+    /// Why the server says a connection of this client ended. Nothing proves it.
+    #[must_use]
+    pub fn reason(&self, connection: ConnectionId) -> Option<String> {
+        self.links().and_then(|links| links.reason(connection))
+    }
+
     /// Asks for a route of the agent's program and opens it as a stream of bytes.
     ///
     /// # Errors
@@ -180,7 +191,7 @@ impl Session {
     /// Why the server says the connection ended. Nothing proves it.
     #[must_use]
     pub fn reason(&self) -> Option<String> {
-        self.client.links().and_then(|links| links.reason(self.connection()))
+        self.client.reason(self.connection())
     }
 
     async fn wait_open(&mut self) -> Result<Opened, SessionError> {
@@ -195,7 +206,8 @@ impl Session {
     }
 }
 
-/// Gives the machine a carrier, and another whenever one breaks, until nobody takes them.
+/// Gives the machine a carrier, and another whenever one breaks, until nobody takes them or the server says that the
+/// connection is closed: nothing proves that, and without the agent's signed end the session counts as cut short.
 async fn supply(
     client: Client,
     connection: ConnectionId,
@@ -224,6 +236,9 @@ async fn supply(
                 }
             }
             Err(error) => tracing::debug!(%error, "no carrier yet"),
+        }
+        if links.reason(connection).is_some() {
+            return;
         }
         let at: Mono = client.clock().now().mono.after(wait);
         tokio::select! {

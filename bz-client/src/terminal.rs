@@ -124,13 +124,16 @@ pub fn farewell(end: &End) -> Option<String> {
     match end {
         End::Completed(Fin::Detached) => Some("Detached. The shell runs on; come back with `bz attach`.".to_owned()),
         End::Completed(_) => None,
-        End::Reported(_)
-        | End::Refused(_)
-        | End::Misbehavior(_)
-        | End::Timeout
-        | End::Lost
-        | End::Expired
-        | End::Truncated => Some(end.to_string()),
+        End::Misbehavior(_) => Some(format!(
+            "{end}\nNothing after it was shown or done. If it happens again, tell your administrator: the server, or \
+             somebody on the way, may be lying."
+        )),
+        End::Truncated => Some(format!("{end}\nWhat came is the target's, but it may not be all.")),
+        End::Lost => {
+            Some(format!("{end}\nA shell runs on: `bz list-connections` shows it, and `bz attach` comes back to it."))
+        }
+        End::Timeout => Some(format!("{end}: try again; `bz list-targets` shows whether the target is online")),
+        End::Reported(_) | End::Refused(_) | End::Expired => Some(end.to_string()),
     }
 }
 

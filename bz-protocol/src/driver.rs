@@ -98,10 +98,12 @@ pub trait Machine: Send {
     fn bytes(stream: u32, bytes: Vec<u8>) -> Self::Action;
     /// The action that says an event's bytes were taken; and whether the event is the last.
     fn taken(event: &Self::Event) -> (Option<Self::Action>, Option<End>);
+    /// No carrier will come any more. An agent waits all the same: its client may come back by another way.
+    fn abandon(&mut self) {}
 }
 
 macro_rules! machine {
-    ($module:ident, $machine:ident) => {
+    ($module:ident, $machine:ident $(, $more:item)?) => {
         impl Machine for $module::$machine {
             type Event = $module::Event;
             type Action = $module::Action;
@@ -136,17 +138,26 @@ macro_rules! machine {
                 }
                 if let $module::Event::Ended(end) = event { (None, Some(end.clone())) } else { (None, None) }
             }
+
+            $($more)?
         }
     };
 }
 
-machine!(client, Client);
+machine!(
+    client,
+    Client,
+    fn abandon(&mut self) {
+        client::Client::abandon(self);
+    }
+);
 machine!(agent, Agent);
 
 /// How the application and the loop meet.
 #[derive(Debug)]
 pub struct Channels<M: Machine> {
-    /// New carriers, as they are dialed or accepted.
+    /// New carriers, as they are dialed or accepted. When nobody can send one any more and the last has broken, a
+    /// client's session ends.
     pub carriers: mpsc::Receiver<Box<dyn Stream>>,
     /// What the application does. Bytes of any length: the loop sends them as the machine takes them.
     pub actions: mpsc::Receiver<M::Action>,
@@ -183,6 +194,8 @@ struct Loop<M: Machine> {
     outbox: VecDeque<M::Event>,
     wake: Option<Mono>,
     end: Option<End>,
+    /// Whether another carrier may come.
+    supplied: bool,
 }
 
 /// Drives a machine to its end. Dropping the future ends everything at once.
@@ -201,6 +214,7 @@ where
         outbox: VecDeque::new(),
         wake: None,
         end: None,
+        supplied: true,
     };
     state.run(channels)
 }
@@ -208,6 +222,9 @@ where
 impl<M: Machine> Loop<M> {
     async fn run(mut self, mut channels: Channels<M>) -> End {
         loop {
+            if !self.supplied && self.carriers.is_empty() {
+                self.machine.abandon();
+            }
             self.advance();
             // Before anybody hears of the end: who then drops the session cuts nothing short.
             if self.end.is_some() {
@@ -227,7 +244,10 @@ impl<M: Machine> Loop<M> {
                     (Err(_), _) | (_, None) => return self.end.unwrap_or(End::Lost),
                 },
                 Some(incoming) = self.packets.1.recv() => self.packet(incoming),
-                Some(stream) = channels.carriers.recv() => self.carrier(stream),
+                stream = channels.carriers.recv(), if self.supplied => match stream {
+                    Some(stream) => self.carrier(stream),
+                    None => self.supplied = false,
+                },
                 action = channels.actions.recv(), if self.pending.is_none() && self.end.is_none() => match action {
                     Some(action) => self.pending = Some(action),
                     None => return End::Lost,

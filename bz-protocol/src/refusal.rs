@@ -51,7 +51,9 @@ impl std::fmt::Display for Code {
             Self::Identity => "the agent does not accept this login; log in again with `bz login`",
             Self::Grant => "the agent does not accept the server's grant; try again",
             Self::LocalPolicy => "the local policy of the target's host does not allow this",
-            Self::User => "the target user does not exist on the host, or may not be used",
+            Self::User => {
+                "the target user does not exist on the host, or may not be used: its administrator makes users"
+            }
             Self::Unavailable => "the agent cannot do this now; try again",
             Self::Clock => "the clock of the target's host is wrong",
             Self::Expired => "the login has expired; log in again with `bz login`",

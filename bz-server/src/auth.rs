@@ -151,7 +151,8 @@ pub fn key_hash(secret: &[u8; 32]) -> Digest {
 }
 
 async fn by_key(app: &App, header: &[u8]) -> Result<ApiKey, ApiError> {
-    let unknown = || ApiError::not_logged_in("the API key is unknown or was deleted");
+    let unknown =
+        || ApiError::not_logged_in("the API key is unknown or was deleted: `bz api-key create` makes another");
     let secret: [u8; 32] = STANDARD.decode(header).ok().and_then(|s| s.try_into().ok()).ok_or_else(unknown)?;
     app.store.api_key_of(key_hash(&secret)).await?.ok_or_else(unknown)
 }

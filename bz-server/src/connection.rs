@@ -72,13 +72,14 @@ pub async fn find_target(
     let name = name.ok_or_else(|| ApiError::field("targetName", "name a target, or give its id"))?;
     let mut found = app.store.targets_called(name.clone(), environment).await?;
     match (found.pop(), found.is_empty()) {
-        (None, _) => Err(ApiError::not_found("target")),
+        (None, _) => Err(ApiError::no_target(&name)),
         (Some(only), true) => Ok(only),
         (Some(last), false) => {
             let mut environments: Vec<String> = found.into_iter().map(|t| t.environment_name).collect();
             environments.push(last.environment_name);
-            let message = format!("there are several targets called {name}; name the environment: ");
-            Err(ApiError::ambiguous(message + &environments.join(", "), environments))
+            let message =
+                format!("there are several targets called {name}: name the environment, as {name}.ENVIRONMENT");
+            Err(ApiError::ambiguous(message, environments))
         }
     }
 }
@@ -270,6 +271,10 @@ pub async fn after_logout(app: &App, who: &LoggedIn) -> Result<(), ApiError> {
     Ok(())
 }
 
+fn denied(decision: &Decision) -> ApiError {
+    ApiError::denied(format!("{}: `bz why` says what an administrator would have to allow", decision.reason))
+}
+
 async fn decide<'a>(app: &App, who: &'a LoggedIn, target: Target, wanted: Wanted) -> Result<Allowed<'a>, ApiError> {
     let policies = app.store.policies().await?;
     let verb = verb(&wanted.parameters);
@@ -279,14 +284,14 @@ async fn decide<'a>(app: &App, who: &'a LoggedIn, target: Target, wanted: Wanted
     };
     let mut decision = ask(wanted.user.clone());
     if !decision.allowed {
-        return Err(ApiError::denied(decision.reason));
+        return Err(denied(&decision));
     }
     let chosen = choose(&decision, wanted.user.is_some(), &verb)?;
     if let (Some(chosen), None) = (&chosen, &wanted.user) {
         // Asked again for this user alone, so that the grant names exactly the policies that allow it.
         decision = ask(Some(chosen.user.clone()));
         if !decision.allowed {
-            return Err(ApiError::denied(decision.reason));
+            return Err(denied(&decision));
         }
     }
     let boot = app.links.online(target.id).ok_or_else(|| ApiError::target_offline(&target.name))?;

@@ -57,6 +57,13 @@ impl ApiError {
         Self::new(Code::NotFound, format!("there is no such {what}"))
     }
 
+    /// There is no target of that name.
+    #[must_use]
+    pub fn no_target(name: &str) -> Self {
+        let message = format!("there is no target called {name}: `bz list-targets` lists those you may know of");
+        Self::new(Code::NotFound, message)
+    }
+
     /// Several things have that name.
     #[must_use]
     pub fn ambiguous(message: impl Into<String>, candidates: Vec<String>) -> Self {
@@ -72,14 +79,17 @@ impl ApiError {
     /// Several target users are allowed.
     #[must_use]
     pub fn target_user_needed(candidates: Vec<String>) -> Self {
-        let message = format!("you may be several users there; name one: {}", candidates.join(", "));
-        Self { candidates, ..Self::new(Code::TargetUserNeeded, message) }
+        Self {
+            candidates,
+            ..Self::new(Code::TargetUserNeeded, "you may be several users there: name one, as USER@TARGET")
+        }
     }
 
     /// The target has no link.
     #[must_use]
     pub fn target_offline(name: &str) -> Self {
-        Self::new(Code::TargetOffline, format!("{name} is offline: its agent has no link to the server"))
+        let advice = "is its host up, and does bz-agent run there?";
+        Self::new(Code::TargetOffline, format!("{name} is offline: its agent has no link to the server; {advice}"))
     }
 
     /// The claim code is wrong.

@@ -45,7 +45,7 @@ pub enum StartError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// Its address.
-    #[error("cannot listen on {address}: {error}")]
+    #[error("cannot listen on {address}: {error}. End the program that has it, or set another address")]
     Listen {
         /// Which.
         address: SocketAddr,

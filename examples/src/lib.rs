@@ -6,6 +6,7 @@
 
 pub mod browser;
 pub mod certified;
+pub mod evidence;
 pub mod idp;
 pub mod needs;
 pub mod world;

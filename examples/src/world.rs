@@ -117,16 +117,21 @@ impl World {
     /// # Errors
     /// What failed first.
     pub async fn start(folder: &Path, helper: Helper, user: &str, way: Way) -> Result<Self> {
-        Self::start_at(folder, (helper, user), way, loopback()).await
+        Self::start_with(folder, helper, (user, way), |_| ()).await
     }
 
-    /// The same, the server listening there.
+    /// The same, with other settings of the server.
     ///
     /// # Errors
     /// What failed first.
-    pub async fn start_at(folder: &Path, (helper, user): (Helper, &str), way: Way, listen: SocketAddr) -> Result<Self> {
+    pub async fn start_with(
+        folder: &Path,
+        helper: Helper,
+        (user, way): (&str, Way),
+        settings: impl FnOnce(&mut Config),
+    ) -> Result<Self> {
         let idp = provider(user).await?;
-        let (server, relay, (claim, bundle)) = server(folder, &idp, listen).await?;
+        let (server, relay, (claim, bundle)) = server(folder, &idp, settings).await?;
         let ca = std::fs::read_to_string(folder.join("server/ca.crt")).context("the server's CA")?;
         let tls = Arc::new(tls(&ca)?);
         let address = server.local_addr();
@@ -209,9 +214,10 @@ async fn provider(user: &str) -> Result<DevIdp> {
 async fn server(
     folder: &Path,
     idp: &DevIdp,
-    listen: SocketAddr,
+    settings: impl FnOnce(&mut Config),
 ) -> Result<(Server, Arc<Relay>, (String, TrustBundle))> {
-    let config = Config {
+    let listen = loopback();
+    let mut config = Config {
         organization: "Quickstart".to_owned(),
         data: folder.join("server"),
         listen,
@@ -227,6 +233,7 @@ async fn server(
         }],
         ..Config::parse(Config::default_text(), [])?
     };
+    settings(&mut config);
     let names = InitTls::Make(vec!["127.0.0.1".to_owned(), NAME.to_owned()]);
     let made = init::init(config, names, &ServerClock::new(), &SystemEntropy).await?;
     let config = init::read_config(&made.config, [])?;

@@ -10,6 +10,7 @@ use bz_agent::jwks::IssuerKeys;
 use bz_agent::policy_file;
 use bz_agent::shell::Shells;
 use bz_agent::vault::{Registered, Vault};
+use bz_core::time::UnixTime;
 use bz_protocol::gate::LocalRule;
 use bz_protocol::link::{Choice, Ways};
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,6 +18,9 @@ use url::Url;
 
 use crate::command::proxies;
 use crate::tls;
+
+/// The first day of the year this program was made in. A fixed day, so that the same sources make the same program.
+const MADE: UnixTime = UnixTime::from_secs(1_767_225_600);
 
 pub(crate) async fn serve(
     (vault, registered): (Vault, Registered),
@@ -36,6 +40,7 @@ pub(crate) async fn serve(
     tracing::info!(target = %registered.name, adopted, "starting");
     let running = Agent::new(registered.identity, registered.bundle, ways, keys)
         .local_policy(local_rule(&policy, required))
+        .not_before(MADE)
         .shell(shells)
         .start()?;
     loop {

@@ -119,8 +119,8 @@ async fn trusting_the_server_is_said_loudly() {
     assert_eq!(policy.allow[0].issuer, home.bundle.providers[0].issuer);
 }
 
-/// F-008, F-029, F-030, F-044~, F-172~: a registered agent has one connection, which it dialed, and listens nowhere, also
-/// while it serves. The program is killed and started again: the shell is there, for its person; SIGTERM ends the
+/// F-008, F-029, F-030, F-044, F-045, F-172~: a registered agent has one connection, which it dialed, and listens nowhere,
+/// also while it serves; nor does what keeps its shells. The program is killed and started again: the shell is there, for its person; SIGTERM ends the
 /// program in order and no shell.
 #[tokio::test]
 async fn a_killed_agent_comes_back_to_its_shells() {
@@ -133,12 +133,14 @@ async fn a_killed_agent_comes_back_to_its_shells() {
     let (mut server, relay) = front.link(&home, &issuer).await;
     let shell = Parameters::Shell { term: "xterm".to_owned(), size: SIZE };
     let mut session = server.open(Ask::new(1, shell, Some(&person.user.name))).await;
-    let process = typed(&mut session, "value=kept").await;
+    let shell_process = typed(&mut session, "value=kept").await;
+    let process = Watched::new(shell_process);
     failed(&home.run(&["run"]).await, "stop it first");
     let status = home.run(&["status"]).await;
     assert!(String::from_utf8_lossy(&status.stdout).contains("Running       yes"));
     let shell = server.reports(1).await[0].shell;
-    assert_eq!(agent.sockets(), [format!("ESTABLISHED to {}", front.port())]);
+    assert_eq!(sockets(agent.child.id().unwrap()), [format!("ESTABLISHED to {}", front.port())]);
+    assert_eq!(sockets(parent(shell_process)), [""; 0], "the shell's holder");
     agent.child.kill().await.unwrap();
     drop((server, relay, session));
 
@@ -204,13 +206,14 @@ fn person() -> Option<Person> {
 }
 
 /// Types a line into a shell, and waits for its echo's answer; the shell's process.
-async fn typed(session: &mut Session, line: &str) -> Watched {
+/// The process of the shell that runs this line.
+async fn typed(session: &mut Session, line: &str) -> u32 {
     session.bytes(format!("{line}; echo pid=$$.\r").as_bytes()).await;
     loop {
         let text = String::from_utf8_lossy(&session.shown).into_owned();
         let found = text.split("pid=").filter_map(|part| part.split_once('.')?.0.parse().ok()).next();
         if let Some(pid) = found {
-            return Watched::new(pid);
+            return pid;
         }
         assert_eq!(session.step().await, None);
     }
@@ -317,27 +320,6 @@ impl Program {
         nix::sys::signal::kill(pid, signal).unwrap();
     }
 
-    /// What the program has open towards a network.
-    fn sockets(&self) -> Vec<String> {
-        let proc = Path::new("/proc").join(self.child.id().unwrap().to_string());
-        let open = std::fs::read_dir(proc.join("fd")).unwrap().flatten();
-        let open: Vec<_> = open.filter_map(|fd| Some(fd.path().read_link().ok()?.to_str()?.to_owned())).collect();
-        let mut found = vec![];
-        for table in ["tcp", "tcp6", "udp", "udp6", "raw", "raw6"] {
-            let text = std::fs::read_to_string(proc.join("net").join(table)).unwrap_or_default();
-            for line in text.lines().skip(1) {
-                let fields: Vec<_> = line.split_whitespace().collect();
-                let (remote, state, inode) = (fields[2], fields[3], fields[9]);
-                if open.contains(&format!("socket:[{inode}]")) {
-                    let port = u16::from_str_radix(remote.rsplit(':').next().unwrap(), 16).unwrap();
-                    let state = if (table, state) == ("tcp", "01") { "ESTABLISHED" } else { "unexpected" };
-                    found.push(format!("{state} to {port}"));
-                }
-            }
-        }
-        found
-    }
-
     /// Sends SIGHUP and waits for what the program says about the file then.
     async fn reread(&mut self, says: &str) {
         // What it said at its start comes first.
@@ -354,6 +336,32 @@ impl Program {
         soon(says, waiting).await;
         assert!(heard.last().is_some_and(|line| line.contains(says)), "the program ended: {heard:?}");
     }
+}
+
+/// What a process has open towards a network.
+fn sockets(pid: u32) -> Vec<String> {
+    let proc = Path::new("/proc").join(pid.to_string());
+    let open = std::fs::read_dir(proc.join("fd")).unwrap().flatten();
+    let open: Vec<_> = open.filter_map(|fd| Some(fd.path().read_link().ok()?.to_str()?.to_owned())).collect();
+    let mut found = vec![];
+    for table in ["tcp", "tcp6", "udp", "udp6", "raw", "raw6"] {
+        let text = std::fs::read_to_string(proc.join("net").join(table)).unwrap_or_default();
+        for line in text.lines().skip(1) {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            let (remote, state, inode) = (fields[2], fields[3], fields[9]);
+            if open.contains(&format!("socket:[{inode}]")) {
+                let port = u16::from_str_radix(remote.rsplit(':').next().unwrap(), 16).unwrap();
+                let state = if (table, state) == ("tcp", "01") { "ESTABLISHED" } else { "unexpected" };
+                found.push(format!("{state} to {port}"));
+            }
+        }
+    }
+    found
+}
+
+fn parent(pid: u32) -> u32 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap()
 }
 
 /// A server's public face: registration, trust bundle, and links over WebSocket.

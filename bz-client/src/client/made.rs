@@ -20,11 +20,14 @@ use crate::target_name::TargetRef;
 /// The only kind of target yet.
 const TARGET_TYPE: &str = "Bzero";
 
+/// What a person does about a lie.
+const TELL: &str = "Nothing was opened; tell your administrator: the server may be lying";
+
 /// The server's answer is not what was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Lie {
     /// A field of the answer.
-    #[error("the server answers for another {field} than asked: {asked} was asked, {got} came. Nothing was opened")]
+    #[error("the server answers for another {field} than asked: {asked} was asked, {got} came. {TELL}")]
     Field {
         /// Which.
         field: &'static str,
@@ -34,16 +37,16 @@ pub enum Lie {
         got: String,
     },
     /// A field of the grant.
-    #[error("the server's grant is for another {0} than its answer says. Nothing was opened")]
+    #[error("the server's grant is for another {0} than its answer says. {TELL}")]
     Grant(&'static str),
     /// The grant proves nothing.
-    #[error("the server's grant is refused: {0}")]
+    #[error("the server's grant is refused: {0}. Nothing was opened; `bz doctor` checks clock and trust bundle")]
     Refused(GrantError),
     /// No grant.
-    #[error("the server's grant is no grant")]
+    #[error("the server's grant is no grant. {TELL}")]
     Malformed,
     /// A user where none belongs, or none where one is needed.
-    #[error("the server names a target user where none belongs, or none where one is needed")]
+    #[error("the server names a target user where none belongs, or none where one is needed. {TELL}")]
     User,
 }
 

@@ -76,8 +76,9 @@ impl Exec {
         let parameters = Parameters::Exec { command: self.command.join(" ") };
         let asked = client.ask(&self.target, parameters, None).await?;
         introduce(context, &asked);
+        let connection = asked.made.connection_id;
         let end = terminal::pipes(client.session(asked).await?).await?;
-        Ok(finish(context, &end))
+        Ok(finish(context, &end, client.reason(connection)))
     }
 }
 
@@ -85,7 +86,7 @@ async fn shell(context: &Context<'_>, client: &Client, asked: Asked) -> anyhow::
     introduce(context, &asked);
     let connection = asked.made.connection_id;
     let end = terminal::shell(client.session(asked).await?).await?;
-    let exit = finish(context, &end);
+    let exit = finish(context, &end, client.reason(connection));
     if end == End::Completed(bz_protocol::frame::Fin::Detached) {
         context.output.say(&format!("Come back with: bz attach {connection}"));
     }
@@ -102,9 +103,13 @@ fn introduce(context: &Context<'_>, asked: &Asked) {
     }
 }
 
-fn finish(context: &Context<'_>, end: &End) -> Exit {
+/// Says how it ended, and beside an end that nobody signed what the server says about it.
+fn finish(context: &Context<'_>, end: &End, reason: Option<String>) -> Exit {
     if let Some(farewell) = terminal::farewell(end) {
         context.output.warn(&farewell);
+    }
+    if let Some(reason) = reason.filter(|_| matches!(end, End::Truncated | End::Lost)) {
+        context.output.warn(&format!("The server says: {reason}"));
     }
     Exit::Status(terminal::status(end))
 }

@@ -45,7 +45,10 @@ pub enum ProviderFailed {
     #[error("the identity provider sends no new ID token: log in again")]
     NoIdToken,
     /// The answer is not understood.
-    #[error("the identity provider's answer is not understood: {0}")]
+    #[error(
+        "the identity provider's answer is not understood: {0}. Log in again; when that does not help, tell your \
+         administrator"
+    )]
     Answer(String),
 }
 
@@ -168,7 +171,10 @@ fn refused(error: RequestTokenError<HttpError, StandardErrorResponse<CoreErrorRe
         RequestTokenError::ServerResponse(answer) => ProviderFailed::Refused(shown(&answer.to_string())),
         RequestTokenError::Request(error) => ProviderFailed::NoAnswer(error),
         // The body may hold tokens: only the place of the error is told.
-        RequestTokenError::Parse(error, _) => ProviderFailed::Answer(format!("at {}", error.path())),
+        RequestTokenError::Parse(error, _) => ProviderFailed::Answer(match error.path().to_string().as_str() {
+            "." => "it is malformed".to_owned(),
+            place => format!("it is malformed at {place}"),
+        }),
         RequestTokenError::Other(text) => ProviderFailed::Answer(shown(&text)),
     }
 }

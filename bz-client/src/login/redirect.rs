@@ -30,7 +30,10 @@ const MAX_CONNECTIONS: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RedirectError {
     /// No loopback port is free, or not the one asked for.
-    #[error("the login cannot listen on 127.0.0.1:{port}: {cause}")]
+    #[error(
+        "the login cannot listen on 127.0.0.1:{port}: {cause}. End the program that has it, or give another \
+         --callback-port"
+    )]
     Port {
         /// The port; 0 for any.
         port: u16,

@@ -23,3 +23,5 @@ mod tls;
 mod profile;
 #[cfg(feature = "cli")]
 mod program;
+#[cfg(feature = "cli")]
+mod refusals;

@@ -22,11 +22,11 @@ fn bz(config: &Path) -> Command {
     command
 }
 
-async fn run(config: &Path, arguments: &[&str]) -> Output {
+pub(crate) async fn run(config: &Path, arguments: &[&str]) -> Output {
     bz(config).args(arguments).output().await.unwrap()
 }
 
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
@@ -37,7 +37,7 @@ async fn check(config: &Path, arguments: &[&str], status: i32, stdout: Expect) {
 }
 
 /// A config folder where alice is logged in.
-async fn logged_in() -> (Stand, tempfile::TempDir) {
+pub(crate) async fn logged_in() -> (Stand, tempfile::TempDir) {
     let (stand, config) = (Stand::new().await, tempfile::tempdir().unwrap());
     let profile = Profile::new(config.path(), "default").unwrap();
     profile.keep(&stand.server, &stand.trust).unwrap();
@@ -45,6 +45,7 @@ async fn logged_in() -> (Stand, tempfile::TempDir) {
     (stand, config)
 }
 
+/// F-094: also whose duty it is to make the users of the targets.
 #[tokio::test]
 async fn help_says_everything() {
     let config = tempfile::tempdir().unwrap();
@@ -73,6 +74,9 @@ async fn help_says_everything() {
         assert!(output.status.success(), "bz {command:?} --help");
         all.push_str(&format!("$ bz {}\n{}\n", [command, &["--help"]].concat().join(" "), text(&output.stdout)));
     }
+    let duty = "making users there, and giving them their rights, is the duty of the hosts' administrators";
+    let words: Vec<_> = all.split_whitespace().collect();
+    assert!(words.join(" ").contains(duty), "who makes target users is not said");
     expect_file!["program/help.txt"].assert_eq(&all);
 }
 
@@ -109,6 +113,7 @@ async fn failures_exit_with_their_number_and_say_what_to_do() {
     fails(config.path(), &["lt"], 18, "run `bz login`").await;
 }
 
+/// F-036: the table says which targets are online.
 #[tokio::test]
 async fn targets_are_listed_as_a_table_and_as_json() {
     let (stand, config) = logged_in().await;

@@ -8,6 +8,7 @@ use bz_core::id::TargetId;
 use crate::api::call::{check_name, check_text};
 use crate::api::{Answer, Call};
 use crate::error::ApiError;
+use crate::store::StoreError;
 use crate::store::target::{NewTarget, TargetRegistration};
 
 /// How long a registration's proofs are taken.
@@ -30,7 +31,13 @@ pub(super) async fn register(call: Call) -> Result<Answer, ApiError> {
         version: body.version,
         local_policy: body.local_policy,
     };
-    match call.app.store.register_target(new, now).await? {
+    let registered = match call.app.store.register_target(new, now).await {
+        Err(StoreError::Exists(what)) => Err(ApiError::conflict(format!(
+            "{what} exists already: register under another name, or have an administrator delete that target"
+        ))),
+        registered => Ok(registered?),
+    };
+    match registered? {
         TargetRegistration::Done(target) => Answer::json(&AgentRegistered {
             target_id: target.id,
             target_name: target.name,

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bz_core::id::{ConnectionId, LoginId, TargetId};
 use bz_protocol::carrier::{Class, LinkError, Stream, read_message, write_message};
-use bz_protocol::control::Preamble;
+use bz_protocol::control::{FromServer, Preamble};
 use bz_protocol::frame::Fin;
 use bz_protocol::keys::Direction;
 use bz_protocol::limits::{HANDSHAKE, MAX_PACKET};
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::connection::life::By;
-use crate::connection::link::{agent_for, authorize_link, client_connected, client_disconnected, closed};
+use crate::connection::link::{self, agent_for, authorize_link, client_connected, client_disconnected, closed};
 use crate::record::{Carrier, Ends, Unrecorded};
 use crate::relay::{Pair, Relay};
 
@@ -37,8 +37,13 @@ async fn pair(
     (login, connection): (LoginId, ConnectionId),
     client: Box<dyn Stream>,
 ) -> Result<(), LinkError> {
-    let fail = |error: crate::connection::link::LinkError| LinkError(error.to_string());
-    let known = authorize_link(app, login, connection).await.map_err(fail)?;
+    let fail = |error: link::LinkError| LinkError(error.to_string());
+    let authorized = authorize_link(app, login, connection).await;
+    if authorized == Err(link::LinkError::Closed) {
+        // Its link may have been down when the connection ended: who comes back must not wait for nothing.
+        relay.tell(login, &FromServer::Closed { connection, reason: link::LinkError::Closed.to_string() });
+    }
+    let known = authorized.map_err(fail)?;
     let store = |error: crate::store::StoreError| LinkError(error.to_string());
     let (held, user) =
         app.store.login(login).await.map_err(store)?.ok_or_else(|| LinkError("log in again".to_owned()))?;
@@ -157,12 +162,7 @@ async fn pass<S: AsyncWrite + Unpin>(stream: &mut S, packet: &[u8]) -> std::io::
 }
 
 /// Writes into the log what the end of a stream means.
-async fn settle(
-    app: &App,
-    connection: ConnectionId,
-    ended: Ended,
-    fin: Option<Fin>,
-) -> Result<(), crate::connection::link::LinkError> {
+async fn settle(app: &App, connection: ConnectionId, ended: Ended, fin: Option<Fin>) -> Result<(), link::LinkError> {
     match (ended, fin) {
         (Ended::Here(why), _) => {
             tracing::warn!(%connection, %why, "a session was ended by the relay");

@@ -12,6 +12,7 @@
 #[allow(dead_code, reason = "shared with tests that need more of it")]
 mod idp;
 
+mod logged;
 mod world;
 mod authorization;
 mod users;

@@ -157,6 +157,7 @@ async fn a_command_is_confirmed_by_the_agent() {
 async fn a_lost_record_is_never_silent() {
     for choice in [OnRecordFailure::End, OnRecordFailure::Continue] {
         let stage = Stage::with(Some(false), choice).await;
+        stage.world.logged.expect_error("a session's record could not be written and has a gap from here on");
         std::fs::write(stage.data().join(FOLDER), "no folder").unwrap();
         let mut talk = stage.talk(&shell()).await;
         until("the loss is logged", async || {

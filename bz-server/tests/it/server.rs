@@ -19,11 +19,13 @@ use bz_server::{Seams, Server, tls};
 use serde_json::json;
 
 use crate::idp::Idp;
+use crate::logged::Logged;
 use crate::world::{Issuer, config};
 
 /// F-150: the API is there over TLS, for both versions of HTTP, and not without.
 #[tokio::test]
 async fn it_serves_over_tls() {
+    let _logged = Logged::here();
     let folder = tempfile::tempdir().unwrap();
     let names = InitTls::Make(vec!["127.0.0.1".to_owned()]);
     let made = init::init(config(&folder), names, &SystemClock::new(), &SystemEntropy).await.unwrap();
@@ -43,6 +45,7 @@ async fn it_serves_over_tls() {
 /// QUIC has the same port number; switched off, or its port taken, the server is whole without it.
 #[tokio::test]
 async fn it_serves_without_its_udp_port() {
+    let _logged = Logged::here();
     let folder = tempfile::tempdir().unwrap();
     let names = InitTls::Make(vec!["127.0.0.1".to_owned()]);
     let made = init::init(config(&folder), names, &SystemClock::new(), &SystemEntropy).await.unwrap();
@@ -64,9 +67,29 @@ async fn it_serves_without_its_udp_port() {
     }
 }
 
+/// A port that another program has: the server does not start, and names it.
+#[tokio::test]
+async fn a_taken_port_is_named() {
+    let _logged = Logged::here();
+    let folder = tempfile::tempdir().unwrap();
+    let made = init::init(config(&folder), InitTls::AsConfigured, &SystemClock::new(), &SystemEntropy).await.unwrap();
+    let read = init::read_config(&made.config, []).unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    for config in [Config { listen: address, ..read.clone() }, Config { metrics_listen: Some(address), ..read }] {
+        let said = Server::start(config, seams()).await.expect_err("the port is taken").to_string();
+        let want = format!(
+            "cannot listen on {address}: Address already in use (os error 98). End the program that has it, or set \
+             another address"
+        );
+        assert_eq!(said, want);
+    }
+}
+
 /// F-258~: health and readiness are on the main port, metrics only on their own loopback port.
 #[tokio::test]
 async fn it_says_how_it_is() {
+    let _logged = Logged::here();
     let folder = tempfile::tempdir().unwrap();
     let made = init::init(config(&folder), InitTls::AsConfigured, &SystemClock::new(), &SystemEntropy).await.unwrap();
     let config =

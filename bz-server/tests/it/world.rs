@@ -36,6 +36,7 @@ use std::sync::Mutex;
 use tower::ServiceExt as _;
 
 use crate::idp::{self, Idp};
+use crate::logged::Logged;
 
 /// When every world begins.
 pub(crate) const START: u64 = 1_800_000_000;
@@ -49,6 +50,8 @@ pub(crate) struct World {
     /// The claim code of `init`.
     pub(crate) claim: String,
     pub(crate) folder: tempfile::TempDir,
+    /// An error that no test expects is one.
+    pub(crate) logged: Logged,
     seeds: AtomicU8,
 }
 
@@ -123,6 +126,7 @@ impl World {
 
     /// A world whose settings differ.
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let logged = Logged::here();
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(FakeClock::at(UnixTime::from_secs(START)));
         let mut config = config(&folder);
@@ -139,7 +143,7 @@ impl World {
         };
         let app = Arc::new(App::open(config, seams).await.unwrap());
         let router = api::router(Arc::clone(&app));
-        Self { app, router, clock, links, issuer, claim: made.claim, folder, seeds: AtomicU8::new(10) }
+        Self { app, router, clock, links, issuer, claim: made.claim, folder, logged, seeds: AtomicU8::new(10) }
     }
 
     pub(crate) fn seed(&self) -> [u8; 32] {

@@ -132,8 +132,9 @@ fn a_quiet_session_leaves_a_dead_connection_unnoticed() {
 async fn everything_works_with_udp_blocked() {
     let (listen, black_hole) = road::swallowed_port();
     let (folder, user) = (tempfile::tempdir().unwrap(), User::current().unwrap().name);
-    let parts = (Helper::at(env!("CARGO_BIN_EXE_helper")), user.as_str());
-    let world = World::start_at(folder.path(), parts, Way::Auto, listen).await.unwrap();
+    let helper = Helper::at(env!("CARGO_BIN_EXE_helper"));
+    let settings = |config: &mut bz_server::config::Config| config.listen = listen;
+    let world = World::start_with(folder.path(), helper, (&user, Way::Auto), settings).await.unwrap();
     assert_eq!(world.server.local_addr(), listen);
     let began = std::time::Instant::now();
     let mut session = exec(&world.client, &user, "echo by $((1+1)) ways").await;

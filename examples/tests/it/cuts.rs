@@ -16,6 +16,8 @@ use bz_protocol::session::End;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use crate::logged::Logged;
+
 const CUTS: usize = 100;
 /// Enough for what a session has under way at each cut.
 const BYTES: usize = 64 << 20;
@@ -49,6 +51,7 @@ fn pattern(at: usize) -> u8 {
 /// PR-RESUME-1 (H4), T10: a session's bytes are exact after its connections were cut a hundred times.
 #[tokio::test(flavor = "multi_thread")]
 async fn bytes_are_exact_after_a_hundred_cuts() {
+    let _logged = Logged::here();
     let folder = tempfile::tempdir().unwrap();
     let user = User::current().unwrap().name;
     let world = World::start(folder.path(), Helper::at(env!("CARGO_BIN_EXE_helper")), &user, Way::Ws).await.unwrap();

@@ -40,6 +40,26 @@ fn a_carrier_of_ones_own_carries() {
     check(env!("CARGO_BIN_EXE_carrier"), &["over a Unix socket, both ways"]);
 }
 
+/// Each message, who checks what, and what each end says of a changed bit.
+#[test]
+fn a_handshake_is_shown_step_by_step() {
+    check(
+        env!("CARGO_BIN_EXE_handshake"),
+        &[
+            "1 client → agent: Syn, ",
+            "agent: https://idp.example says that alice holds the client's key",
+            "agent: the pinned server root granted this request to that person and key",
+            "2 agent → client: SynAck, ",
+            "client: the pinned agent's key signed this exchange: session ",
+            "agent: the client has the keys; the grant is used up, and only now something happens",
+            "client shows: hello, alice",
+            "agent: the opening message: the signature does not verify",
+            "the client's end: the session was tampered with or the other end is faulty: the answer is not the pinned agent's",
+            "the agent's end: the session was tampered with or the other end is faulty: a message was altered on its way",
+        ],
+    );
+}
+
 /// F-049~: the record of a session can be checked without its server, and not changed.
 #[test]
 fn a_transcript_is_verified() {

@@ -5,7 +5,14 @@
 #[cfg(test)]
 mod carriers;
 #[cfg(test)]
+#[path = "../../../bz-server/tests/it/logged.rs"]
+mod logged;
+#[cfg(test)]
 mod certified;
+#[cfg(test)]
+#[path = "../../../bz-core/tests/it/idp.rs"]
+#[allow(dead_code, reason = "shared with tests that need more of it")]
+mod forger;
 #[cfg(test)]
 mod idp;
 #[cfg(test)]
@@ -13,7 +20,13 @@ mod examples;
 #[cfg(test)]
 mod cuts;
 #[cfg(test)]
+mod disk;
+#[cfg(test)]
+mod liar;
+#[cfg(test)]
 mod quickstart;
+#[cfg(test)]
+mod refusals;
 #[cfg(test)]
 mod relying_party;
 #[cfg(test)]

@@ -15,17 +15,21 @@ use bz_protocol::frame::{Fin, Notice};
 use bz_protocol::session::End;
 use bz_protocol::transcript::{Anchors, JwksArchive, Trust, Verdict, verify};
 
+use crate::logged::Logged;
+
 pub(crate) struct Place {
     pub(crate) world: World,
     user: String,
     _folder: tempfile::TempDir,
+    _logged: Logged,
 }
 
 pub(crate) async fn place() -> Place {
+    let logged = Logged::here();
     let folder = tempfile::tempdir().unwrap();
     let user = User::current().unwrap().name;
     let world = World::start(folder.path(), Helper::at(env!("CARGO_BIN_EXE_helper")), &user, Way::Ws).await.unwrap();
-    Place { world, user, _folder: folder }
+    Place { world, user, _folder: folder, _logged: logged }
 }
 
 impl Place {
@@ -232,7 +236,7 @@ async fn what_no_policy_allows_is_not_granted() {
 /// F-033, F-034, F-035~: a target without its agent takes no new connections.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_without_its_agent_is_offline() {
-    let Place { world, user, _folder } = place().await;
+    let Place { world, user, _folder, _logged } = place().await;
     world.agent.stop().await;
     let target: bz_client::target_name::TargetName = format!("{user}@{TARGET}").parse().unwrap();
     let refused = async || {

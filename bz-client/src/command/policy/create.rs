@@ -23,6 +23,10 @@ pub(crate) enum Create {
 
 /// What `bz policy create target-access` takes. Each plural is taken, too, as `zli` spelled them.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "A target user must exist on the hosts: making users there, and giving them their rights, is the duty \
+                  of the hosts' administrators. A policy makes none; a host refuses a user that it does not have."
+)]
 #[command(group = clap::ArgGroup::new("who").args(["user", "group"]).multiple(true).required(true))]
 #[command(group = clap::ArgGroup::new("where").args(["target", "environment"]).required(true))]
 pub(crate) struct TargetAccess {

@@ -39,6 +39,8 @@ pub(crate) struct ProviderState {
     pub(crate) refresh_gives_id_token: bool,
     /// Claims put over the good ones.
     pub(crate) claims: Value,
+    /// What makes the tokens instead of the provider's key.
+    pub(crate) forge: fn(&Value) -> String,
 }
 
 impl TestProvider {
@@ -49,6 +51,7 @@ impl TestProvider {
             refreshed: 0,
             refresh_gives_id_token: true,
             claims: json!({}),
+            forge: |claims| key().token(claims),
         }));
         let shared = Arc::clone(&state);
         let issuer = web::serve(move |origin| {
@@ -77,14 +80,15 @@ impl TestProvider {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
         let mut claims = idp::claims(now, nonce);
         claims["iss"] = json!(self.issuer);
-        for (name, value) in self.state.lock().unwrap().claims.as_object().unwrap() {
+        let state = self.state.lock().unwrap();
+        for (name, value) in state.claims.as_object().unwrap() {
             claims[name] = value.clone();
         }
-        key().token(&claims)
+        (state.forge)(&claims)
     }
 }
 
-fn key() -> Idp {
+pub(crate) fn key() -> Idp {
     Idp::new(1, "k1")
 }
 

@@ -20,7 +20,7 @@ use bz_core::api::proof::{Call, Proof};
 use bz_core::cert::{BzCert, CertCheck, DEFAULT_MAX_AGE};
 use bz_core::grant::{GrantBody, MAX_GRANT, Purpose, Recording, Scope, ServerCert, SignedGrant};
 use bz_core::id::{BootId, ConnectionId, GrantId, LoginId, ShellId, TargetId, UserId};
-use bz_core::key::PublicKey;
+use bz_core::key::{PrivateKey, PublicKey};
 use bz_core::oidc::Person;
 use bz_core::oidc::jwks::Jwks;
 use bz_core::signed::Signed;
@@ -256,25 +256,27 @@ impl ServerState {
         };
         (self.made)(&mut made, &mut grant);
         if made.grant.0.is_empty() {
-            made.grant = Bytes(wire::encode(&sign(&grant), MAX_GRANT).unwrap());
+            made.grant = signed(&grant, &root(), Purpose::Grant);
         }
         made
     }
 }
 
-fn sign(grant: &GrantBody) -> SignedGrant {
+/// A grant under this root, by a key certified for this.
+pub(crate) fn signed(grant: &GrantBody, root: &PrivateKey, purpose: Purpose) -> Bytes {
     let online = key(101);
     let certificate = ServerCert {
         key: online.public(),
-        purpose: Purpose::Grant,
+        purpose,
         node: "one".to_owned(),
         not_before: now(),
         not_after: now().after(Duration::from_secs(600)),
     };
-    SignedGrant {
-        certificate: Signed::seal(&certificate, ORGANIZATION, &root()).unwrap(),
+    let signed = SignedGrant {
+        certificate: Signed::seal(&certificate, ORGANIZATION, root).unwrap(),
         grant: Signed::seal(grant, ORGANIZATION, &online).unwrap(),
-    }
+    };
+    Bytes(wire::encode(&signed, MAX_GRANT).unwrap())
 }
 
 fn refused(why: &str) -> Response {
