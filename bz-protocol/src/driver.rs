@@ -2,6 +2,8 @@
 //!
 //! One task owns one machine. It decides nothing: every rule is the machine's.
 
+mod keeping;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
@@ -13,8 +15,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::carrier::{Stream, read_message, write_message};
+use crate::driver::keeping::Keeping;
 use crate::flow::SendError;
 use crate::limits::MAX_PACKET;
+use crate::receipt::{Receipt, Receipts};
 use crate::session::{CarrierId, End, Input, Output};
 use crate::{agent, client};
 
@@ -89,6 +93,8 @@ pub trait Machine: Send {
     fn poll(&mut self, now: Now) -> Output<Self::Event>;
     /// How many bytes a stream takes now.
     fn writable(&self, stream: u32) -> usize;
+    /// What to keep of the session, once there is one.
+    fn receipt(&self) -> Option<Receipt>;
     /// An action apart: the stream and bytes it sends, or itself.
     ///
     /// # Errors
@@ -120,6 +126,10 @@ macro_rules! machine {
 
             fn writable(&self, stream: u32) -> usize {
                 $module::$machine::writable(self, stream)
+            }
+
+            fn receipt(&self) -> Option<Receipt> {
+                $module::$machine::receipt(self)
             }
 
             fn into_bytes(action: Self::Action) -> Result<(u32, Vec<u8>), Self::Action> {
@@ -183,10 +193,26 @@ struct Loop<M: Machine> {
     outbox: VecDeque<M::Event>,
     wake: Option<Mono>,
     end: Option<End>,
+    receipts: Option<Arc<dyn Receipts>>,
+    keeping: Option<Keeping>,
 }
 
 /// Drives a machine to its end. Dropping the future ends everything at once.
 pub fn drive<M>(machine: M, channels: Channels<M>, clock: Arc<dyn Clock>) -> impl Future<Output = End> + Send
+where
+    M: Machine + 'static,
+{
+    drive_keeping(machine, channels, clock, None)
+}
+
+/// Drives a machine to its end, its receipt kept there: when the session stands, at most every ten seconds, and at the
+/// end, before anybody hears of it.
+pub fn drive_keeping<M>(
+    machine: M,
+    channels: Channels<M>,
+    clock: Arc<dyn Clock>,
+    receipts: Option<Arc<dyn Receipts>>,
+) -> impl Future<Output = End> + Send
 where
     M: Machine + 'static,
 {
@@ -201,18 +227,23 @@ where
         outbox: VecDeque::new(),
         wake: None,
         end: None,
+        receipts,
+        keeping: None,
     };
     state.run(channels)
 }
 
 impl<M: Machine> Loop<M> {
     async fn run(mut self, mut channels: Channels<M>) -> End {
+        let keep = |receipts| Keeping::new(receipts, Arc::clone(&self.clock));
+        self.keeping = self.receipts.take().map(keep);
         loop {
             self.advance();
             // Before anybody hears of the end: who then drops the session cuts nothing short.
             if self.end.is_some() {
                 self.flush().await;
             }
+            let kept = self.keep();
             if self.outbox.is_empty()
                 && let Some(end) = self.end.take()
             {
@@ -224,7 +255,7 @@ impl<M: Machine> Loop<M> {
                 permit = channels.events.reserve(), if !self.outbox.is_empty() => match (permit, self.outbox.pop_front()) {
                     (Ok(permit), Some(event)) => self.hand_over(permit, event),
                     // The application is gone: nobody is left to hear.
-                    (Err(_), _) | (_, None) => return self.end.unwrap_or(End::Lost),
+                    (Err(_), _) | (_, None) => return self.end.take().unwrap_or(End::Lost),
                 },
                 Some(incoming) = self.packets.1.recv() => self.packet(incoming),
                 Some(stream) = channels.carriers.recv() => self.carrier(stream),
@@ -232,7 +263,7 @@ impl<M: Machine> Loop<M> {
                     Some(action) => self.pending = Some(action),
                     None => return End::Lost,
                 },
-                () = sleep_until(clock.as_ref(), self.wake) => self.machine.handle(self.clock.now(), Input::Tick),
+                () = sleep_until(clock.as_ref(), earlier(self.wake, kept)) => self.machine.handle(self.clock.now(), Input::Tick),
             }
         }
     }
@@ -330,8 +361,18 @@ impl<M: Machine> Loop<M> {
         self.machine.handle(self.clock.now(), Input::CarrierUp { carrier, random });
     }
 
-    /// Lets what is left leave. The second time there is nothing.
+    /// Hands the receipt over when that is due; says when to look again.
+    fn keep(&mut self) -> Option<Mono> {
+        let keeping = self.keeping.as_mut()?;
+        keeping.look(self.clock.now().mono, || self.machine.receipt())
+    }
+
+    /// Lets what is left leave, then the receipt be kept. The second time there is nothing.
     async fn flush(&mut self) {
+        let keeping = self.keeping.take();
+        if let Some(keeping) = &keeping {
+            keeping.give(self.machine.receipt());
+        }
         self.carriers.clear();
         // Readers end when nobody listens to them.
         self.packets = mpsc::channel(1);
@@ -340,7 +381,23 @@ impl<M: Machine> Loop<M> {
             tracing::debug!("the last packets could not be sent");
             self.tasks.abort_all();
         }
+        if let Some(keeping) = keeping {
+            keeping.done().await;
+        }
     }
+}
+
+impl<M: Machine> Drop for Loop<M> {
+    /// A session that is cut leaves its receipt, too.
+    fn drop(&mut self) {
+        if let Some(keeping) = &self.keeping {
+            keeping.give(self.machine.receipt());
+        }
+    }
+}
+
+fn earlier(one: Option<Mono>, other: Option<Mono>) -> Option<Mono> {
+    one.into_iter().chain(other).min()
 }
 
 async fn read_packets(carrier: CarrierId, mut stream: ReadHalf<Box<dyn Stream>>, packets: mpsc::Sender<Incoming>) {
