@@ -10,6 +10,7 @@ use bz_core::trust::TrustBundle;
 use bz_protocol::carrier::{Carrier, Link};
 use bz_protocol::driver::{Clock, SystemClock, random};
 use bz_protocol::gate::{Gate, LocalRule};
+use bz_protocol::receipt::Receipts;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -40,6 +41,7 @@ pub struct Agent {
     carrier: Arc<dyn Carrier>,
     keys: IssuerKeys,
     clock: Arc<dyn Clock>,
+    receipts: Option<Arc<dyn Receipts>>,
     routes: BTreeMap<String, Routed>,
     backends: Backends,
 }
@@ -55,6 +57,7 @@ impl Agent {
             carrier,
             keys,
             clock: Arc::new(SystemClock::new()),
+            receipts: None,
             routes: BTreeMap::new(),
             backends: Backends::default(),
         }
@@ -71,6 +74,14 @@ impl Agent {
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// Keeps the receipt of each session there: [`crate::receipts::FolderReceipts`], or anything else. Without it none
+    /// is kept, and nobody can show later that the server's transcripts are whole.
+    #[must_use]
+    pub fn receipts(mut self, receipts: Arc<dyn Receipts>) -> Self {
+        self.receipts = Some(receipts);
         self
     }
 
@@ -111,6 +122,7 @@ impl Agent {
             bundle: self.bundle,
             boot,
             clock: self.clock,
+            receipts: self.receipts,
             routes: self.routes,
             backends: self.backends,
             sessions: Sessions::default(),
@@ -135,6 +147,7 @@ pub(crate) struct Context {
     pub(crate) bundle: TrustBundle,
     pub(crate) boot: BootId,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) receipts: Option<Arc<dyn Receipts>>,
     pub(crate) routes: BTreeMap<String, Routed>,
     pub(crate) backends: Backends,
     pub(crate) sessions: Sessions,
