@@ -17,6 +17,7 @@ use bz_core::id::ConnectionId;
 use reqwest::Method;
 use serde::de::DeserializeOwned;
 
+use crate::issuer_keys::SeenKeys;
 use crate::login::{Login, LoginStore};
 use crate::pins::{FirstContact, KnownAgents, MemoryPins};
 use crate::rest::{Rest, RestError};
@@ -27,6 +28,7 @@ use session::LiveLogin;
 
 use bz_protocol::carrier::Carrier;
 use bz_protocol::driver::{Clock, SystemClock};
+use bz_protocol::receipt::Receipts;
 
 use crate::link::Links;
 
@@ -44,6 +46,8 @@ pub struct Client {
     known: Arc<dyn KnownAgents>,
     first: FirstContact,
     links: Option<Arc<Links>>,
+    receipts: Option<Arc<dyn Receipts>>,
+    seen_keys: Option<Arc<dyn SeenKeys>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -63,6 +67,8 @@ impl Client {
             store: None,
             known: Arc::new(MemoryPins::default()),
             first: FirstContact::Refuse,
+            receipts: None,
+            seen_keys: None,
         })
     }
 
@@ -76,6 +82,19 @@ impl Client {
     #[must_use]
     pub fn with_login_store(self, store: Arc<dyn LoginStore>) -> Self {
         Self { store: Some(store), ..self }
+    }
+
+    /// The same client, the receipt of each session kept there.
+    #[must_use]
+    pub fn with_receipts(self, receipts: Arc<dyn Receipts>) -> Self {
+        Self { receipts: Some(receipts), ..self }
+    }
+
+    /// The same client, the identity provider's keys kept there whenever a refresh shows them. Those of the login itself
+    /// are in [`Login::issuer_keys`].
+    #[must_use]
+    pub fn with_seen_keys(self, seen_keys: Arc<dyn SeenKeys>) -> Self {
+        Self { seen_keys: Some(seen_keys), ..self }
     }
 
     /// The same client, its sessions carried this way.
@@ -97,6 +116,10 @@ impl Client {
 
     pub(crate) fn links(&self) -> Option<&Arc<Links>> {
         self.links.as_ref()
+    }
+
+    pub(crate) fn receipts(&self) -> Option<Arc<dyn Receipts>> {
+        self.receipts.clone()
     }
 
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {

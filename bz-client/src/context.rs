@@ -10,12 +10,14 @@ use bz_client::pins::FirstContact;
 use bz_client::profile::Profile;
 
 use crate::cli::Global;
+use crate::kept::Kept;
 use crate::output::Output;
 
 /// What every command works with.
 #[derive(Debug)]
 pub(crate) struct Context<'a> {
     pub(crate) profile: Profile,
+    pub(crate) kept: Arc<Kept>,
     pub(crate) output: &'a Output,
 }
 
@@ -23,7 +25,8 @@ impl<'a> Context<'a> {
     pub(crate) fn new(global: &Global, output: &'a Output) -> anyhow::Result<Self> {
         let config = global.config_dir.clone().or_else(config_dir);
         let config = config.context("this user has no home folder: name a folder with --config-dir")?;
-        Ok(Self { profile: Profile::new(&config, &global.profile)?, output })
+        let profile = Profile::new(&config, &global.profile)?;
+        Ok(Self { kept: Kept::new(&profile), profile, output })
     }
 
     /// The profile's client. A person at a terminal may meet new agents; a script may not.
@@ -35,6 +38,8 @@ impl<'a> Context<'a> {
         let client = Client::new(&server, profile.trust()?, profile.login()?)?;
         Ok(client
             .with_login_store(Arc::new(profile.login_store()))
+            .with_receipts(Arc::clone(&self.kept) as _)
+            .with_seen_keys(Arc::clone(&self.kept) as _)
             .with_known_agents(Arc::new(profile.known_agents()), first))
     }
 }

@@ -1,7 +1,7 @@
 //! The profile of the `bz` program: one server, its trust bundle, one login and the known agents, in one folder.
 //!
-//! `profile.toml`, `trust.toml`, `login.json` and `known-agents.toml`, each replaced whole. What cannot be read is
-//! named and left as it is. Absent: any search of environment or working directory; the caller gives the folder.
+//! `profile.toml`, `trust.toml`, `login.json`, `known-agents.toml`, `issuer-keys.json` and the files in `receipts`, each
+//! replaced whole. What cannot be read is named and left as it is. Absent: any search of environment or working directory; the caller gives the folder.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,12 +9,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bz_core::trust::{BundleError, TrustBundle};
+use bz_protocol::receipt::Bounds;
 use serde::{Deserialize, Serialize};
 
 use crate::file::{self, FileError};
+use crate::issuer_keys::SeenKeysFile;
 use crate::login::{LockedLogin, Locking, Login, LoginStore};
 use crate::pins::KnownAgentsFile;
 use crate::platform;
+use crate::receipts::FolderReceipts;
 use crate::server::{Roots, Server, ServerError};
 use crate::trust::{Trust, TrustError, TrustSource};
 
@@ -150,6 +153,18 @@ impl Profile {
     #[must_use]
     pub fn known_agents(&self) -> KnownAgentsFile {
         KnownAgentsFile::new(self.folder.join("known-agents.toml"))
+    }
+
+    /// The receipts of the last sessions opened here.
+    #[must_use]
+    pub fn receipts(&self) -> FolderReceipts {
+        FolderReceipts::new(self.folder.join("receipts"), Bounds::CLIENT)
+    }
+
+    /// The identity providers' keys that were seen here.
+    #[must_use]
+    pub fn issuer_keys(&self) -> SeenKeysFile {
+        SeenKeysFile::new(self.folder.join("issuer-keys.json"))
     }
 
     fn settings(&self) -> Result<(PathBuf, Settings), ProfileError> {

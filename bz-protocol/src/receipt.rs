@@ -5,6 +5,7 @@
 mod keep;
 
 use bincode::{Decode, Encode};
+use bz_core::access::Mode;
 use bz_core::digest::Digest;
 use bz_core::id::{ConnectionId, OrganizationId};
 use bz_core::signed::{Object, ObjectError, Signed};
@@ -203,6 +204,25 @@ pub fn compare(receipt: &Receipt, verdict: &Verdict) -> Comparison {
         own.max(peer.as_ref().map_or(0, |s| s.peer_number))
     };
     Comparison::Whole { to_agent: proved(&client, &agent), to_client: proved(&agent, &client) }
+}
+
+/// Whether a transcript that a receipt fits holds the end, though it cannot show it by itself.
+///
+/// So it is with all of a sealed session whose end the holder knows, and with a session of which the agent itself knows no
+/// end.
+#[must_use]
+pub fn explains_end(receipt: &Receipt, verdict: &Verdict) -> bool {
+    let Comparison::Whole { to_agent, to_client } = compare(receipt, verdict) else { return false };
+    // The last frame is the checkpoint itself.
+    let all = |proved: u64, direction| proved.saturating_add(2) > verdict.heads(direction).len() as u64;
+    match &receipt.close {
+        Some(_) => {
+            verdict.request.mode == Mode::Sealed
+                && all(to_agent, Direction::ToAgent)
+                && all(to_client, Direction::ToClient)
+        }
+        None => receipt.holder == Holder::Agent,
+    }
 }
 
 /// The receipts of sessions of which there is no transcript.
