@@ -2,6 +2,7 @@
 
 mod ask;
 mod made;
+mod record;
 mod session;
 
 use std::sync::Arc;
@@ -34,6 +35,7 @@ use crate::link::Links;
 
 pub use ask::{AskError, Asked};
 pub use made::Lie;
+pub use record::{Download, EventFilter};
 pub use session::RefreshError;
 
 /// A client of one server. Clones share the login.
@@ -268,7 +270,7 @@ impl Client {
     /// # Errors
     /// [`RestError`].
     pub async fn user_events(&self, count: u32) -> Result<Vec<UserEvent>, RestError> {
-        self.get("events/subject", &[("eventCount", &count.to_string())]).await
+        self.user_events_where(&EventFilter { count, ..EventFilter::default() }).await
     }
 
     /// The latest that happened to connections.
@@ -276,7 +278,7 @@ impl Client {
     /// # Errors
     /// [`RestError`].
     pub async fn connection_events(&self, count: u32) -> Result<Vec<ConnectionEvent>, RestError> {
-        self.get("events/connection", &[("eventCount", &count.to_string())]).await
+        self.connection_events_where(&EventFilter { count, ..EventFilter::default() }).await
     }
 
     /// The latest command lines.
@@ -284,7 +286,7 @@ impl Client {
     /// # Errors
     /// [`RestError`].
     pub async fn command_events(&self, count: u32) -> Result<Vec<CommandEvent>, RestError> {
-        self.get("events/command", &[("eventCount", &count.to_string())]).await
+        self.command_events_where(&EventFilter { count, ..EventFilter::default() }).await
     }
 
     /// Ends the login at the server. What is stored of it is the caller's to remove.

@@ -213,8 +213,8 @@ pub fn compare(receipt: &Receipt, verdict: &Verdict) -> Comparison {
 #[must_use]
 pub fn explains_end(receipt: &Receipt, verdict: &Verdict) -> bool {
     let Comparison::Whole { to_agent, to_client } = compare(receipt, verdict) else { return false };
-    // The last frame is the checkpoint itself.
-    let all = |proved: u64, direction| proved.saturating_add(2) > verdict.heads(direction).len() as u64;
+    // There is a head more than frames, and the last frame is the checkpoint itself.
+    let all = |proved: u64, direction| proved.saturating_add(2) >= verdict.heads(direction).len() as u64;
     match &receipt.close {
         Some(_) => {
             verdict.request.mode == Mode::Sealed

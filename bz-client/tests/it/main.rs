@@ -10,6 +10,18 @@
 #[path = "../../../bz-core/tests/it/idp.rs"]
 #[allow(dead_code, reason = "shared with the tests of bz-core")]
 mod idp;
+#[cfg(feature = "cli")]
+#[path = "../../../bz-protocol/tests/it/sim.rs"]
+#[allow(dead_code, reason = "shared with the tests of bz-protocol")]
+mod sim;
+#[cfg(feature = "cli")]
+#[path = "../../../bz-protocol/tests/it/tap.rs"]
+#[allow(dead_code, reason = "shared with the tests of bz-protocol")]
+mod tap;
+#[cfg(feature = "cli")]
+#[path = "../../../bz-protocol/tests/it/world.rs"]
+#[allow(dead_code, reason = "shared with the tests of bz-protocol")]
+mod world;
 mod stand;
 
 mod name;
@@ -23,3 +35,6 @@ mod tls;
 mod profile;
 #[cfg(feature = "cli")]
 mod program;
+mod receipts;
+#[cfg(feature = "cli")]
+mod verify;

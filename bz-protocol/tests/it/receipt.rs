@@ -11,7 +11,8 @@ use bz_protocol::checkpoint::Signer;
 use bz_protocol::frame::Fin;
 use bz_protocol::keys::Direction;
 use bz_protocol::receipt::{
-    Bounds, Comparison, Holder, MemoryReceipts, Receipt, ReceiptError, Receipts as _, Shelf, compare, missing,
+    Bounds, Comparison, Holder, MemoryReceipts, Receipt, ReceiptError, Receipts as _, Shelf, compare, explains_end,
+    missing,
 };
 use bz_protocol::transcript::{Anchors, Verdict, verify};
 
@@ -49,7 +50,7 @@ fn receipts_find_shortened_and_missing_transcripts() {
     assert_eq!(missing(&receipts, &[]).len(), 2);
 }
 
-/// TR-RECEIPT-2: a receipt proves the frames of a sealed session, whose signatures the file cannot hold.
+/// TR-RECEIPT-2, TR-RECEIPT-6: a receipt proves the frames of a sealed session, whose signatures the file cannot hold.
 #[test]
 fn a_receipt_proves_a_sealed_session() {
     let mut world = World::new();
@@ -60,6 +61,11 @@ fn a_receipt_proves_a_sealed_session() {
     let receipt = sim.agent.receipt().unwrap();
     let Comparison::Whole { to_agent, to_client } = compare(&receipt, &verdict) else { panic!("{receipt:?}") };
     assert!(to_agent > 1 && to_client > 1, "{to_agent} {to_client}");
+    assert!(explains_end(&receipt, &verdict) && explains_end(&sim.client.receipt().unwrap(), &verdict));
+    assert!(
+        !explains_end(&Receipt { client: None, ..sim.client.receipt().unwrap() }, &verdict),
+        "half of it is enough"
+    );
 }
 
 /// TR-RECEIPT-3: checkpoints in a receipt count by their signatures.
