@@ -62,7 +62,7 @@ fn a_receipt_that_cannot_be_kept_says_where() {
     assert!(read(&path).unwrap_err().to_string().contains("is damaged"));
 }
 
-/// TR-VERIFY-1: keys that the provider no longer publishes stay, with when each was seen; the file is an archive as any
+/// TR-KEYS-1, TR-VERIFY-1: keys that the provider no longer publishes stay, with when each was seen; the file is an archive as any
 /// verifier reads it.
 #[test]
 fn keys_stay_when_the_provider_has_others() {
@@ -93,7 +93,7 @@ fn keys_stay_when_the_provider_has_others() {
     assert_eq!(fs::read_to_string(&path).unwrap(), "{", "what cannot be read is not thrown away");
 }
 
-/// A provider with no end of keys fills no disk: those not seen for longest go, the present ones never.
+/// TR-KEYS-1: a provider with no end of keys fills no disk: those not seen for longest go, the present ones never.
 #[test]
 fn the_archive_of_keys_is_bounded() {
     let folder = tempfile::tempdir().unwrap();
@@ -113,7 +113,7 @@ fn the_archive_of_keys_is_bounded() {
     assert!(text.contains("\"59-x") && !text.contains("\"0-x"), "the oldest went");
 }
 
-/// What a login and a refresh were checked with is at hand for who keeps it.
+/// TR-KEYS-1: what a login and a refresh were checked with is at hand for who keeps it.
 #[tokio::test]
 async fn a_login_and_its_refresh_show_the_keys() {
     let stand = Stand::new().await;
