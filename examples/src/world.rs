@@ -10,11 +10,13 @@ use anyhow::{Context as _, Result};
 use bz_agent::agent::{Agent, Identity, Running};
 use bz_agent::helper::Helper;
 use bz_agent::jwks::IssuerKeys;
+use bz_agent::receipts::FolderReceipts as AgentReceipts;
 use bz_agent::register::{Registration, register};
 use bz_agent::shell::Shells;
 use bz_client::client::Client;
 use bz_client::login::{Browser, BrowserFailed, Login, LoginOptions, Opening};
 use bz_client::pins::{FirstContact, MemoryPins};
+use bz_client::receipts::FolderReceipts as ClientReceipts;
 use bz_client::secret::Secret;
 use bz_client::server::{Roots, Server as ServerAddress};
 use bz_client::trust::Trust;
@@ -28,6 +30,7 @@ use bz_core::trust::TrustBundle;
 use bz_protocol::carrier::{Carrier, Quic, Ws};
 use bz_protocol::control::LINK_PATH;
 use bz_protocol::driver::{Clock as _, SystemClock};
+use bz_protocol::receipt::Bounds;
 use bz_protocol::transcript::{Anchors, JwksArchive, Verdict, verify};
 use bz_server::config::Config;
 use bz_server::init::{self, InitTls};
@@ -47,6 +50,11 @@ use crate::idp::{DevIdp, DevIdpConfig, User};
 pub const CLIENT_ID: &str = "bz-cli";
 /// The target's name.
 pub const TARGET: &str = "here";
+
+/// Where the agent and the client keep their receipts, in the system's folder.
+pub const AGENT_RECEIPTS: &str = "agent-receipts";
+/// See [`AGENT_RECEIPTS`].
+pub const CLIENT_RECEIPTS: &str = "client-receipts";
 
 /// A system that runs.
 #[derive(Debug)]
@@ -108,6 +116,8 @@ impl World {
         let tls = Arc::new(tls(&ca)?);
         let address = server.local_addr();
         let client = log_in(address, &ca, &bundle, (&claim, user)).await?;
+        let receipts = ClientReceipts::new(folder.join(CLIENT_RECEIPTS), Bounds::CLIENT);
+        let client = client.with_receipts(Arc::new(receipts));
         let carrier: Arc<dyn Carrier> = match way {
             Way::Ws => Arc::new(Ws::new(format!("wss://{address}{LINK_PATH}").parse()?, Arc::clone(&tls))),
             Way::Quic => Arc::new(Quic::new(format!("https://{address}").parse()?, Arc::clone(&tls))),
@@ -121,7 +131,9 @@ impl World {
         // Nobody comes back to this agent: a shell that was left behind ends soon after it.
         let shells = Shells::new(helper, folder.join("shells"))?.idle(std::time::Duration::from_secs(60));
         let keys = IssuerKeys::ThroughLink(Arc::clone(&tls));
-        let agent = Agent::new(identity, bundle.clone(), Arc::clone(&carrier), keys).shell(shells).start()?;
+        let receipts = AgentReceipts::new(folder.join(AGENT_RECEIPTS), Bounds::AGENT);
+        let agent = Agent::new(identity, bundle.clone(), Arc::clone(&carrier), keys);
+        let agent = agent.shell(shells).receipts(Arc::new(receipts)).start()?;
         agent.online().await;
         Ok(Self { idp, server, relay, agent, client, bundle, carrier, tls, folder: folder.to_owned() })
     }

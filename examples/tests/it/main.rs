@@ -7,6 +7,8 @@ mod certified;
 #[cfg(test)]
 mod idp;
 #[cfg(test)]
+mod evidence;
+#[cfg(test)]
 mod examples;
 #[cfg(test)]
 mod cuts;
