@@ -78,8 +78,13 @@ impl Rest {
     }
 
     /// A file, as it comes.
-    pub(crate) async fn download(&self, caller: &Caller, path: &str) -> Result<Incoming, RestError> {
-        let draft = Draft { method: Method::GET, path, query: &[], body: Vec::new() };
+    pub(crate) async fn download(
+        &self,
+        caller: &Caller,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<Incoming, RestError> {
+        let draft = Draft { method: Method::GET, path, query, body: Vec::new() };
         let mut request = self.request(Some(caller), draft)?;
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static("*/*"));
         let incoming = self.http.open(request).await?;

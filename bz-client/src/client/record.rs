@@ -59,7 +59,15 @@ impl Client {
     /// # Errors
     /// [`RestError`].
     pub async fn transcript(&self, connection: ConnectionId, number: u32) -> Result<Download, RestError> {
-        self.download(&format!("connections/{connection}/transcripts/{number}")).await
+        self.download(&format!("connections/{connection}/transcripts/{number}"), &[]).await
+    }
+
+    /// One transcript with its tokens: for who may have them, when they have ended.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn transcript_with_tokens(&self, connection: ConnectionId, number: u32) -> Result<Download, RestError> {
+        self.download(&format!("connections/{connection}/transcripts/{number}"), &[("tokens", "true")]).await
     }
 
     /// The connections that were recorded, newest first.
@@ -75,7 +83,7 @@ impl Client {
     /// # Errors
     /// [`RestError`].
     pub async fn recording(&self, connection: ConnectionId) -> Result<Download, RestError> {
-        self.download(&format!("session-recordings/{connection}")).await
+        self.download(&format!("session-recordings/{connection}"), &[]).await
     }
 
     /// Calls of the API that fit, newest first. Connections are no part of them.
@@ -112,7 +120,7 @@ impl Client {
         self.get(path, &query).await
     }
 
-    async fn download(&self, path: &str) -> Result<Download, RestError> {
-        Ok(Download(self.rest.download(&self.caller().await, path).await?))
+    async fn download(&self, path: &str, query: &[(&str, &str)]) -> Result<Download, RestError> {
+        Ok(Download(self.rest.download(&self.caller().await, path, query).await?))
     }
 }

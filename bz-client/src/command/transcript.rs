@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::bail;
-use bz_client::client::Client;
+use bz_client::client::{Client, Download};
 use bz_core::id::ConnectionId;
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -21,7 +21,7 @@ pub(crate) enum Transcript {
         /// The connection, as `bz list-connections --all` shows it
         connection: ConnectionId,
     },
-    /// Download transcripts, without tokens
+    /// Download transcripts
     Get(Get),
 }
 
@@ -36,6 +36,9 @@ pub(crate) struct Get {
     /// Only the transcript with this number
     #[arg(long, short, value_name = "NUMBER")]
     number: Option<u32>,
+    /// With the person's tokens, once they have ended; without them the agent attests who it was
+    #[arg(long)]
+    tokens: bool,
     /// The folder for the files; - writes one transcript to standard output
     #[arg(long, short, value_name = "DIR", default_value = ".")]
     out: PathBuf,
@@ -77,7 +80,7 @@ impl Get {
             }
             for number in numbers {
                 let path = self.out.join(format!("{connection}.{number}.bzt"));
-                let size = save::to_file(client.transcript(*connection, number).await?, &path).await?;
+                let size = save::to_file(self.download(&client, *connection, number).await?, &path).await?;
                 saved.push((path, size));
             }
         }
@@ -99,12 +102,19 @@ impl Get {
         })
     }
 
+    async fn download(&self, client: &Client, connection: ConnectionId, number: u32) -> anyhow::Result<Download> {
+        Ok(match self.tokens {
+            true => client.transcript_with_tokens(connection, number).await?,
+            false => client.transcript(connection, number).await?,
+        })
+    }
+
     async fn print(&self, client: &Client) -> anyhow::Result<Exit> {
         let [connection] = self.connections.as_slice() else { bail!("standard output takes one connection") };
         let [number] = self.numbers(client, *connection).await?[..] else {
             bail!("the connection has not exactly one transcript: name one with --number");
         };
-        save::to_stdout(client.transcript(*connection, number).await?, true).await?;
+        save::to_stdout(self.download(client, *connection, number).await?, true).await?;
         Ok(Exit::Fine)
     }
 }

@@ -400,6 +400,8 @@ async fn records_are_listed_and_downloaded() {
     let one = run(config.path(), &["transcript", "get", &id, "--number", "1", "--out", "-"]).await;
     assert_eq!(one.stdout, b"\x89one");
     assert_eq!(run(config.path(), &["transcript", "get", &id, "--out", "-"]).await.status.code(), Some(1));
+    run(config.path(), &["transcript", "get", &id, "--number", "1", "--tokens", "--out", "-"]).await;
+    assert_eq!(stand.rest.calls().last().unwrap(), &format!("GET {part}/1?tokens=true"));
 
     let recording = json!({"connectionId": CONNECTION, "timeCreated": "2026-01-02T03:04:05Z", "connectionState": "Open",
         "targetId": CONNECTION, "targetType": "Bzero", "targetName": "web", "targetUser": "deploy",
