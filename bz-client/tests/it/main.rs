@@ -12,7 +12,7 @@
 mod idp;
 #[cfg(feature = "cli")]
 #[path = "../../../bz-protocol/tests/it/sim.rs"]
-#[allow(dead_code, reason = "shared with the tests of bz-protocol")]
+#[allow(dead_code, clippy::cast_possible_truncation, reason = "shared with the tests of bz-protocol")]
 mod sim;
 #[cfg(feature = "cli")]
 #[path = "../../../bz-protocol/tests/it/tap.rs"]

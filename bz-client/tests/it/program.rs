@@ -368,10 +368,10 @@ async fn a_profile_stays_with_its_organization() {
     assert_ne!(output.status.code(), Some(0));
 }
 
-/// F-049~, F-110~, F-154~: what the server keeps is listed and taken along; a download is private, whole or not there,
+/// F-049~: what the server keeps is listed and taken along; a download is private, whole or not there,
 /// and never in place of another.
 #[tokio::test]
-async fn records_are_listed_and_downloaded() {
+async fn transcripts_are_listed_and_downloaded() {
     let (stand, config) = logged_in().await;
     let part = format!("connections/{CONNECTION}/transcripts");
     let long = vec![b'x'; 3 << 20];
@@ -402,7 +402,13 @@ async fn records_are_listed_and_downloaded() {
     assert_eq!(run(config.path(), &["transcript", "get", &id, "--out", "-"]).await.status.code(), Some(1));
     run(config.path(), &["transcript", "get", &id, "--number", "1", "--tokens", "--out", "-"]).await;
     assert_eq!(stand.rest.calls().last().unwrap(), &format!("GET {part}/1?tokens=true"));
+}
 
+/// F-110~: recordings are listed and taken along, to a private file or to standard output.
+#[tokio::test]
+async fn recordings_are_listed_and_downloaded() {
+    let (stand, config) = logged_in().await;
+    let id = CONNECTION.to_string();
     let recording = json!({"connectionId": CONNECTION, "timeCreated": "2026-01-02T03:04:05Z", "connectionState": "Open",
         "targetId": CONNECTION, "targetType": "Bzero", "targetName": "web", "targetUser": "deploy",
         "inputRecorded": false, "subjectId": CONNECTION, "size": 7});

@@ -82,7 +82,7 @@ async fn keep(receipts: Arc<dyn Receipts>, clock: Arc<dyn Clock>, mut changes: w
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::{Mutex, PoisonError};
 
     use bz_core::digest::Digest;
     use bz_core::id::{ConnectionId, OrganizationId};
@@ -146,7 +146,7 @@ mod tests {
 
     impl Receipts for Notes {
         fn keep(&self, receipt: &Receipt, _: UnixTime) -> Result<(), NotKept> {
-            self.0.lock().unwrap().push(receipt.delivered);
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push(receipt.delivered);
             self.1.notify_one();
             if receipt.delivered == FAILS { Err(NotKept("the disk is full".to_owned())) } else { Ok(()) }
         }
