@@ -12,6 +12,7 @@ use bz_protocol::carrier::Link;
 use bz_protocol::driver::{Clock, SystemClock, random};
 use bz_protocol::gate::{Gate, LocalRule};
 use bz_protocol::link::Ways;
+use bz_protocol::receipt::Receipts;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -43,6 +44,7 @@ pub struct Agent {
     not_before: UnixTime,
     keys: IssuerKeys,
     clock: Arc<dyn Clock>,
+    receipts: Option<Arc<dyn Receipts>>,
     routes: BTreeMap<String, Routed>,
     backends: Backends,
 }
@@ -59,6 +61,7 @@ impl Agent {
             not_before: UnixTime::from_millis(0),
             keys,
             clock: Arc::new(SystemClock::new()),
+            receipts: None,
             routes: BTreeMap::new(),
             backends: Backends::default(),
         }
@@ -83,6 +86,14 @@ impl Agent {
     #[must_use]
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// Keeps the receipt of each session there: [`crate::receipts::FolderReceipts`], or anything else. Without it none
+    /// is kept, and nobody can show later that the server's transcripts are whole.
+    #[must_use]
+    pub fn receipts(mut self, receipts: Arc<dyn Receipts>) -> Self {
+        self.receipts = Some(receipts);
         self
     }
 
@@ -124,6 +135,7 @@ impl Agent {
             bundle: self.bundle,
             boot,
             clock: self.clock,
+            receipts: self.receipts,
             routes: self.routes,
             backends: self.backends,
             sessions: Sessions::default(),
@@ -150,6 +162,7 @@ pub(crate) struct Context {
     pub(crate) bundle: TrustBundle,
     pub(crate) boot: BootId,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) receipts: Option<Arc<dyn Receipts>>,
     pub(crate) routes: BTreeMap<String, Routed>,
     pub(crate) backends: Backends,
     pub(crate) sessions: Sessions,

@@ -37,6 +37,7 @@ pub mod handler;
 pub mod http;
 pub mod jwks;
 pub mod policy_file;
+pub mod receipts;
 pub mod register;
 pub mod vault;
 mod backend;

@@ -8,7 +8,7 @@ use bz_core::digest::Digest;
 use bz_core::id::ConnectionId;
 use bz_protocol::agent::{Action, Agent, Config, Event};
 use bz_protocol::carrier::{Prefixed, Stream, read_message};
-use bz_protocol::driver::{Channels, drive, random};
+use bz_protocol::driver::{Channels, drive_keeping, random};
 use bz_protocol::gate::{Admission, Admitted, Denial, Opening};
 use bz_protocol::limits::{HANDSHAKE, MAX_PACKET};
 use bz_protocol::packet::Packet;
@@ -167,7 +167,8 @@ impl Session {
         let (actions, from_us) = mpsc::channel(8);
         let (to_us, events) = mpsc::channel(8);
         let channels = Channels { carriers, actions: from_us, events: to_us };
-        let driver = drive(machine, channels, Arc::clone(&self.context.clock));
+        let (clock, receipts) = (Arc::clone(&self.context.clock), self.context.receipts.clone());
+        let driver = drive_keeping(machine, channels, clock, receipts);
         let end = tokio::join!(driver, self.serve(actions, events, closed)).0;
         tracing::info!(connection = %self.connection, %end, "session ended");
     }

@@ -2,6 +2,7 @@
 
 mod ask;
 mod made;
+mod record;
 mod session;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use bz_core::id::ConnectionId;
 use reqwest::Method;
 use serde::de::DeserializeOwned;
 
+use crate::issuer_keys::SeenKeys;
 use crate::login::{Login, LoginStore};
 use crate::pins::{FirstContact, KnownAgents, MemoryPins};
 use crate::rest::{Rest, RestError};
@@ -27,11 +29,13 @@ use session::LiveLogin;
 
 use bz_protocol::driver::{Clock, SystemClock};
 use bz_protocol::link::Ways;
+use bz_protocol::receipt::Receipts;
 
 use crate::link::Links;
 
 pub use ask::{AskError, Asked};
 pub use made::Lie;
+pub use record::{Download, EventFilter};
 pub use session::RefreshError;
 
 /// A client of one server. Clones share the login.
@@ -44,6 +48,8 @@ pub struct Client {
     known: Arc<dyn KnownAgents>,
     first: FirstContact,
     links: Option<Arc<Links>>,
+    receipts: Option<Arc<dyn Receipts>>,
+    seen_keys: Option<Arc<dyn SeenKeys>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -63,6 +69,8 @@ impl Client {
             store: None,
             known: Arc::new(MemoryPins::default()),
             first: FirstContact::Refuse,
+            receipts: None,
+            seen_keys: None,
         })
     }
 
@@ -76,6 +84,19 @@ impl Client {
     #[must_use]
     pub fn with_login_store(self, store: Arc<dyn LoginStore>) -> Self {
         Self { store: Some(store), ..self }
+    }
+
+    /// The same client, the receipt of each session kept there.
+    #[must_use]
+    pub fn with_receipts(self, receipts: Arc<dyn Receipts>) -> Self {
+        Self { receipts: Some(receipts), ..self }
+    }
+
+    /// The same client, the identity provider's keys kept there whenever a refresh shows them. Those of the login itself
+    /// are in [`Login::issuer_keys`].
+    #[must_use]
+    pub fn with_seen_keys(self, seen_keys: Arc<dyn SeenKeys>) -> Self {
+        Self { seen_keys: Some(seen_keys), ..self }
     }
 
     /// The same client, its sessions carried this way: by a carrier, or by [`Ways`] of which one is taken.
@@ -92,6 +113,10 @@ impl Client {
 
     pub(crate) fn links(&self) -> Option<&Arc<Links>> {
         self.links.as_ref()
+    }
+
+    pub(crate) fn receipts(&self) -> Option<Arc<dyn Receipts>> {
+        self.receipts.clone()
     }
 
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
@@ -240,7 +265,7 @@ impl Client {
     /// # Errors
     /// [`RestError`].
     pub async fn user_events(&self, count: u32) -> Result<Vec<UserEvent>, RestError> {
-        self.get("events/subject", &[("eventCount", &count.to_string())]).await
+        self.user_events_where(&EventFilter { count, ..EventFilter::default() }).await
     }
 
     /// The latest that happened to connections.
@@ -248,7 +273,7 @@ impl Client {
     /// # Errors
     /// [`RestError`].
     pub async fn connection_events(&self, count: u32) -> Result<Vec<ConnectionEvent>, RestError> {
-        self.get("events/connection", &[("eventCount", &count.to_string())]).await
+        self.connection_events_where(&EventFilter { count, ..EventFilter::default() }).await
     }
 
     /// The latest command lines.
@@ -256,7 +281,7 @@ impl Client {
     /// # Errors
     /// [`RestError`].
     pub async fn command_events(&self, count: u32) -> Result<Vec<CommandEvent>, RestError> {
-        self.get("events/command", &[("eventCount", &count.to_string())]).await
+        self.command_events_where(&EventFilter { count, ..EventFilter::default() }).await
     }
 
     /// Ends the login at the server. What is stored of it is the caller's to remove.

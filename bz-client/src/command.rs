@@ -9,8 +9,12 @@ mod list_connections;
 mod list_targets;
 mod login;
 mod logout;
+mod logs;
 mod policy;
+mod recording;
+mod save;
 mod target;
+mod transcript;
 mod verify;
 mod why;
 
@@ -42,7 +46,16 @@ pub(crate) enum Command {
     Close(close::Close),
     /// Why a target is allowed or not, and by which policies
     Why(why::Why),
-    /// Check a session's transcript offline, against anchors that the server has no say in
+    /// Transcripts of sessions, to take along (for administrators)
+    #[command(subcommand)]
+    Transcript(transcript::Transcript),
+    /// Recordings of sessions (for administrators)
+    #[command(subcommand)]
+    Recording(recording::Recording),
+    /// What happened: connections, commands, calls (for administrators)
+    #[command(subcommand)]
+    Logs(logs::Logs),
+    /// Check sessions' transcripts offline, against anchors that the server has no say in
     Verify(verify::Verify),
     /// What is known of targets on this machine
     #[command(subcommand)]
@@ -71,6 +84,9 @@ pub(crate) async fn run(command: Command, context: &Context<'_>) -> anyhow::Resu
         Command::Attach(attach) => attach.run(context).await,
         Command::Close(close) => close.run(context).await,
         Command::Why(why) => why.run(context).await,
+        Command::Transcript(transcript) => transcript.run(context).await,
+        Command::Recording(recording) => recording.run(context).await,
+        Command::Logs(logs) => logs.run(context).await,
         Command::Verify(verify) => verify.run(context),
         Command::Target(target) => target.run(context),
         Command::Policy(policy) => policy.run(context).await,

@@ -14,12 +14,14 @@ use bz_protocol::carrier::Proxies;
 use bz_protocol::link::Choice;
 
 use crate::cli::Global;
+use crate::kept::Kept;
 use crate::output::Output;
 
 /// What every command works with.
 #[derive(Debug)]
 pub(crate) struct Context<'a> {
     pub(crate) profile: Profile,
+    pub(crate) kept: Arc<Kept>,
     pub(crate) output: &'a Output,
     pub(crate) carrier: Choice,
     proxies: Proxies,
@@ -30,7 +32,8 @@ impl<'a> Context<'a> {
         let config = global.config_dir.clone().or_else(config_dir);
         let config = config.context("this user has no home folder: name a folder with --config-dir")?;
         let profile = Profile::new(&config, &global.profile)?;
-        Ok(Self { profile, output, carrier: global.carrier.into(), proxies: proxies()? })
+        let (kept, carrier, proxies) = (Kept::new(&profile), global.carrier.into(), proxies()?);
+        Ok(Self { profile, kept, output, carrier, proxies })
     }
 
     /// The profile's server, reached as this machine reaches servers.
@@ -54,6 +57,8 @@ impl<'a> Context<'a> {
         Ok(client
             .with_carrier(ways)
             .with_login_store(Arc::new(profile.login_store()))
+            .with_receipts(Arc::clone(&self.kept) as _)
+            .with_seen_keys(Arc::clone(&self.kept) as _)
             .with_known_agents(Arc::new(profile.known_agents()), first))
     }
 }

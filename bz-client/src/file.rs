@@ -73,12 +73,17 @@ pub(crate) fn read_open(path: &Path, file: &File) -> Result<String, FileError> {
 
 /// Replaces the file: whoever reads it sees the old text or the new one, also after a crash.
 pub(crate) fn replace(path: &Path, text: &str) -> Result<(), FileError> {
+    replace_bytes(path, text.as_bytes())
+}
+
+/// As [`replace`], for what is no text.
+pub(crate) fn replace_bytes(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let folder = path.parent().unwrap_or_else(|| Path::new("."));
     platform::create_private_dir(folder).map_err(FileError::io(folder, "made"))?;
     let random = clock::random::<8>().map_err(|e| FileError::io(path, "written")(io::Error::other(e)))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let fresh = folder.join(format!(".{name}.{}.tmp", hex::encode(random)));
-    let written = write_new(&fresh, text).and_then(|()| fs::rename(&fresh, path));
+    let written = write_new(&fresh, bytes).and_then(|()| fs::rename(&fresh, path));
     if let Err(error) = written {
         // What is left over holds the new secret and helps nobody; that it stays is no second error.
         drop(fs::remove_file(&fresh));
@@ -87,9 +92,9 @@ pub(crate) fn replace(path: &Path, text: &str) -> Result<(), FileError> {
     platform::sync_dir(folder).map_err(FileError::io(folder, "written"))
 }
 
-fn write_new(path: &Path, text: &str) -> io::Result<()> {
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = platform::create_private(path)?;
-    file.write_all(text.as_bytes())?;
+    file.write_all(bytes)?;
     file.sync_all()
 }
 

@@ -19,6 +19,9 @@ use crate::server::{Roots, is_loopback, is_safe};
 
 /// The most bytes an answer may have.
 pub(crate) const MAX_ANSWER: usize = 1 << 20;
+/// The most bytes a file may have, and how long it may take in all.
+const MAX_FILE: u64 = 64 << 30;
+const FILE_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -47,6 +50,9 @@ pub enum HttpError {
     /// A larger answer than this program takes.
     #[error("the answer of {0} is larger than 1 MiB")]
     TooLarge(String),
+    /// A file that does not end.
+    #[error("{0} sends more than any file of its has: the download was given up")]
+    Endless(String),
 }
 
 /// A client for one set of roots.
@@ -82,25 +88,68 @@ impl Http {
 
     /// Sends a request and reads the whole answer.
     pub(crate) async fn send(&self, request: reqwest::Request) -> Result<Answer, HttpError> {
+        self.begin(request).await?.whole().await
+    }
+
+    /// Sends a request whose answer may be long.
+    pub(crate) async fn open(&self, mut request: reqwest::Request) -> Result<Incoming, HttpError> {
+        *request.timeout_mut() = Some(FILE_TIMEOUT);
+        let host = request.url().origin().ascii_serialization();
+        // The head comes as soon as any other, whatever follows it.
+        tokio::time::timeout(TIMEOUT, self.begin(request)).await.map_err(|_| HttpError::TimedOut(host))?
+    }
+
+    async fn begin(&self, request: reqwest::Request) -> Result<Incoming, HttpError> {
         let host = request.url().origin().ascii_serialization();
         if !is_safe(request.url()) {
             return Err(HttpError::Plain(host));
         }
-        let failed = |error: reqwest::Error| match error.is_timeout() {
-            true => HttpError::TimedOut(host.clone()),
-            // The URL may carry a code; the host is told already.
-            false => HttpError::Unreachable { host: host.clone(), cause: causes(&error.without_url()) },
-        };
-        let mut answer = self.0.execute(request).await.map_err(failed)?;
+        let answer = self.0.execute(request).await.map_err(|error| failed(&host, error))?;
+        Ok(Incoming { host, answer, come: 0 })
+    }
+}
+
+/// An answer as it comes.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    host: String,
+    answer: reqwest::Response,
+    come: u64,
+}
+
+impl Incoming {
+    pub(crate) fn status(&self) -> reqwest::StatusCode {
+        self.answer.status()
+    }
+
+    /// The next bytes; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>, HttpError> {
+        let next = tokio::time::timeout(TIMEOUT, self.answer.chunk()).await;
+        let next = next.map_err(|_| HttpError::TimedOut(self.host.clone()))?;
+        let Some(bytes) = next.map_err(|error| failed(&self.host, error))? else { return Ok(None) };
+        self.come = self.come.saturating_add(bytes.len() as u64);
+        if self.come > MAX_FILE { Err(HttpError::Endless(self.host.clone())) } else { Ok(Some(bytes.into())) }
+    }
+
+    /// All of it, when it is small.
+    pub(crate) async fn whole(mut self) -> Result<Answer, HttpError> {
         let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(failed)? {
+        while let Some(chunk) = self.next().await? {
             if body.len() + chunk.len() > MAX_ANSWER {
-                return Err(HttpError::TooLarge(host));
+                return Err(HttpError::TooLarge(self.host));
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Answer { status: answer.status(), headers: std::mem::take(answer.headers_mut()), body })
+        Ok(Answer { status: self.answer.status(), headers: std::mem::take(self.answer.headers_mut()), body })
     }
+}
+
+fn failed(host: &str, error: reqwest::Error) -> HttpError {
+    if error.is_timeout() {
+        return HttpError::TimedOut(host.to_owned());
+    }
+    // The URL may carry a code; the host is told already.
+    HttpError::Unreachable { host: host.to_owned(), cause: causes(&error.without_url()) }
 }
 
 impl Answer {

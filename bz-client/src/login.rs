@@ -9,6 +9,7 @@ mod store;
 mod stored;
 
 use std::fmt;
+use std::sync::Arc;
 
 use bz_core::api::Bytes;
 use bz_core::api::login::{MfaActionRequired, RegisterUser, Registered, User};
@@ -54,6 +55,8 @@ pub struct Login {
     expires_at: UnixTime,
     user: User,
     mfa: MfaActionRequired,
+    /// Not stored: known as long as this program runs.
+    issuer_keys: Option<Arc<Jwks>>,
 }
 
 /// What a person may choose about a login.
@@ -150,6 +153,7 @@ impl Login {
             expires_at: registered.expires_at.min(claims.expires_at),
             user: registered.user,
             mfa: registered.mfa_action_required,
+            issuer_keys: Some(Arc::new(oidc.jwks().clone())),
         })
     }
 
@@ -175,6 +179,7 @@ impl Login {
             refresh: tokens.refresh.or_else(|| self.refresh.clone()),
             obtained_at: clock::now(),
             token_expires_at: claims.expires_at,
+            issuer_keys: Some(Arc::new(oidc.jwks().clone())),
             ..self.clone()
         })
     }
@@ -223,6 +228,13 @@ impl Login {
     #[must_use]
     pub fn person(&self) -> Person {
         Person { issuer: self.user.issuer.clone(), subject: self.user.subject.clone() }
+    }
+
+    /// The keys that the identity provider published when this program obtained the current token: to be kept, so that
+    /// transcripts can be checked when the provider has others. `None` of a login that was stored.
+    #[must_use]
+    pub fn issuer_keys(&self) -> Option<&Jwks> {
+        self.issuer_keys.as_deref()
     }
 
     /// Who this is, as the server knows them.
@@ -281,14 +293,6 @@ impl fmt::Debug for Login {
             .field("expires_at", &self.expires_at)
             .finish_non_exhaustive()
     }
-}
-
-/// Whether the provider can be reached and its metadata used.
-///
-/// # Errors
-/// [`ProviderFailed`].
-pub async fn probe(provider: &Provider, server: &Server) -> Result<(), ProviderFailed> {
-    Oidc::discover(provider, server).await.map(|_| ())
 }
 
 /// The keys that a pinned provider publishes now: what a verifier keeps beside transcripts.

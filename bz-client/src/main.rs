@@ -4,6 +4,7 @@ mod cli;
 mod command;
 mod context;
 mod exit;
+mod kept;
 mod output;
 mod page;
 
@@ -31,7 +32,14 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli, output: &Output) -> anyhow::Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let ran = runtime.block_on(async { command::run(cli.command, &context::Context::new(&cli.global, output)?).await });
+    let ran = runtime.block_on(async {
+        let context = context::Context::new(&cli.global, output)?;
+        let ran = command::run(cli.command, &context).await;
+        for complaint in context.kept.complaints() {
+            output.warn(&complaint);
+        }
+        ran
+    });
     // A thread may still wait for a line that nobody will type.
     runtime.shutdown_background();
     ran

@@ -1,8 +1,8 @@
 //! The profile of the `bz` program: one server, its trust bundle, one login and the known agents, in one folder.
 //!
-//! `profile.toml`, `trust.toml`, `login.json`, `known-agents.toml` and `carriers.toml`, each replaced whole. What cannot
-//! be read is named and left as it is. Absent: any search of environment or working directory; the caller gives the
-//! folder.
+//! `profile.toml`, `trust.toml`, `login.json`, `known-agents.toml`, `carriers.toml`, `issuer-keys.json` and the files in
+//! `receipts`, each replaced whole. What cannot be read is named and left as it is. Absent: any search of environment or
+//! working directory; the caller gives the folder.
 
 mod carrier;
 
@@ -12,12 +12,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bz_core::trust::{BundleError, TrustBundle};
+use bz_protocol::receipt::Bounds;
 use serde::{Deserialize, Serialize};
 
 use crate::file::{self, FileError};
+use crate::issuer_keys::SeenKeysFile;
 use crate::login::{LockedLogin, Locking, Login, LoginStore};
 use crate::pins::KnownAgentsFile;
 use crate::platform;
+use crate::receipts::FolderReceipts;
 use crate::server::{Roots, Server, ServerError};
 use crate::trust::{Trust, TrustError, TrustSource};
 
@@ -161,6 +164,18 @@ impl Profile {
     #[must_use]
     pub fn carriers(&self, server: &Server) -> CarrierFile {
         CarrierFile::new(self.folder.join("carriers.toml"), server.to_string())
+    }
+
+    /// The receipts of the last sessions opened here.
+    #[must_use]
+    pub fn receipts(&self) -> FolderReceipts {
+        FolderReceipts::new(self.folder.join("receipts"), Bounds::CLIENT)
+    }
+
+    /// The identity providers' keys that were seen here.
+    #[must_use]
+    pub fn issuer_keys(&self) -> SeenKeysFile {
+        SeenKeysFile::new(self.folder.join("issuer-keys.json"))
     }
 
     fn settings(&self) -> Result<(PathBuf, Settings), ProfileError> {

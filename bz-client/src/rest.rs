@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::clock;
-use crate::http::{Answer, Http};
+use crate::http::{Answer, Http, Incoming};
 use crate::server::Server;
 
 pub(crate) use error::ahead;
@@ -75,6 +75,20 @@ impl Rest {
     /// A call whose answer says nothing but that it worked.
     pub(crate) async fn act(&self, caller: &Caller, method: Method, path: &str) -> Result<(), RestError> {
         self.send(Some(caller), Draft { method, path, query: &[], body: Vec::new() }).await.map(|_| ())
+    }
+
+    /// A file, as it comes.
+    pub(crate) async fn download(
+        &self,
+        caller: &Caller,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<Incoming, RestError> {
+        let draft = Draft { method: Method::GET, path, query, body: Vec::new() };
+        let mut request = self.request(Some(caller), draft)?;
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("*/*"));
+        let incoming = self.http.open(request).await?;
+        if incoming.status().is_success() { Ok(incoming) } else { Err(self.refused(&incoming.whole().await?)) }
     }
 
     /// The server's own bundle and its clock, before anybody is logged in.

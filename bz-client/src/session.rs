@@ -13,7 +13,7 @@ use bz_core::wire::{self, WireError};
 use bz_protocol::SendError;
 use bz_protocol::carrier::{LinkError, Stream};
 use bz_protocol::client::{Action, Client as Machine, Event, Opened, Opening, OpeningError};
-use bz_protocol::driver::{Channels, drive, sleep_until};
+use bz_protocol::driver::{Channels, drive_keeping, sleep_until};
 use bz_protocol::frame::Fin;
 use bz_protocol::limits::PATIENCE;
 use bz_protocol::session::End;
@@ -134,7 +134,7 @@ impl Client {
         let (to_us, events) = mpsc::channel(32);
         let channels = Channels { carriers: from_links, actions: from_us, events: to_us };
         let mut tasks = JoinSet::new();
-        let driver = drive(machine, channels, Arc::clone(self.clock()));
+        let driver = drive_keeping(machine, channels, Arc::clone(self.clock()), self.receipts());
         tasks.spawn(async move {
             let end = driver.await;
             tracing::debug!(%connection, %end, "session ended");

@@ -263,6 +263,13 @@ impl BzCert {
         Some((oidc::signed_by(&body.initial_token, jwks)?, oidc::signed_by(&body.current_token, jwks)?))
     }
 
+    /// When the later of both tokens ends, before anything is verified: how long a stored certificate is a secret.
+    #[must_use]
+    pub fn claimed_end(bytes: &[u8]) -> Option<UnixTime> {
+        let body: Body = wire::decode(bytes, MAX_CERT).ok()?;
+        Some(oidc::claimed_end(&body.initial_token)?.max(oidc::claimed_end(&body.current_token)?))
+    }
+
     /// A provider as the certificate itself claims it: for checks that hold no pins, and say so.
     #[must_use]
     pub fn claimed_provider(bytes: &[u8]) -> Option<Provider> {

@@ -180,6 +180,11 @@ pub fn claimed_issuer(token: &str) -> Option<String> {
     text(&claims, "iss").ok().map(str::to_owned)
 }
 
+/// When a token says that it ends, before anything is verified.
+pub(crate) fn claimed_end(token: &str) -> Option<UnixTime> {
+    seconds(&json::object(&Parts::split(token).ok()?.payload)?, "exp").ok()
+}
+
 /// The thumbprint of the key in a set that signed a token, and nothing else about it.
 pub(crate) fn signed_by(token: &str, jwks: &Jwks) -> Option<Digest> {
     let parts = Parts::split(token).ok()?;

@@ -213,11 +213,12 @@ impl Agent {
         }
     }
 
-    /// What to keep of this session, also after its end; `None` before there is one.
+    /// What to keep of this session, also after its end; `None` before its client has confirmed it: whoever repeats a
+    /// stranger's `Syn` makes an agent keep nothing.
     #[must_use]
     pub fn receipt(&self) -> Option<Receipt> {
         match &self.state {
-            State::Open(open) => Some(open.line.flow.receipt()),
+            State::Open(open) => open.receipt(),
             State::ExpectSyn(_) | State::Judging(_) | State::Closed => self.receipt.clone(),
         }
     }
@@ -401,6 +402,18 @@ impl Agent {
     }
 
     fn in_open(&mut self, mut open: Box<Open>, now: Now, input: Input<'_>) -> Result<State, End> {
+        let stepped = self.step(&mut open, now, input);
+        let ended = stepped.err().or_else(|| open.finished.take_if(|_| open.line.flow.is_closed()).map(|e| e.end));
+        match ended {
+            Some(end) => {
+                self.receipt = open.receipt();
+                Err(end)
+            }
+            None => Ok(State::Open(open)),
+        }
+    }
+
+    fn step(&mut self, open: &mut Open, now: Now, input: Input<'_>) -> Result<(), End> {
         open.expire(now)?;
         match input {
             Input::CarrierUp { carrier, random } => {
@@ -415,19 +428,16 @@ impl Agent {
             }
             Input::Packet { carrier, bytes } => {
                 if open.line.active == Some(carrier) {
-                    self.packet(&mut open, now, bytes)?;
+                    self.packet(open, now, bytes)?;
                 } else {
-                    self.unproved(&mut open, now, carrier, bytes)?;
+                    self.unproved(open, now, carrier, bytes)?;
                 }
             }
             Input::Tick => open.give_up(now, self.config.patience)?,
         }
         // A tick of a flow that has ended has nothing to sign.
         open.line.flow.tick(now).unwrap_or_default();
-        match open.finished.take_if(|_| open.line.flow.is_closed()) {
-            Some(ending) => Err(ending.end),
-            None => Ok(State::Open(open)),
-        }
+        Ok(())
     }
 
     /// A packet on the carrier whose client proved itself: the first wrong one ends the session.
@@ -497,7 +507,8 @@ impl Agent {
             Kind::Bytes | Kind::Eof | Kind::Resize | Kind::Reauthenticate if open.finished.is_some() => {}
             Kind::Bytes => self.events.push_back(Event::Bytes { stream, bytes: payload }),
             Kind::Eof => self.events.push_back(Event::Eof { stream }),
-            Kind::Checkpoint => self.receipt = Some(open.line.flow.receipt()),
+            // The flow has noted it.
+            Kind::Checkpoint => {}
             Kind::Resize => self.events.push_back(Event::Resize(decode::<Size>(&payload)?.clamped())),
             Kind::Reauthenticate => self.events.push_back(Event::Reauthenticate(payload)),
             Kind::Fin => self.events.push_back(Event::Finished(decode(&payload)?)),

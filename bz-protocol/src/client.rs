@@ -387,6 +387,16 @@ impl Client {
     }
 
     fn in_open(&mut self, mut open: Box<Open>, now: Now, input: Input<'_>) -> Result<State, End> {
+        match self.step(&mut open, now, input) {
+            Ok(()) => Ok(State::Open(open)),
+            Err(end) => {
+                self.receipt = Some(open.line.flow.receipt());
+                Err(end)
+            }
+        }
+    }
+
+    fn step(&mut self, open: &mut Open, now: Now, input: Input<'_>) -> Result<(), End> {
         match input {
             Input::CarrierUp { carrier, random } => {
                 self.closing.extend(open.line.active);
@@ -399,9 +409,9 @@ impl Client {
             }
             Input::Packet { carrier, bytes } => {
                 if open.line.active == Some(carrier) {
-                    self.packet(&mut open, now, bytes)?;
+                    self.packet(open, now, bytes)?;
                 } else if let Some((on, resuming)) = open.resuming.filter(|(on, _)| *on == carrier) {
-                    self.finish_resume(&mut open, now, (on, resuming), bytes)?;
+                    self.finish_resume(open, now, (on, resuming), bytes)?;
                 }
                 // Any other is a carrier that was replaced: what it still holds was or will be sent again.
             }
@@ -413,16 +423,16 @@ impl Client {
         }
         // A tick of a flow that has ended has nothing to sign.
         open.line.flow.tick(now).unwrap_or_default();
-        if open.line.flow.peer_closed() { Self::answer_end(open, now) } else { Ok(State::Open(open)) }
+        if open.line.flow.peer_closed() { Self::answer_end(open, now) } else { Ok(()) }
     }
 
     /// The agent's signed end is here: ours goes out, and [`Self::poll`] ends the session when it is on its way.
-    fn answer_end(mut open: Box<Open>, now: Now) -> Result<State, End> {
+    fn answer_end(open: &mut Open, now: Now) -> Result<(), End> {
         if !open.finished {
             open.line.flow.finish(now, &Fin::Done).map_err(|_| Misbehavior::OutOfTurn)?;
             open.finished = true;
         }
-        Ok(State::Open(open))
+        Ok(())
     }
 
     /// A packet on the carrier whose agent proved itself: the first wrong one ends the session.
@@ -479,12 +489,10 @@ impl Client {
         match kind {
             Kind::Bytes => self.events.push_back(Event::Bytes { stream, bytes: payload }),
             Kind::Eof => self.events.push_back(Event::Eof { stream }),
-            Kind::Checkpoint => self.receipt = Some(open.line.flow.receipt()),
+            // The flow has noted it.
+            Kind::Checkpoint => {}
             Kind::Notice => self.events.push_back(Event::Notice(decode(&payload)?)),
-            Kind::Refuse => {
-                self.receipt = Some(open.line.flow.receipt());
-                return Err(End::Refused(decode(&payload)?));
-            }
+            Kind::Refuse => return Err(End::Refused(decode(&payload)?)),
             Kind::Fin => open.last = Some(decode(&payload)?),
             Kind::Resize | Kind::Reauthenticate => return Err(Misbehavior::OutOfTurn.into()),
         }

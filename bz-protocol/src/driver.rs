@@ -2,6 +2,8 @@
 //!
 //! One task owns one machine. It decides nothing: every rule is the machine's.
 
+mod keeping;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
@@ -13,8 +15,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::carrier::{Stream, read_message, write_message};
+use crate::driver::keeping::Keeping;
 use crate::flow::SendError;
 use crate::limits::MAX_PACKET;
+use crate::receipt::{Receipt, Receipts};
 use crate::session::{CarrierId, End, Input, Output};
 use crate::{agent, client};
 
@@ -89,6 +93,8 @@ pub trait Machine: Send {
     fn poll(&mut self, now: Now) -> Output<Self::Event>;
     /// How many bytes a stream takes now.
     fn writable(&self, stream: u32) -> usize;
+    /// What to keep of the session, once there is one.
+    fn receipt(&self) -> Option<Receipt>;
     /// An action apart: the stream and bytes it sends, or itself.
     ///
     /// # Errors
@@ -122,6 +128,10 @@ macro_rules! machine {
 
             fn writable(&self, stream: u32) -> usize {
                 $module::$machine::writable(self, stream)
+            }
+
+            fn receipt(&self) -> Option<Receipt> {
+                $module::$machine::receipt(self)
             }
 
             fn into_bytes(action: Self::Action) -> Result<(u32, Vec<u8>), Self::Action> {
@@ -196,10 +206,26 @@ struct Loop<M: Machine> {
     end: Option<End>,
     /// Whether another carrier may come.
     supplied: bool,
+    receipts: Option<Arc<dyn Receipts>>,
+    keeping: Option<Keeping>,
 }
 
 /// Drives a machine to its end. Dropping the future ends everything at once.
 pub fn drive<M>(machine: M, channels: Channels<M>, clock: Arc<dyn Clock>) -> impl Future<Output = End> + Send
+where
+    M: Machine + 'static,
+{
+    drive_keeping(machine, channels, clock, None)
+}
+
+/// Drives a machine to its end, its receipt kept there: when the session stands, at most every ten seconds, and at the
+/// end, before anybody hears of it.
+pub fn drive_keeping<M>(
+    machine: M,
+    channels: Channels<M>,
+    clock: Arc<dyn Clock>,
+    receipts: Option<Arc<dyn Receipts>>,
+) -> impl Future<Output = End> + Send
 where
     M: Machine + 'static,
 {
@@ -215,12 +241,16 @@ where
         wake: None,
         end: None,
         supplied: true,
+        receipts,
+        keeping: None,
     };
     state.run(channels)
 }
 
 impl<M: Machine> Loop<M> {
     async fn run(mut self, mut channels: Channels<M>) -> End {
+        let keep = |receipts| Keeping::new(receipts, Arc::clone(&self.clock));
+        self.keeping = self.receipts.take().map(keep);
         loop {
             if !self.supplied && self.carriers.is_empty() {
                 self.machine.abandon();
@@ -230,6 +260,7 @@ impl<M: Machine> Loop<M> {
             if self.end.is_some() {
                 self.flush().await;
             }
+            let kept = self.keep();
             if self.outbox.is_empty()
                 && let Some(end) = self.end.take()
             {
@@ -241,7 +272,7 @@ impl<M: Machine> Loop<M> {
                 permit = channels.events.reserve(), if !self.outbox.is_empty() => match (permit, self.outbox.pop_front()) {
                     (Ok(permit), Some(event)) => self.hand_over(permit, event),
                     // The application is gone: nobody is left to hear.
-                    (Err(_), _) | (_, None) => return self.end.unwrap_or(End::Lost),
+                    (Err(_), _) | (_, None) => return self.end.take().unwrap_or(End::Lost),
                 },
                 Some(incoming) = self.packets.1.recv() => self.packet(incoming),
                 stream = channels.carriers.recv(), if self.supplied => match stream {
@@ -252,7 +283,7 @@ impl<M: Machine> Loop<M> {
                     Some(action) => self.pending = Some(action),
                     None => return End::Lost,
                 },
-                () = sleep_until(clock.as_ref(), self.wake) => self.machine.handle(self.clock.now(), Input::Tick),
+                () = sleep_until(clock.as_ref(), earlier(self.wake, kept)) => self.machine.handle(self.clock.now(), Input::Tick),
             }
         }
     }
@@ -350,8 +381,18 @@ impl<M: Machine> Loop<M> {
         self.machine.handle(self.clock.now(), Input::CarrierUp { carrier, random });
     }
 
-    /// Lets what is left leave. The second time there is nothing.
+    /// Hands the receipt over when that is due; says when to look again.
+    fn keep(&mut self) -> Option<Mono> {
+        let keeping = self.keeping.as_mut()?;
+        keeping.look(self.clock.now().mono, || self.machine.receipt())
+    }
+
+    /// Lets what is left leave, then the receipt be kept. The second time there is nothing.
     async fn flush(&mut self) {
+        let keeping = self.keeping.take();
+        if let Some(keeping) = &keeping {
+            keeping.give(self.machine.receipt());
+        }
         self.carriers.clear();
         // Readers end when nobody listens to them.
         self.packets = mpsc::channel(1);
@@ -360,7 +401,23 @@ impl<M: Machine> Loop<M> {
             tracing::debug!("the last packets could not be sent");
             self.tasks.abort_all();
         }
+        if let Some(keeping) = keeping {
+            keeping.done().await;
+        }
     }
+}
+
+impl<M: Machine> Drop for Loop<M> {
+    /// A session that is cut leaves its receipt, too.
+    fn drop(&mut self) {
+        if let Some(keeping) = &self.keeping {
+            keeping.give(self.machine.receipt());
+        }
+    }
+}
+
+fn earlier(one: Option<Mono>, other: Option<Mono>) -> Option<Mono> {
+    one.into_iter().chain(other).min()
 }
 
 async fn read_packets(carrier: CarrierId, mut stream: ReadHalf<Box<dyn Stream>>, packets: mpsc::Sender<Incoming>) {

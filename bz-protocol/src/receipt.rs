@@ -1,17 +1,23 @@
 //! Receipts: what each end keeps of a session, so that a transcript that was lost or shortened shows.
 //!
-//! Absent: where they are kept, and for how long.
+//! Absent: files. What keeps receipts implements [`Receipts`].
+
+mod keep;
 
 use bincode::{Decode, Encode};
+use bz_core::access::Mode;
 use bz_core::digest::Digest;
 use bz_core::id::{ConnectionId, OrganizationId};
-use bz_core::signed::ObjectError;
+use bz_core::signed::{Object, ObjectError, Signed};
+use bz_core::time::UnixTime;
 use bz_core::wire::{self, WireError};
 
-use crate::checkpoint::{Signer, Statement};
+use crate::checkpoint::{AgentCheckpoint, ClientCheckpoint, Signer, Statement};
 use crate::frame::Fin;
 use crate::keys::Direction;
 use crate::transcript::Verdict;
+
+pub use keep::{Bounds, MemoryReceipts, NotKept, Receipts, Shelf};
 
 /// The most bytes of a receipt.
 pub const MAX_RECEIPT: usize = 4096;
@@ -87,6 +93,24 @@ impl Receipt {
     pub fn decode(bytes: &[u8]) -> Result<Self, ReceiptError> {
         let (label, receipt): (String, Self) = wire::decode(bytes, MAX_RECEIPT)?;
         if label == LABEL { Ok(receipt) } else { Err(ReceiptError::Label) }
+    }
+
+    /// The latest time in its checkpoints, unverified: the holder's own note, to find a session by.
+    #[must_use]
+    pub fn noted_at(&self) -> Option<UnixTime> {
+        let client = self.client.as_deref().and_then(|c| self.time_in(c, |ClientCheckpoint(said)| said.time));
+        client.max(self.agent.as_deref().and_then(|c| self.time_in(c, |AgentCheckpoint(said)| said.time)))
+    }
+
+    fn time_in<T: Object>(&self, checkpoint: &[u8], time: impl Fn(&T) -> UnixTime) -> Option<UnixTime> {
+        let signed: Signed<T> = wire::decode(checkpoint, MAX_RECEIPT).ok()?;
+        let mut noted = None;
+        // Nobody's key is at hand: what is looked at is not believed, and the object itself is not had.
+        let _unproved = signed.open_by(self.organization, |body| {
+            noted = Some(time(body));
+            None
+        });
+        noted
     }
 
     fn checkpoint(&self, direction: Direction) -> Option<&[u8]> {
@@ -180,6 +204,25 @@ pub fn compare(receipt: &Receipt, verdict: &Verdict) -> Comparison {
         own.max(peer.as_ref().map_or(0, |s| s.peer_number))
     };
     Comparison::Whole { to_agent: proved(&client, &agent), to_client: proved(&agent, &client) }
+}
+
+/// Whether a transcript that a receipt fits holds the end, though it cannot show it by itself.
+///
+/// So it is with all of a sealed session whose end the holder knows, and with a session of which the agent itself knows no
+/// end.
+#[must_use]
+pub fn explains_end(receipt: &Receipt, verdict: &Verdict) -> bool {
+    let Comparison::Whole { to_agent, to_client } = compare(receipt, verdict) else { return false };
+    // There is a head more than frames, and the last frame is the checkpoint itself.
+    let all = |proved: u64, direction| proved.saturating_add(2) >= verdict.heads(direction).len() as u64;
+    match &receipt.close {
+        Some(_) => {
+            verdict.request.mode == Mode::Sealed
+                && all(to_agent, Direction::ToAgent)
+                && all(to_client, Direction::ToClient)
+        }
+        None => receipt.holder == Holder::Agent,
+    }
 }
 
 /// The receipts of sessions of which there is no transcript.

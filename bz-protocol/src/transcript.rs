@@ -24,7 +24,7 @@ mod verify;
 
 pub use anchors::{Anchors, ArchiveError, JwksArchive};
 pub use explain::{Line, Who, explain};
-pub use file::{MAGIC, Position, Reader, Writer, redact, withhold};
+pub use file::{MAGIC, Position, Reader, Writer, redact, restore, withhold, without_tokens};
 pub use history::{Coverage, Fault};
 pub use observer::{Keep, Observed, Observer, Parties, Seen, Violation};
 pub use record::{

@@ -173,8 +173,12 @@ operations! {
 }
 
 /// What rules name beside operations: rights inside one.
-pub const RIGHTS: [&str; 3] =
-    ["targetservice:list-all", "policyqueryservice:why-others", "connectionservice:list-others"];
+pub const RIGHTS: [&str; 4] = [
+    "targetservice:list-all",
+    "policyqueryservice:why-others",
+    "connectionservice:list-others",
+    "recordservice:transcript-tokens",
+];
 
 const fn row(
     name: &'static str,

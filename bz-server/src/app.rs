@@ -19,7 +19,7 @@ use crate::keys::{self, Certifier, KeysError, OnlineKeys};
 use crate::metrics::Metrics;
 use crate::policy::Engine;
 use crate::policy::engine::EngineError;
-use crate::record::Records;
+use crate::record::{Records, TokenKey};
 use crate::seam::jwks::{JwksCache, JwksSource};
 use crate::seam::links::Links;
 use crate::seam::{Clock, Entropy, EntropyError, random};
@@ -112,13 +112,16 @@ impl App {
         let root = keys::read_root(&config.data)?;
         let store = Store::open(&config.data)?;
         let organization = store.organization().await?.ok_or_else(|| AppError::NotInitialized(config.data.clone()))?.id;
+        let token_key = keys::token_key(&config.data, &random(seams.entropy.as_ref())?)?;
+        let token_key = TokenKey::new(&token_key)
+            .map_err(|error| KeysError::File { path: config.data.join(keys::TOKENS), error })?;
         let now = seams.clock.now().wall;
         let online = certify(&config, (&root, organization), seams.entropy.as_ref(), now)?;
         Ok(Self {
             engine: Engine::new()?,
             jwks: JwksCache::new(seams.jwks),
             links: seams.links,
-            records: Records::new(&config.data),
+            records: Records::new(&config.data, token_key),
             metrics: Metrics::new(),
             calls: TaskTracker::new(),
             replay: Mutex::new(Replay::default()),

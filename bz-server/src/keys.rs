@@ -22,6 +22,9 @@ pub const VALIDITY: Duration = Duration::from_secs(24 * 3600);
 /// The root key's file in the data folder.
 pub const ROOT: &str = "root.key";
 
+/// The file in the data folder of the key that stored tokens are encrypted under.
+pub const TOKENS: &str = "tokens.key";
+
 /// Why a key cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {
@@ -101,14 +104,31 @@ pub fn create_root(data: &Path, seed: &[u8; 32]) -> Result<PrivateKey, KeysError
 /// [`KeysError`]; also when others can read the file.
 pub fn read_root(data: &Path) -> Result<PrivateKey, KeysError> {
     let path = data.join(ROOT);
-    let file = |error| KeysError::File { path: path.clone(), error };
-    if fs::metadata(&path).map_err(file)?.permissions().mode() & 0o077 != 0 {
-        return Err(KeysError::Exposed(path));
-    }
-    let text = Zeroizing::new(fs::read_to_string(&path).map_err(file)?);
-    let mut scalar = Zeroizing::new([0; 32]);
-    hex::decode_to_slice(text.trim_end(), scalar.as_mut_slice()).map_err(|_| KeysError::Malformed(path.clone()))?;
+    let scalar = read_hex(&path)?;
     PrivateKey::from_bytes(&scalar).map_err(|_| KeysError::Malformed(path))
+}
+
+/// The key that stored tokens are encrypted under; `fresh` is it from now on where there was none.
+///
+/// # Errors
+/// [`KeysError`]; also when others can read the file.
+pub fn token_key(data: &Path, fresh: &[u8; 32]) -> Result<Zeroizing<[u8; 32]>, KeysError> {
+    let path = data.join(TOKENS);
+    if !path.exists() {
+        write_private(&path, Zeroizing::new(format!("{}\n", hex::encode(fresh))).as_bytes())?;
+    }
+    read_hex(&path)
+}
+
+fn read_hex(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeysError> {
+    let file = |error| KeysError::File { path: path.to_owned(), error };
+    if fs::metadata(path).map_err(file)?.permissions().mode() & 0o077 != 0 {
+        return Err(KeysError::Exposed(path.to_owned()));
+    }
+    let text = Zeroizing::new(fs::read_to_string(path).map_err(file)?);
+    let mut bytes = Zeroizing::new([0; 32]);
+    let decoded = hex::decode_to_slice(text.trim_end(), bytes.as_mut_slice());
+    decoded.map(|()| bytes).map_err(|_| KeysError::Malformed(path.to_owned()))
 }
 
 /// A key and the root's certificate for its one purpose.

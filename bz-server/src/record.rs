@@ -6,12 +6,14 @@
 //! API:   files ──▶ asciicast, transcript, list;   delete ──▶ Pen or file, content withheld
 //! ```
 //!
+//! Tokens are not in these files: `tokens.rs` keeps them apart, encrypted.
 //! Content of streams is kept only where the connection's recording policy says so; everything else is kept always.
 //! Absent: session keys, and times of single frames, which nobody signs.
 
 mod carrier;
 mod cast;
 mod pen;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,6 +28,7 @@ use tokio_util::task::TaskTracker;
 
 pub use crate::record::carrier::{Carrier, Ends, Unrecorded};
 pub use crate::record::cast::{Cast, asciicast};
+pub(crate) use crate::record::tokens::{TokenKey, Tokens};
 
 use crate::record::carrier::Session;
 use crate::record::pen::Note;
@@ -82,17 +85,19 @@ pub struct Records {
     /// Held while a file is rewritten, or found again for a session that goes on.
     turn: tokio::sync::Mutex<()>,
     tasks: TaskTracker,
+    key: Arc<TokenKey>,
 }
 
 impl Records {
-    /// The records in this data folder.
+    /// The records in this data folder, their tokens under this key.
     #[must_use]
-    pub fn new(data: &Path) -> Self {
+    pub(crate) fn new(data: &Path, key: TokenKey) -> Self {
         Self {
             folder: data.join(FOLDER),
             live: Mutex::default(),
             turn: tokio::sync::Mutex::new(()),
             tasks: TaskTracker::new(),
+            key: Arc::new(key),
         }
     }
 
@@ -127,6 +132,15 @@ impl Records {
             read.map(|_| bytes).map_err(|error| RecordError::File { path: part.path, error })
         })
         .await
+    }
+
+    /// The tokens that belong to a transcript.
+    ///
+    /// # Errors
+    /// [`RecordError::File`].
+    pub(crate) async fn tokens(&self, connection: ConnectionId, number: u32) -> Result<Tokens, RecordError> {
+        let (path, key) = (part_path(&self.folder(connection), number), Arc::clone(&self.key));
+        blocking(move || key.read(connection, &path).map_err(|error| RecordError::File { path, error })).await
     }
 
     /// Withholds all content recorded so far of a connection, also while its sessions run. What they carry afterwards

@@ -11,11 +11,13 @@ use bz_agent::agent::{Agent, Identity, Running};
 use bz_agent::helper::Helper;
 use bz_agent::http::Direct;
 use bz_agent::jwks::IssuerKeys;
+use bz_agent::receipts::FolderReceipts as AgentReceipts;
 use bz_agent::register::{Reach, Registration, register};
 use bz_agent::shell::Shells;
 use bz_client::client::Client;
 use bz_client::login::{Browser, BrowserFailed, Login, LoginOptions, Opening};
 use bz_client::pins::{FirstContact, MemoryPins};
+use bz_client::receipts::FolderReceipts as ClientReceipts;
 use bz_client::secret::Secret;
 use bz_client::server::{Roots, Server as ServerAddress};
 use bz_client::trust::Trust;
@@ -29,6 +31,7 @@ use bz_core::trust::TrustBundle;
 use bz_protocol::carrier::Proxies;
 use bz_protocol::driver::{Clock as _, SystemClock};
 use bz_protocol::link::{Choice, Ways};
+use bz_protocol::receipt::Bounds;
 use bz_protocol::transcript::{Anchors, JwksArchive, Verdict, verify};
 use bz_server::config::Config;
 use bz_server::init::{self, InitTls};
@@ -50,6 +53,11 @@ pub const CLIENT_ID: &str = "bz-cli";
 pub const NAME: &str = "bz.example.com";
 /// The target's name.
 pub const TARGET: &str = "here";
+
+/// Where the agent and the client keep their receipts, in the system's folder.
+pub const AGENT_RECEIPTS: &str = "agent-receipts";
+/// See [`AGENT_RECEIPTS`].
+pub const CLIENT_RECEIPTS: &str = "client-receipts";
 
 /// A system that runs.
 #[derive(Debug)]
@@ -138,12 +146,16 @@ impl World {
         let client = log_in(address, &ca, &bundle, (&claim, user)).await?;
         let carrier = Ways::to_server(client.server().url(), &tls, way.into(), &Proxies::default());
         let client = client.clone().with_carrier(client.server().ways(way.into())?);
+        let receipts = ClientReceipts::new(folder.join(CLIENT_RECEIPTS), Bounds::CLIENT);
+        let client = client.with_receipts(Arc::new(receipts));
         let identity = enroll(&client, (address, TARGET), Arc::clone(&tls)).await?;
         allow(&client, &identity, user).await?;
         // Nobody comes back to this agent: a shell that was left behind ends soon after it.
         let shells = Shells::new(helper, folder.join("shells"))?.idle(std::time::Duration::from_secs(60));
         let keys = IssuerKeys::ThroughLink(Arc::clone(&tls));
-        let agent = Agent::new(identity, bundle.clone(), carrier.clone(), keys).shell(shells).start()?;
+        let receipts = AgentReceipts::new(folder.join(AGENT_RECEIPTS), Bounds::AGENT);
+        let agent = Agent::new(identity, bundle.clone(), carrier.clone(), keys);
+        let agent = agent.shell(shells).receipts(Arc::new(receipts)).start()?;
         agent.online().await;
         Ok(Self { idp, server, relay, agent, client, bundle, carrier, tls, folder: folder.to_owned() })
     }

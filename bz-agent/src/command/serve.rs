@@ -8,11 +8,14 @@ use bz_agent::agent::Agent;
 use bz_agent::helper::Helper;
 use bz_agent::jwks::IssuerKeys;
 use bz_agent::policy_file;
+use bz_agent::receipts::{FOLDER, FolderReceipts};
 use bz_agent::shell::Shells;
 use bz_agent::vault::{Registered, Vault};
 use bz_core::time::UnixTime;
+use bz_protocol::driver::{Clock as _, SystemClock};
 use bz_protocol::gate::LocalRule;
 use bz_protocol::link::{Choice, Ways};
+use bz_protocol::receipt::Bounds;
 use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
 
@@ -37,11 +40,13 @@ pub(crate) async fn serve(
     let shells = Shells::new(helper.clone(), vault.folder().join("shells"))?;
     let adopted = shells.adopt().await?;
     let required = registered.local_policy_required;
+    let receipts = receipts(&vault);
     tracing::info!(target = %registered.name, adopted, "starting");
     let running = Agent::new(registered.identity, registered.bundle, ways, keys)
         .local_policy(local_rule(&policy, required))
         .not_before(MADE)
         .shell(shells)
+        .receipts(receipts)
         .start()?;
     loop {
         tokio::select! {
@@ -53,6 +58,15 @@ pub(crate) async fn serve(
     tracing::info!("stopping; shells run on");
     running.stop().await;
     Ok(())
+}
+
+/// What cannot be kept or removed is said, and no reason not to serve.
+fn receipts(vault: &Vault) -> Arc<FolderReceipts> {
+    let receipts = FolderReceipts::new(vault.folder().join(FOLDER), Bounds::AGENT);
+    if let Err(error) = receipts.sweep(SystemClock::new().now().wall) {
+        tracing::warn!(%error, "old receipts cannot be removed");
+    }
+    Arc::new(receipts)
 }
 
 fn local_rule(path: &Path, required: bool) -> LocalRule {

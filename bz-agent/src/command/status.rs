@@ -25,12 +25,13 @@ pub(crate) fn status(folder: &Path, policy: &Path) -> anyhow::Result<()> {
         LocalRule::RefuseAll(why) => format!("everything is refused: {why}"),
     };
     crate::print(&format!(
-        "Target        {} ({})\nOrganization  {}\nServer        {}\nAgent key     {}\nTrust bundle  {}\nLocal policy  {local}\nRunning       {running}\n",
+        "Target        {} ({})\nOrganization  {}\nServer        {}\nAgent key     {}\nTrust bundle  {}\nLocal policy  {local}\nReceipts      {}\nRunning       {running}\n",
         registered.name,
         registered.identity.target,
         registered.identity.organization,
         registered.server,
         registered.identity.identity_key.public().fingerprint(),
         registered.bundle.fingerprint()?,
+        folder.join(bz_agent::receipts::FOLDER).display(),
     ))
 }

@@ -29,6 +29,8 @@ mod program;
 #[cfg(test)]
 mod programs;
 #[cfg(test)]
+mod receipts;
+#[cfg(test)]
 mod issuer;
 #[cfg(test)]
 mod policy_file;

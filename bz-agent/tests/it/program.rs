@@ -196,6 +196,34 @@ async fn the_local_policy_is_read_again_at_a_signal() {
     failed(&home.run(&["policy", "check"]).await, "malformed");
 }
 
+/// TR-RECEIPT-4: the program keeps receipts in its state folder; where it cannot, it says so and serves all the same.
+#[tokio::test]
+async fn receipts_are_kept_or_their_loss_is_said() {
+    let Some(person) = person() else { return };
+    let issuer = Issuer::start().await;
+    let home = Home::new(&issuer);
+    let mut front = Front::start(&home).await;
+    succeeded(&home.register(&front, &[]).await);
+    let receipts = Path::new(home.at("state")).join("receipts");
+    std::fs::write(&receipts, "no folder").unwrap();
+    let mut agent = home.start();
+    let (mut server, _relay) = front.link(&home, &issuer).await;
+    let run = async |server: &mut Server, number| {
+        let ended = server.ask(Ask::exec(number, "true", &person.user.name)).await.end().await;
+        assert_eq!(ended, End::Completed(bz_protocol::frame::Fin::Exited(0)));
+    };
+    run(&mut server, 1).await;
+    agent.says("the receipt of a session cannot be kept").await;
+    std::fs::remove_file(&receipts).unwrap();
+    run(&mut server, 2).await;
+    agent.signal(nix::sys::signal::Signal::SIGTERM);
+    assert!(soon("the agent's end", agent.child.wait()).await.unwrap().success());
+    let kept = std::fs::read_dir(&receipts).unwrap().map(|entry| std::fs::read(entry.unwrap().path()).unwrap());
+    let mut kept = kept.map(|bytes| bz_protocol::receipt::Receipt::decode(&bytes).unwrap());
+    let second = kept.find(|receipt| receipt.connection.as_bytes() == &[2; 16]).expect("a receipt of the second");
+    assert_eq!(second.close, Some(bz_protocol::frame::Fin::Exited(0)));
+}
+
 /// Whom the program's sessions act as: a new user as root, this very user otherwise, where it may log in.
 fn person() -> Option<Person> {
     if bz_agent::user::User::current().is_err() {
@@ -323,8 +351,12 @@ impl Program {
     /// Sends SIGHUP and waits for what the program says about the file then.
     async fn reread(&mut self, says: &str) {
         // What it said at its start comes first.
-        let mut heard = vec![];
         self.signal(nix::sys::signal::Signal::SIGHUP);
+        self.says(says).await;
+    }
+
+    async fn says(&mut self, says: &str) {
+        let mut heard = vec![];
         let waiting = async {
             while let Some(line) = self.lines.next_line().await.unwrap() {
                 heard.push(line);

@@ -109,11 +109,20 @@ impl Client {
 
     async fn exchange(&self, present: &Login, locked: Option<&dyn LockedLogin>) -> Result<(), RefreshError> {
         let fresh = present.refreshed(self.server(), &self.trust).await?;
+        self.keep_keys(&fresh);
         // Kept before anything else can fail: the old refresh token is spent.
         self.keep(&fresh, locked)?;
         let registered = fresh.register(&self.rest).await?;
         self.keep(&registered, locked)?;
         Ok(())
+    }
+
+    /// What cannot be kept is missed by a later check of a transcript, and by nothing now.
+    fn keep_keys(&self, login: &Login) {
+        let Some((seen, keys)) = self.seen_keys.as_ref().zip(login.issuer_keys()) else { return };
+        if let Err(error) = seen.saw(&login.person().issuer, keys, clock::now()) {
+            tracing::warn!(%error, "the identity provider's keys cannot be kept");
+        }
     }
 
     fn keep(&self, login: &Login, locked: Option<&dyn LockedLogin>) -> Result<(), FileError> {

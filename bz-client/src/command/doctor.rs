@@ -1,9 +1,11 @@
 //! `bz doctor`: what is wrong, and what to do about it.
 
 use bz_client::doctor::{ServerFacts, answers, server_facts};
-use bz_client::login::{Login, probe};
+use bz_client::issuer_keys::SeenKeys as _;
+use bz_client::login::{Login, issuer_keys};
 use bz_client::server::Server;
 use bz_client::trust::{Trust, TrustSource};
+use bz_protocol::driver::{Clock as _, SystemClock};
 use bz_protocol::link::Choice;
 use clap::Args;
 use serde::Serialize;
@@ -74,7 +76,7 @@ async fn examine(context: &Context<'_>) -> Vec<Finding> {
         for (check, outcome) in carriers(context, &server, trust).await {
             note(check, outcome);
         }
-        note("identity provider", provider(trust, login.as_ref().ok(), &server).await);
+        note("identity provider", provider(context, (trust, login.as_ref().ok()), &server).await);
     }
     if trust.is_ok() && login.is_ok() && facts.is_ok() {
         note("login at the server", logged_in(context).await);
@@ -146,10 +148,17 @@ async fn carriers(
     vec![("WebSocket", websocket), ("QUIC", quic)]
 }
 
-async fn provider(trust: &Trust, login: Option<&Login>, server: &Server) -> Result<String, String> {
+async fn provider(
+    context: &Context<'_>,
+    (trust, login): (&Trust, Option<&Login>),
+    server: &Server,
+) -> Result<String, String> {
     let issuer = login.map(|login| login.person().issuer);
     let provider = trust.login_provider(issuer.as_deref()).map_err(|error| error.to_string())?;
-    probe(provider, server).await.map(|()| provider.issuer.clone()).map_err(|error| error.to_string())
+    let keys = issuer_keys(provider, server).await.map_err(|error| error.to_string())?;
+    let now = SystemClock::new().now().wall;
+    context.profile.issuer_keys().saw(&provider.issuer, &keys, now).map_err(|error| error.to_string())?;
+    Ok(provider.issuer.clone())
 }
 
 async fn logged_in(context: &Context<'_>) -> Result<String, String> {

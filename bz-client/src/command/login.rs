@@ -62,6 +62,7 @@ impl Login {
         let locked = context.profile.login_store().take().await?;
         context.profile.keep(&server, &trust)?;
         locked.save(&login)?;
+        context.kept.saw(&login);
         let (user, expires) = (login.user(), login.expires_at().to_string());
         let line = format!("Logged in to {server} as {} until {}.", user.email, local(&expires));
         output.result(&json!({"server": server.to_string(), "user": user, "expiresAt": expires}), &line)?;

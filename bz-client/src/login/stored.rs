@@ -100,6 +100,7 @@ impl Login {
             expires_at: stored.expires_at,
             user: stored.user.clone(),
             mfa: stored.mfa,
+            issuer_keys: None,
         })
     }
 }

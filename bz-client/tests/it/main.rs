@@ -10,6 +10,18 @@
 #[path = "../../../bz-core/tests/it/idp.rs"]
 #[allow(dead_code, reason = "shared with the tests of bz-core")]
 mod idp;
+#[cfg(feature = "cli")]
+#[path = "../../../bz-protocol/tests/it/sim.rs"]
+#[allow(dead_code, clippy::cast_possible_truncation, reason = "shared with the tests of bz-protocol")]
+mod sim;
+#[cfg(feature = "cli")]
+#[path = "../../../bz-protocol/tests/it/tap.rs"]
+#[allow(dead_code, reason = "shared with the tests of bz-protocol")]
+mod tap;
+#[cfg(feature = "cli")]
+#[path = "../../../bz-protocol/tests/it/world.rs"]
+#[allow(dead_code, reason = "shared with the tests of bz-protocol")]
+mod world;
 mod stand;
 
 mod name;
@@ -25,3 +37,6 @@ mod profile;
 mod program;
 #[cfg(feature = "cli")]
 mod refusals;
+mod receipts;
+#[cfg(feature = "cli")]
+mod verify;

@@ -61,6 +61,13 @@ async fn help_says_everything() {
         &["attach"],
         &["close"],
         &["why"],
+        &["transcript", "list"],
+        &["transcript", "get"],
+        &["recording", "list"],
+        &["recording", "get"],
+        &["logs", "connections"],
+        &["logs", "commands"],
+        &["logs", "users"],
         &["verify"],
         &["target", "trust"],
         &["policy", "list"],
@@ -373,6 +380,8 @@ async fn a_login_without_a_browser_reads_the_pasted_redirect() {
     );
     assert!(out.starts_with(&format!("Logged in to {} as alice@example.com until 20", stand.rest.url)), "{out}");
     assert_eq!(stand.rest.state.lock().unwrap().claims, [Some("CODE".to_owned())]);
+    let seen = Profile::new(config.path(), "default").unwrap().issuer_keys().archive().unwrap();
+    assert_eq!(seen.unwrap().issuer(&stand.provider.issuer).map(bz_core::oidc::jwks::Jwks::len), Some(1));
     let bundle = config.path().join("acme.toml");
     std::fs::write(&bundle, stand.trust.bundle().to_text().unwrap()).unwrap();
     let (status, said, _) = login(&config, &["--bundle", bundle.to_str().unwrap()]).await;
@@ -411,6 +420,141 @@ async fn a_profile_stays_with_its_organization() {
     let output = run(config.path(), &["login", "--bundle", bundle.to_str().unwrap()]).await;
     assert!(text(&output.stderr).contains("another organization"), "{output:?}");
     assert_ne!(output.status.code(), Some(0));
+}
+
+/// F-049~: what the server keeps is listed and taken along; a download is private, whole or not there,
+/// and never in place of another.
+#[tokio::test]
+async fn transcripts_are_listed_and_downloaded() {
+    let (stand, config) = logged_in().await;
+    let part = format!("connections/{CONNECTION}/transcripts");
+    let long = vec![b'x'; 3 << 20];
+    stand.rest.answer(&format!("GET {part}"), 200, json!([{"number": 1, "size": 4}, {"number": 2, "size": 3 << 20}]));
+    stand.rest.file(&format!("GET {part}/1"), b"\x89one");
+    stand.rest.file(&format!("GET {part}/2"), &long);
+    let id = CONNECTION.to_string();
+    check(
+        config.path(),
+        &["transcript", "list", &id],
+        0,
+        expect![[r#"
+            Number  Bytes
+            1       4
+            2       3145728
+        "#]],
+    )
+    .await;
+    let out = config.path().join("evidence");
+    let get = ["transcript", "get", &id, "--out", out.to_str().unwrap()];
+    assert!(run(config.path(), &get).await.status.success());
+    assert_eq!(std::fs::read(out.join(format!("{id}.1.bzt"))).unwrap(), b"\x89one");
+    assert_eq!(std::fs::read(out.join(format!("{id}.2.bzt"))).unwrap(), long);
+    let again = run(config.path(), &get).await;
+    assert!(!again.status.success() && text(&again.stderr).contains("not overwritten"), "{again:?}");
+    let one = run(config.path(), &["transcript", "get", &id, "--number", "1", "--out", "-"]).await;
+    assert_eq!(one.stdout, b"\x89one");
+    assert_eq!(run(config.path(), &["transcript", "get", &id, "--out", "-"]).await.status.code(), Some(1));
+    run(config.path(), &["transcript", "get", &id, "--number", "1", "--tokens", "--out", "-"]).await;
+    assert_eq!(stand.rest.calls().last().unwrap(), &format!("GET {part}/1?tokens=true"));
+}
+
+/// F-110~: recordings are listed and taken along, to a private file or to standard output.
+#[tokio::test]
+async fn recordings_are_listed_and_downloaded() {
+    let (stand, config) = logged_in().await;
+    let id = CONNECTION.to_string();
+    let recording = json!({"connectionId": CONNECTION, "timeCreated": "2026-01-02T03:04:05Z", "connectionState": "Open",
+        "targetId": CONNECTION, "targetType": "Bzero", "targetName": "web", "targetUser": "deploy",
+        "inputRecorded": false, "subjectId": CONNECTION, "size": 7});
+    stand.rest.answer("GET session-recordings", 200, json!([recording]));
+    stand.rest.file(&format!("GET session-recordings/{id}"), b"{\"version\":2}\n");
+    check(
+        config.path(),
+        &["recording", "list"],
+        0,
+        expect![[r#"
+            Connection                            Target user  Target  Input  State  Bytes  Created
+            02020202-0202-0202-0202-020202020202  deploy       web            open   7      2026-01-02 05:04:05
+        "#]],
+    )
+    .await;
+    assert_eq!(run(config.path(), &["recording", "get", &id]).await.stdout, b"{\"version\":2}\n");
+    let cast = config.path().join("x.cast");
+    let saved = run(config.path(), &["recording", "get", &id, "--out", cast.to_str().unwrap()]).await;
+    assert!(saved.status.success() && std::fs::read(&cast).unwrap() == b"{\"version\":2}\n", "{saved:?}");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        assert_eq!(std::fs::metadata(&cast).unwrap().mode() & 0o777, 0o600);
+    }
+    stand.rest.answer(
+        &format!("GET session-recordings/{id}"),
+        404,
+        json!({"errorMsg": "no recording", "errorType": "x", "code": "notFound"}),
+    );
+    let gone = config.path().join("gone.cast");
+    let refused = run(config.path(), &["recording", "get", &id, "--out", gone.to_str().unwrap()]).await;
+    assert!(text(&refused.stderr).contains("no recording") && !gone.exists(), "{refused:?}");
+}
+
+/// F-154~, F-155~, F-160, F-166~: the logs, newest first, by time and connection.
+#[tokio::test]
+async fn logs_are_shown() {
+    let (stand, config) = logged_in().await;
+    let id = CONNECTION.to_string();
+    let event = |more: Value| {
+        let mut event = json!({"id": CONNECTION, "connectionId": CONNECTION, "organizationId": CONNECTION,
+            "subjectId": null, "subjectType": "User", "subjectName": "alice@example.com", "isAdmin": false,
+            "targetId": CONNECTION, "targetName": "web", "targetType": "Bzero", "targetUser": "deploy",
+            "environmentId": CONNECTION, "environmentName": "Default", "timestamp": "2026-01-02T03:04:05Z"});
+        event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!([event])
+    };
+    let command = json!({"command": "ls\u{1b}[2J", "source": "marks", "confirmed": true});
+    stand.rest.answer("GET events/command", 200, event(command));
+    let closed = json!({"sessionName": "", "connectionEventType": "Closed", "reason": "it exited with 0", "connectionNodeId": "one"});
+    stand.rest.answer("GET events/connection", 200, event(closed));
+    let call = json!({"serviceAction": "targetservice:list", "resource": "", "evaluation": false, "ipAddress": "127.0.0.1", "context": "{}"});
+    stand.rest.answer("GET events/subject", 200, event(call));
+    check(
+        config.path(),
+        &["logs", "commands", "--connection", &id, "-n", "5"],
+        0,
+        expect![[r#"
+            Time                 Person             Target user  Target  Command  Read from  Signed by the agent
+            2026-01-02 05:04:05  alice@example.com  deploy       web     ls�[2J   marks      yes
+        "#]],
+    )
+    .await;
+    check(
+        config.path(),
+        &["logs", "connections", "--since", "2026-01-01T00:00:00Z"],
+        0,
+        expect![[r#"
+            Time                 Event   Person             Target user  Target  Connection                            Reason
+            2026-01-02 05:04:05  Closed  alice@example.com  deploy       web     02020202-0202-0202-0202-020202020202  it exited with 0
+        "#]],
+    )
+    .await;
+    check(
+        config.path(),
+        &["logs", "users"],
+        0,
+        expect![[r#"
+            Time                 Who                Action              Resource          From
+            2026-01-02 05:04:05  alice@example.com  targetservice:list            denied  127.0.0.1
+        "#]],
+    )
+    .await;
+    assert_eq!(
+        stand.rest.calls().split_off(stand.rest.calls().len() - 3),
+        [
+            format!("GET events/command?eventCount=5&connectionIds={id}"),
+            "GET events/connection?eventCount=100&startTimestamp=2026-01-01T00%3A00%3A00Z".to_owned(),
+            "GET events/subject?eventCount=100".to_owned(),
+        ]
+    );
+    assert_eq!(run(config.path(), &["logs", "users", "--since", "soon"]).await.status.code(), Some(2));
 }
 
 #[tokio::test]

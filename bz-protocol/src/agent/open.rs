@@ -13,6 +13,7 @@ use crate::gate::{Admission, Ends};
 use crate::handshake::SynAck;
 use crate::limits::LINGER;
 use crate::packet::{Packet, Resume, ResumeDone, SynPacket};
+use crate::receipt::Receipt;
 use crate::refusal::Code;
 use crate::session::{CarrierId, End, Line, encode};
 
@@ -46,6 +47,11 @@ pub(super) struct Unconfirmed {
 }
 
 impl Open {
+    /// What to keep of it, once its client has confirmed it.
+    pub(super) fn receipt(&self) -> Option<Receipt> {
+        self.unconfirmed.is_none().then(|| self.line.flow.receipt())
+    }
+
     pub(super) fn act(&mut self, now: Now, action: Action) -> Result<(), SendError> {
         let flow = &mut self.line.flow;
         if self.unconfirmed.is_some() {

@@ -205,9 +205,34 @@ pub fn withhold(bytes: &[u8]) -> Result<Vec<u8>, Refused> {
 /// # Errors
 /// [`Refused`] when the file cannot be read.
 pub fn redact(bytes: &[u8]) -> Result<Vec<u8>, Refused> {
+    rewrite(bytes, without_tokens)
+}
+
+/// The same transcript with records as they were before they were redacted, where `original` knows one. Who asks for it
+/// has kept them.
+///
+/// # Errors
+/// [`Refused`] when the file cannot be read, or an original is not that of the record in its place.
+pub fn restore(bytes: &[u8], original: impl Fn(u64, &Record) -> Option<Record>) -> Result<Vec<u8>, Refused> {
+    let (_, mut out) = Writer::new();
+    for next in Reader::new(bytes)? {
+        let (at, record) = next?;
+        let restored = original(at.record, &record);
+        if restored.as_ref().is_some_and(|restored| without_tokens(restored.clone()) != record) {
+            return Err(Refused { reason: Reason::Misplaced, at });
+        }
+        let bytes = encode(restored.as_ref().unwrap_or(&record));
+        out.extend(bytes.map_err(|_| Refused { reason: Reason::Malformed, at })?);
+    }
+    Ok(out)
+}
+
+/// A record without tokens; every other as it is.
+#[must_use]
+pub fn without_tokens(record: Record) -> Record {
     let renews =
         |content: &Content, kind| matches!(content, Content::Full { .. }) && kind == Some(Kind::Reauthenticate);
-    rewrite(bytes, |record| match record {
+    match record {
         Record::Opening(mut opening) => {
             opening.certificate = None;
             Record::Opening(opening)
@@ -229,7 +254,7 @@ pub fn redact(bytes: &[u8]) -> Result<Vec<u8>, Refused> {
         | Record::Checkpoint { .. }
         | Record::Conflict { .. }
         | Record::Server(_)) => record,
-    })
+    }
 }
 
 fn rewrite(bytes: &[u8], change: impl Fn(Record) -> Record) -> Result<Vec<u8>, Refused> {

@@ -260,7 +260,10 @@ const fn way_byte(direction: Direction) -> u8 {
 
 impl Record {
     /// The kind's byte and the body.
-    pub(super) fn encode(&self) -> Result<(u8, Vec<u8>), WireError> {
+    ///
+    /// # Errors
+    /// [`WireError::TooLarge`] above [`MAX_RECORD`].
+    pub fn encode(&self) -> Result<(u8, Vec<u8>), WireError> {
         let form = |frame: &Frame, full, withheld| match frame.content {
             Content::Full { .. } => full,
             Content::Withheld(_) => withheld,
@@ -282,7 +285,8 @@ impl Record {
     }
 
     /// The record of this kind in exactly these bytes; `None` when it is none.
-    pub(super) fn decode(kind: u8, body: &[u8]) -> Option<Self> {
+    #[must_use]
+    pub fn decode(kind: u8, body: &[u8]) -> Option<Self> {
         let frame = |full| Frame::decode(body, full);
         match kind {
             1 => decode::<Embedded>(body).filter(|a| a.keys.len() <= MAX_KEYS).map(Self::Anchors),

@@ -2,7 +2,8 @@
 
 use bz_core::api::record::{SessionRecording, TranscriptFile};
 use bz_core::id::ConnectionId;
-use bz_protocol::transcript::redact;
+use bz_core::oidc::SKEW;
+use bz_protocol::transcript::{Reader, redact, restore};
 
 use crate::api::connection::state;
 use crate::api::{Answer, Call};
@@ -56,13 +57,44 @@ pub(super) async fn transcripts(call: Call) -> Result<Answer, ApiError> {
     Answer::json(&parts.iter().map(|p| TranscriptFile { number: p.number, size: p.size }).collect::<Vec<_>>())
 }
 
-/// `GET connections/{id}/transcripts/{n}`: without tokens, which would be good for a login as long as they last.
+/// `GET connections/{id}/transcripts/{n}`: without tokens, which would be good for a login as long as they last; with
+/// `tokens=true` and a right of its own with them, when the last one has ended.
 pub(super) async fn transcript(call: Call) -> Result<Answer, ApiError> {
     let connection = known(&call).await?;
     let number = call.param("n").parse().map_err(|_| ApiError::bad_request("a transcript has a number"))?;
     let bytes = call.app.records.read(connection.id, number).await?;
     let bytes = bytes.ok_or_else(|| ApiError::not_found("transcript"))?;
-    Ok(Answer::of(TRANSCRIPT, redact(&bytes).map_err(ApiError::internal)?))
+    let bytes = if call.query("tokens").pop().is_some_and(|tokens| tokens == "true") {
+        with_tokens(&call, (connection.id, number), &bytes).await?
+    } else {
+        redact(&bytes).map_err(ApiError::internal)?
+    };
+    Ok(Answer::of(TRANSCRIPT, bytes))
+}
+
+async fn with_tokens(
+    call: &Call,
+    (connection, number): (ConnectionId, u32),
+    bytes: &[u8],
+) -> Result<Vec<u8>, ApiError> {
+    call.note_context("with tokens");
+    if !call.has("recordservice:transcript-tokens") {
+        return Err(ApiError::denied("no policy lets you have tokens"));
+    }
+    let tokens = call.app.records.tokens(connection, number).await?;
+    // A clock somewhere may be behind ours.
+    if let Some(end) = tokens.end().map(|end| end.after(SKEW)).filter(|end| *end > call.app.now().wall) {
+        return Err(ApiError::denied(format!("the tokens in it are good until {end}: ask again then")));
+    }
+    // A file may be older than the rule that none holds tokens.
+    let bytes = &redact(bytes).map_err(ApiError::internal)?;
+    let mut records = Reader::new(bytes).map_err(ApiError::internal)?.filter_map(Result::ok);
+    if tokens.unreadable > 0 || records.any(|(at, record)| tokens.lack(at.record, &record)) {
+        return Err(ApiError::conflict(
+            "the tokens of this transcript are damaged, or under another key than tokens.key",
+        ));
+    }
+    restore(bytes, |number, record| tokens.original(number, record)).map_err(ApiError::internal)
 }
 
 async fn known(call: &Call) -> Result<Connection, ApiError> {

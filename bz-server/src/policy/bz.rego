@@ -48,6 +48,7 @@ operations := {
 	"recordservice:delete": {"admin"},
 	"recordservice:transcripts": {"admin"},
 	"recordservice:transcript": {"admin"},
+	"recordservice:transcript-tokens": {"admin"},
 	"eventservice:subject": {"admin", "key"},
 	"eventservice:connection": {"admin", "key"},
 	"eventservice:command": {"admin", "key"},

@@ -8,7 +8,9 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use bz_core::api::record::UserEvent;
 use bz_core::id::EventId;
-use bz_protocol::transcript::{Keep, MAX_REASON, Observer, Parties, Record, ServerRecord, Writer};
+use bz_protocol::transcript::{
+    Keep, MAX_REASON, Observer, Parties, Reader, Record, ServerRecord, Writer, without_tokens,
+};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -16,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::config::OnRecordFailure;
 use crate::keys::private_folder;
-use crate::record::{RecordError, list, part_path, withhold_file};
+use crate::record::tokens::{self, Secret, has_tokens};
+use crate::record::{RecordError, TokenKey, list, part_path, withhold_file};
 use crate::store::connection::Connection;
 
 /// What the log of calls names a record that could not be kept.
@@ -42,6 +45,8 @@ pub(super) enum Note {
 #[derive(Debug)]
 pub(super) struct Pen {
     writer: Writer,
+    /// Records so far.
+    count: u64,
     head: Vec<u8>,
     file: Option<(File, PathBuf)>,
 }
@@ -50,6 +55,7 @@ pub(super) struct Pen {
 #[derive(Debug)]
 pub(super) struct Writing {
     pen: Pen,
+    key: Arc<TokenKey>,
     app: Weak<App>,
     connection: Connection,
     folder: PathBuf,
@@ -63,7 +69,7 @@ impl Pen {
     /// A pen without a file: the first record makes one.
     pub(super) fn new() -> Self {
         let (writer, head) = Writer::new();
-        Self { writer, head, file: None }
+        Self { writer, count: 0, head, file: None }
     }
 
     /// A pen at the end of a file, and the observer of its session; `None` when it is not one of these ends.
@@ -72,12 +78,14 @@ impl Pen {
         let (observer, writer, length) = Observer::resume(parties, keep, &bytes).ok()?;
         let file = OpenOptions::new().append(true).open(&path).ok()?;
         file.set_len(u64::try_from(length).ok()?).ok()?;
-        Some((observer, Self { writer, head: Vec::new(), file: Some((file, path)) }))
+        tokens::mend(&path).ok()?;
+        let count = u64::try_from(Reader::new(bytes.get(..length)?).ok()?.count()).ok()?;
+        Some((observer, Self { writer, count, head: Vec::new(), file: Some((file, path)) }))
     }
 
     pub(super) fn of(self, app: &Arc<App>, connection: Connection, failed: CancellationToken) -> Writing {
-        let folder = app.records.folder(connection.id);
-        Writing { pen: self, app: Arc::downgrade(app), connection, folder, failed, lost: false, stopped: false }
+        let (folder, key) = (app.records.folder(connection.id), Arc::clone(&app.records.key));
+        Writing { pen: self, key, app: Arc::downgrade(app), connection, folder, failed, lost: false, stopped: false }
     }
 }
 
@@ -109,14 +117,33 @@ impl Writing {
         if self.lost || records.is_empty() {
             return;
         }
-        let mut bytes = std::mem::take(&mut self.pen.head);
+        let (mut bytes, mut secrets) = (std::mem::take(&mut self.pen.head), Vec::new());
         for record in records {
-            match self.pen.writer.append(&if self.stopped { without_content(record) } else { record }) {
-                Ok(more) => bytes.extend(more),
-                Err(error) => return self.lose(&error.to_string()).await,
+            let appended = self.append_one(if self.stopped { without_content(record) } else { record });
+            match appended {
+                Ok((more, secret)) => {
+                    bytes.extend(more);
+                    secrets.extend(secret);
+                }
+                Err(error) => return self.lose(&error).await,
             }
         }
-        self.write(bytes, false).await;
+        self.write(bytes, secrets, false).await;
+    }
+
+    /// A record's bytes without its tokens, and the tokens.
+    fn append_one(&mut self, record: Record) -> Result<(Vec<u8>, Option<Secret>), String> {
+        let number = self.pen.count;
+        self.pen.count = number.saturating_add(1);
+        let secret = if has_tokens(&record) {
+            let app = self.app.upgrade().ok_or("the server ends")?;
+            let nonce = app.random().map_err(|error| error.to_string())?;
+            Some(Secret { number, record: record.clone(), nonce })
+        } else {
+            None
+        };
+        let bytes = self.pen.writer.append(&without_tokens(record)).map_err(|error| error.to_string())?;
+        Ok((bytes, secret))
     }
 
     /// The server's claim over everything before.
@@ -132,18 +159,21 @@ impl Writing {
         let bytes = signed
             .and_then(|signed| self.pen.writer.append(&Record::Server(Box::new(signed))).map_err(|e| e.to_string()));
         match bytes {
-            Ok(bytes) => self.write(bytes, true).await,
+            Ok(bytes) => self.write(bytes, Vec::new(), true).await,
             Err(error) => self.lose(&error).await,
         }
     }
 
-    async fn write(&mut self, bytes: Vec<u8>, last: bool) {
+    async fn write(&mut self, bytes: Vec<u8>, secrets: Vec<Secret>, last: bool) {
         let (open, folder) = (self.pen.file.take(), self.folder.clone());
+        let (key, connection) = (Arc::clone(&self.key), self.connection.id);
         let written = tokio::task::spawn_blocking(move || {
             let (mut file, path) = match open {
                 Some(open) => open,
                 None => create(&folder)?,
             };
+            // First: what the transcript holds redacted can be had whole, and what it does not hold counts for nothing.
+            key.append(connection, &path, &secrets)?;
             file.write_all(&bytes)?;
             if last {
                 file.sync_all()?;

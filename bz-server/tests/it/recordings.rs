@@ -1,5 +1,6 @@
 //! What the server keeps of sessions: true ones, of both machines, carried past the record packet by packet.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,7 +62,7 @@ async fn without_a_policy_no_content_rests() {
     talk.hears(TYPED).await;
     talk.close().await;
     let verdict = stage.verdict_when(|v| v.server_claims.is_some()).await;
-    assert_eq!((verdict.identity, verdict.complete), (Identity::Proved, true));
+    assert_eq!((verdict.identity, verdict.complete), (Identity::AttestedByAgent, true));
     assert_eq!(verdict.connection, stage.made.connection_id);
     assert!(verdict.to_client.withheld > 0 && verdict.to_agent.withheld > 0, "{verdict:?}");
     assert_eq!(verdict.server_claims.map(|c| c.reason), Some("both ends closed it".to_owned()));
@@ -119,6 +120,91 @@ async fn a_session_that_goes_on_is_one_record() {
     assert_eq!(stage.world.app.records.parts(stage.made.connection_id).await.unwrap().len(), 1);
     let cast = stage.cast_with(LATER).await;
     assert!(cast.contains(SECRET) && cast.contains("between"), "{cast}");
+}
+
+/// TR-TOKENS-1, TR-TOKENS-2, TR-OBSERVE-1: tokens, of the opening and of each renewal, are in no file as they are; a
+/// session goes on from a file without them; an administrator has them when they have ended, which the log says; both
+/// forms have one claim of the server.
+#[tokio::test]
+async fn tokens_rest_encrypted_and_leave_when_they_have_ended() {
+    let stage = Stage::new(Some(false)).await;
+    let mut talk = stage.talk(&shell()).await;
+    talk.renews().await;
+    talk.says(SECRET).await;
+    talk.cut();
+    stage.world.app.records.shutdown().await;
+    talk.connect().await;
+    assert_eq!(talk.refused, None, "a file without tokens is not gone on with");
+    talk.renews().await;
+    talk.close().await;
+    let closed = |v: &Verdict| v.server_claims.as_ref().is_some_and(|claim| claim.reason.starts_with("both ends"));
+    let verdict = stage.verdict_when(closed).await;
+    assert_eq!((verdict.identity, verdict.complete), (Identity::AttestedByAgent, true));
+    let token = stage.alice.initial.as_str();
+    for part in [token, token.split('.').nth(1).unwrap(), token.split('.').nth(2).unwrap()] {
+        assert!(!stage.at_rest(part), "a token is in a file: {part}");
+    }
+    let folder = stage.data().join(FOLDER).join(stage.id());
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&folder.join("1.tokens")), mode(&stage.data().join("tokens.key"))), (0o600, 0o600));
+
+    let path = format!("/connections/{}/transcripts/1?tokens=true", stage.id());
+    stage.world.get(As::Client(&stage.alice), &path).await.refused(Code::Denied);
+    let early = stage.get(&path).await.refused(Code::Denied);
+    assert!(early.error_msg.contains("good until"), "{}", early.error_msg);
+    stage.world.advance(3700);
+    let admin = stage.world.user("root-of-all").await;
+    let reply = stage.world.get(As::Client(&admin), &path).await;
+    reply.done();
+    let whole = stage.check(&reply.body);
+    assert_eq!((whole.identity, whole.complete), (Identity::Proved, true));
+    assert_eq!(whole.server_claims, verdict.server_claims, "both forms are one transcript to the server");
+    assert_eq!((whole.session, &whole.to_client), (verdict.session, &verdict.to_client));
+    assert_eq!((whole.to_agent.withheld, verdict.to_agent.withheld), (0, 2), "two renewals");
+    let renewals = reply.body.windows(token.len()).filter(|w| *w == token.as_bytes()).count();
+    assert_eq!(renewals, 6, "each certificate holds the token twice");
+    let log = stage.world.log().await;
+    assert!(
+        log[0].service_action == "recordservice:transcript" && log[0].context.contains("with tokens"),
+        "{:?}",
+        log[0]
+    );
+    let usual = stage.world.get(As::Client(&admin), path.trim_end_matches("?tokens=true")).await;
+    assert_eq!(stage.check(&usual.body).identity, Identity::AttestedByAgent);
+
+    // Under another key, or damaged: said, and nothing is made up.
+    let tokens = std::fs::read(folder.join("1.tokens")).unwrap();
+    let mut damaged = tokens.clone();
+    *damaged.last_mut().unwrap() ^= 1;
+    std::fs::write(folder.join("1.tokens"), damaged).unwrap();
+    stage.world.get(As::Client(&admin), &path).await.refused(Code::Conflict);
+    std::fs::write(folder.join("1.tokens"), &tokens[..tokens.len() - 1]).unwrap();
+    stage.world.get(As::Client(&admin), &path).await.refused(Code::Conflict);
+    std::fs::write(folder.join("1.tokens"), &tokens).unwrap();
+    stage.world.get(As::Client(&admin), &path).await.done();
+}
+
+/// TR-TOKENS-2: tokens that were cut off while they were written spoil none that come after them.
+#[tokio::test]
+async fn tokens_go_on_where_they_were_cut_off() {
+    let stage = Stage::new(None).await;
+    let mut talk = stage.talk(&shell()).await;
+    talk.renews().await;
+    talk.cut();
+    stage.world.app.records.shutdown().await;
+    let file = stage.data().join(FOLDER).join(stage.id()).join("1.tokens");
+    let whole = std::fs::read(&file).unwrap();
+    std::fs::write(&file, [&whole[..], &whole[..40]].concat()).unwrap();
+    talk.connect().await;
+    talk.renews().await;
+    talk.close().await;
+    stage.verdict_when(|v| v.complete).await;
+    stage.world.advance(3700);
+    let admin = stage.world.user("root-of-all").await;
+    let path = format!("/connections/{}/transcripts/1?tokens=true", stage.id());
+    let reply = stage.world.get(As::Client(&admin), &path).await;
+    reply.done();
+    assert_eq!(stage.check(&reply.body).identity, Identity::Proved);
 }
 
 /// A packet that the two ends did not sign is not relayed.
@@ -353,6 +439,14 @@ impl Talk<'_> {
     async fn hears(&mut self, text: &str) {
         let bytes = text.as_bytes().to_vec();
         self.client.act(self.stage.world.app.now(), client::Action::Bytes { stream: 0, bytes }).unwrap();
+        self.run().await;
+    }
+
+    /// Shows a token again, as a client does whose login was refreshed.
+    async fn renews(&mut self) {
+        let alice = &self.stage.alice;
+        let certificate = alice.request.certificate(&alice.initial, &alice.initial).unwrap();
+        self.client.act(self.stage.world.app.now(), client::Action::Reauthenticate(certificate)).unwrap();
         self.run().await;
     }
 

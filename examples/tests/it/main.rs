@@ -16,6 +16,8 @@ mod forger;
 #[cfg(test)]
 mod idp;
 #[cfg(test)]
+mod evidence;
+#[cfg(test)]
 mod examples;
 #[cfg(test)]
 mod cuts;

@@ -60,6 +60,8 @@ pub(crate) struct ServerState {
     pub(crate) claims: Vec<Option<String>>,
     /// Answers by `METHOD path`.
     pub(crate) answers: BTreeMap<String, (u16, Value)>,
+    /// Files by `METHOD path`.
+    pub(crate) files: BTreeMap<String, Vec<u8>>,
     /// Changes the answers to registrations.
     pub(crate) registered: fn(&mut Registered),
     /// Changes the answers to connections.
@@ -77,6 +79,7 @@ impl TestServer {
             calls: Vec::new(),
             claims: Vec::new(),
             answers: BTreeMap::new(),
+            files: BTreeMap::new(),
             registered: |_| {},
             made: |_, _| {},
             life: Duration::from_secs(3600),
@@ -89,6 +92,10 @@ impl TestServer {
 
     pub(crate) fn answer(&self, call: &str, status: u16, body: Value) {
         self.state.lock().unwrap().answers.insert(call.to_owned(), (status, body));
+    }
+
+    pub(crate) fn file(&self, call: &str, bytes: &[u8]) {
+        self.state.lock().unwrap().files.insert(call.to_owned(), bytes.to_vec());
     }
 
     pub(crate) fn calls(&self) -> Vec<String> {
@@ -151,6 +158,9 @@ async fn answer(
     let name = format!("{method} {path}");
     if let Some((status, body)) = state.answers.get(&name) {
         return (StatusCode::from_u16(*status).unwrap(), Json(body.clone())).into_response();
+    }
+    if let Some(bytes) = state.files.get(&name) {
+        return bytes.clone().into_response();
     }
     match (method, path.as_str()) {
         (Method::POST, "connections/universal") => {

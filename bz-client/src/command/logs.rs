@@ -1,0 +1,135 @@
+//! `bz logs`: what happened, newest first.
+
+use bz_client::client::EventFilter;
+use bz_core::api::record::{CommandEvent, ConnectionEvent, UserEvent};
+use bz_core::id::ConnectionId;
+use bz_core::time::UnixTime;
+use clap::{Args, Subcommand};
+
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::output::{Field, Table, Tone, local};
+
+/// What `bz logs` shows.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Logs {
+    /// Connections: opened, closed, clients that came and left, and why
+    Connections(OfConnections),
+    /// Command lines typed in shells or run by exec
+    Commands(OfConnections),
+    /// Calls of the API: who did what, and whether policy allowed it
+    Users(Which),
+}
+
+/// Which events.
+#[derive(Debug, Args)]
+pub(crate) struct Which {
+    /// At most so many, the newest; the server gives no more than 1000 at once
+    #[arg(long, short = 'n', value_name = "COUNT", default_value_t = 100)]
+    count: u32,
+    /// Not before this time, such as 2026-01-02T03:04:05Z
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    since: Option<UnixTime>,
+    /// Not after this time
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    until: Option<UnixTime>,
+}
+
+/// Which events of connections.
+#[derive(Debug, Args)]
+pub(crate) struct OfConnections {
+    #[command(flatten)]
+    which: Which,
+    /// Only of this connection; may be given several times
+    #[arg(long, short, value_name = "CONNECTION")]
+    connection: Vec<ConnectionId>,
+}
+
+impl Logs {
+    pub(crate) async fn run(self, context: &Context<'_>) -> anyhow::Result<Exit> {
+        let client = context.client()?;
+        match self {
+            Self::Connections(of) => {
+                let events = client.connection_events_where(&of.filter()).await?;
+                context.output.list(&events, || connections(&events))?;
+            }
+            Self::Commands(of) => {
+                let events = client.command_events_where(&of.filter()).await?;
+                context.output.list(&events, || commands(&events))?;
+            }
+            Self::Users(which) => {
+                let events = client.user_events_where(&which.filter(Vec::new())).await?;
+                context.output.list(&events, || users(&events))?;
+            }
+        }
+        Ok(Exit::Fine)
+    }
+}
+
+impl Which {
+    const fn filter(&self, connections: Vec<ConnectionId>) -> EventFilter {
+        EventFilter { count: self.count, connections, from: self.since, to: self.until }
+    }
+}
+
+impl OfConnections {
+    fn filter(&self) -> EventFilter {
+        self.which.filter(self.connection.clone())
+    }
+}
+
+fn connections(events: &[ConnectionEvent]) -> Table {
+    let headings = ["Time", "Event", "Person", "Target user", "Target", "Connection", "Reason"];
+    let mut table = Table::new(headings, "No events.");
+    for event in events {
+        table.row([
+            local(&event.timestamp).into(),
+            format!("{:?}", event.connection_event_type).into(),
+            event.actor.subject_name.as_str().into(),
+            event.place.target_user.as_str().into(),
+            event.place.target_name.as_str().into(),
+            event.connection_id.into(),
+            event.reason.as_str().into(),
+        ]);
+    }
+    table
+}
+
+fn commands(events: &[CommandEvent]) -> Table {
+    let headings = ["Time", "Person", "Target user", "Target", "Command", "Read from", "Signed by the agent"];
+    let mut table = Table::new(headings, "No commands.");
+    for event in events {
+        table.row([
+            local(&event.timestamp).into(),
+            event.actor.subject_name.as_str().into(),
+            event.place.target_user.as_str().into(),
+            event.place.target_name.as_str().into(),
+            event.command.as_str().into(),
+            format!("{:?}", event.source).to_lowercase().into(),
+            if event.confirmed { "yes" } else { "no" }.into(),
+        ]);
+    }
+    table
+}
+
+fn users(events: &[UserEvent]) -> Table {
+    let mut table = Table::new(["Time", "Who", "Action", "Resource", "", "From"], "No events.");
+    for event in events {
+        let outcome =
+            if event.evaluation { Field::toned(&"allowed", Tone::Plain) } else { Field::toned(&"denied", Tone::Bad) };
+        table.row([
+            local(&event.timestamp).into(),
+            event.actor.subject_name.as_str().into(),
+            event.service_action.as_str().into(),
+            event.resource.as_str().into(),
+            outcome,
+            event.ip_address.as_str().into(),
+        ]);
+    }
+    table
+}
+
+fn time(text: &str) -> Result<UnixTime, String> {
+    let stamp: jiff::Timestamp = text.parse().map_err(|_| "a time looks like 2026-01-02T03:04:05Z".to_owned())?;
+    u64::try_from(stamp.as_millisecond()).map(UnixTime::from_millis).map_err(|_| "that was before 1970".to_owned())
+}
