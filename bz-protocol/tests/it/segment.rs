@@ -70,19 +70,22 @@ struct Recorder {
 impl Recorder {
     fn begin(world: &World, held: &[u8], opening: &Signed<SegmentOpening>) -> Result<Self, Violation> {
         let (observer, first) = Observer::segment(parties(world), KEEP, held, opening)?;
-        let (mut writer, mut file) = Writer::new();
-        for record in first {
-            file.extend(writer.append(&record).unwrap());
+        let (writer, file) = Writer::new();
+        let mut recorder = Self { observer, writer, file, seen: vec![], frames: 0 };
+        recorder.append(&first);
+        Ok(recorder)
+    }
+
+    fn append(&mut self, records: &[Record]) {
+        for record in records {
+            self.file.extend(self.writer.append(record).unwrap());
         }
-        Ok(Self { observer, writer, file, seen: vec![], frames: 0 })
     }
 
     fn take(&mut self, author: &mut Author) {
         while let Some(frame) = author.poll() {
             let observed = self.observer.segment_frame(&frame).unwrap();
-            for record in observed.keep {
-                self.file.extend(self.writer.append(&record).unwrap());
-            }
+            self.append(&observed.keep);
             if let Some(seen) = observed.seen.filter(|seen| seen.kind == Some(Kind::Bytes)) {
                 self.seen.extend(seen.payload);
             }
@@ -95,7 +98,7 @@ impl Recorder {
         let claim = self.writer.claim(UnixTime::from_secs(START + 200), "").unwrap();
         let certificate = certificate(world, bz_core::grant::Purpose::Record);
         let server = ServerRecord::sign(&claim, ORG, certificate, &record_key()).unwrap();
-        self.file.extend(self.writer.append(&Record::Server(Box::new(server))).unwrap());
+        self.append(&[Record::Server(Box::new(server))]);
     }
 }
 
