@@ -194,6 +194,10 @@ pub(super) async fn run(
     } else {
         shell.take(0).await.map_err(|_| Code::Unavailable)?;
     }
+    if shell.state().password {
+        // Asked before this session came; a change is told as it happens.
+        io.act(Action::Notice(Notice::Password(true))).await;
+    }
     let Io { words, actions } = io;
     let (fin, then) = tokio::select! {
         fed = feed(&writer, words) => fed,

@@ -11,10 +11,14 @@ mod examples;
 #[cfg(test)]
 mod cuts;
 #[cfg(test)]
+mod person;
+#[cfg(test)]
 mod quickstart;
 #[cfg(test)]
 mod relying_party;
 #[cfg(test)]
 mod session;
+#[cfg(test)]
+mod shells;
 #[cfg(test)]
 mod tidy;

@@ -62,7 +62,7 @@ impl Place {
 }
 
 /// Looks again until it holds; the deadline is for a failure's sake.
-async fn until<T: std::fmt::Debug>(mut look: impl AsyncFnMut() -> T, holds: impl Fn(&T) -> bool) -> T {
+pub(crate) async fn until<T: std::fmt::Debug>(mut look: impl AsyncFnMut() -> T, holds: impl Fn(&T) -> bool) -> T {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     loop {
         let seen = look().await;
@@ -278,7 +278,7 @@ async fn password_asked(session: &mut Session) {
     assert!(tokio::time::timeout(Duration::from_secs(20), asked).await.is_ok(), "no password was asked for");
 }
 
-fn files_with(folder: &std::path::Path, needle: &str) -> Vec<std::path::PathBuf> {
+pub(crate) fn files_with(folder: &std::path::Path, needle: &str) -> Vec<std::path::PathBuf> {
     let mut found = vec![];
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
