@@ -18,6 +18,7 @@ use bz_protocol::driver::random;
 use bz_protocol::frame::{Fin, Notice};
 use bz_protocol::gate::Admitted;
 use bz_protocol::refusal::Code;
+use nix::sys::signal::Signal;
 use tokio::sync::{mpsc, watch};
 
 use crate::backend::shell::table::{Owner, Table};
@@ -201,7 +202,7 @@ pub(super) async fn run(
     let Io { words, actions } = io;
     let (fin, then) = tokio::select! {
         fed = feed(&writer, words) => fed,
-        shown = show(&mut shell, actions) => shown,
+        shown = show(shells, &mut shell, actions) => shown,
     };
     match then {
         Then::Leave => {}
@@ -245,7 +246,7 @@ async fn feed(writer: &ShellWriter, words: &mut mpsc::Receiver<ToBackend>) -> (F
 }
 
 /// Shows the person what the shell does, until it ends or somebody else has it.
-async fn show(shell: &mut Shell, actions: &mpsc::Sender<Action>) -> (Fin, Then) {
+async fn show(shells: &Shells, shell: &mut Shell, actions: &mpsc::Sender<Action>) -> (Fin, Then) {
     loop {
         let (action, next) = match shell.next().await {
             Ok(HolderEvent::Output { offset, bytes }) => {
@@ -255,7 +256,11 @@ async fn show(shell: &mut Shell, actions: &mpsc::Sender<Action>) -> (Fin, Then) 
             Ok(HolderEvent::Repaint { offset, bytes }) => (Action::Bytes { stream: 0, bytes }, Next::Take(offset)),
             Ok(HolderEvent::PasswordMode { on, .. }) => (Action::Notice(Notice::Password(on)), Next::Nothing),
             Ok(HolderEvent::Exited { status, .. }) => return (ended(status), Then::Release),
-            // Another session of the same person took the shell over, or its holder died.
+            // Its terminal died with its holder, and that hung it up.
+            Err(_) if !shells.holders.lives(shell.id()).await => {
+                return (Fin::Signaled(Signal::SIGHUP as i32), Then::Release);
+            }
+            // Another session of the same person took the shell over.
             Err(_) => (Action::Notice(Notice::TakenOver), Next::Leave),
         };
         let told = actions.send(action).await.is_ok();

@@ -21,4 +21,6 @@ mod session;
 #[cfg(test)]
 mod shells;
 #[cfg(test)]
+mod terminal;
+#[cfg(test)]
 mod tidy;
