@@ -9,7 +9,7 @@ mod issuer;
 mod link;
 mod pair;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use axum::Router;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
 use axum::routing::get;
-use bz_core::id::{BootId, ConnectionId, LoginId, TargetId};
+use bz_core::id::{BootId, ConnectionId, LoginId, ShellId, TargetId};
 use bz_core::key::PublicKey;
 use bz_core::signed::Signed;
 use bz_protocol::carrier::{Link, MuxLink, Pipe, Role};
@@ -65,6 +65,8 @@ struct AgentLink {
     counter: u64,
     link: Arc<dyn Link>,
     words: mpsc::Sender<FromServer>,
+    /// The shells it has, as it last said.
+    shells: Option<BTreeSet<ShellId>>,
     end: CancellationToken,
 }
 

@@ -16,13 +16,14 @@ use bz_protocol::gate::LocalRule;
 use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
 
+use crate::cli::Run;
 use crate::tls;
 
 pub(crate) async fn serve(
     vault: Vault,
     registered: Registered,
     policy: PathBuf,
-    helper: &Helper,
+    (run, helper): (&Run, &Helper),
 ) -> anyhow::Result<()> {
     // From here on a signal means an end in order.
     let mut terminate = signal(SignalKind::terminate())?;
@@ -30,7 +31,7 @@ pub(crate) async fn serve(
     let mut hangup = signal(SignalKind::hangup())?;
     let carrier = carrier(&registered)?;
     let keys = IssuerKeys::ThroughLink(issuer_tls(&registered)?);
-    let shells = Shells::new(helper.clone(), vault.folder().join("shells"))?;
+    let shells = Shells::new(helper.clone(), vault.folder().join("shells"))?.idle(run.shell_idle);
     let adopted = shells.adopt().await?;
     let required = registered.local_policy_required;
     tracing::info!(target = %registered.name, adopted, "starting");

@@ -2,6 +2,8 @@
 //!
 //! Absent: sockets, and anything about frames.
 
+use std::collections::BTreeSet;
+
 use bz_core::api::target::TargetStatus;
 use bz_core::id::{BootId, ConnectionId, LoginId, ShellId, TargetId};
 use bz_core::key::PublicKey;
@@ -11,7 +13,7 @@ use crate::connection::life::{By, Input, State, StepError};
 use crate::connection::{close, close_all_on, log};
 use crate::error::ApiError;
 use crate::store::StoreError;
-use crate::store::connection::{Connection, Stepped};
+use crate::store::connection::{Connection, ConnectionFilter, Stepped};
 use crate::store::login::Login;
 use crate::store::target::{Announced, Target};
 
@@ -127,6 +129,22 @@ pub async fn shell_attached(
 ) -> Result<Connection, LinkError> {
     app.store.connection(connection).await?.filter(|c| c.target == target).ok_or(LinkError::Connection)?;
     step(app, connection, Input::ShellAttached(shell), "the target named its shell").await
+}
+
+/// The agent of `target` says that these are the shells it has. Detached connections to others end: nobody can come back
+/// to them. Those with a client hear of the end in their sessions.
+///
+/// # Errors
+/// [`LinkError`].
+pub async fn shells_known(app: &App, target: TargetId, shells: &BTreeSet<ShellId>) -> Result<(), LinkError> {
+    let filter = ConnectionFilter { target: Some(target), ..ConnectionFilter::default() };
+    for connection in app.store.connections(filter).await? {
+        let gone = connection.life.shell.is_some_and(|shell| !shells.contains(&shell));
+        if gone && connection.life.state == State::Detached {
+            close(app, connection.id, &By::Service, "its shell has ended").await?;
+        }
+    }
+    Ok(())
 }
 
 /// The connection ended, at the target or here. Logs `Closed` once, and tells the links.
