@@ -173,7 +173,10 @@ pub async fn attach(
 pub async fn close(app: &App, id: ConnectionId, by: &By, why: &str) -> Result<(), ApiError> {
     let reason = format!("closed by {by}: {why}");
     match app.store.step_connection(id, Input::Closed, log(app, reason.clone())?).await? {
-        Stepped::Done(_, rows) if !rows.is_empty() => app.links.closed(id, &reason),
+        Stepped::Done(_, rows) if !rows.is_empty() => {
+            app.links.closed(id, &reason);
+            app.records.close(id, &reason);
+        }
         Stepped::Done(..) | Stepped::Unknown | Stepped::Refused(_) => {}
     }
     Ok(())

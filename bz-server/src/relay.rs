@@ -65,7 +65,7 @@ struct AgentLink {
     counter: u64,
     link: Arc<dyn Link>,
     words: mpsc::Sender<FromServer>,
-    /// The shells it has, as it last said.
+    /// The shells it has, running or not, as it last said.
     shells: Option<BTreeSet<ShellId>>,
     end: CancellationToken,
 }

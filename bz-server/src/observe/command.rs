@@ -6,8 +6,9 @@
 //!
 //! A line with nothing before it stands at no prompt: it was typed ahead, or answers a program. It waits for the shell's
 //! next word, so that what the shell then names is logged once. A program's questions look like a shell's, so answers
-//! that are shown are logged too. What is typed into a program that has the whole screen is not read, and a terminal
-//! multiplexer is such a program.
+//! that are shown are logged too. Where a shell makes something else of what was typed, as bash does with keys struck
+//! between Ctrl-C and its next prompt, the log has what ran. What is typed into a program that has the whole screen is
+//! not read, and a terminal multiplexer is such a program.
 
 mod keys;
 mod screen;

@@ -186,9 +186,9 @@ pub(super) async fn grace_after_start(relay: Arc<Relay>, app: Arc<App>) {
 }
 
 async fn shells_reported(relay: &Relay, app: &App, (target, number): (TargetId, u64), shells: Vec<ShellReport>) {
-    let running = shells.iter().filter(|r| r.running).map(|r| r.shell).collect();
+    let known = shells.iter().map(|r| r.shell).collect();
     if let Some(agent) = relay.lock().agents.get_mut(&target).filter(|a| a.number == number) {
-        agent.shells = Some(running);
+        agent.shells = Some(known);
     }
     for report in shells.into_iter().filter(|r| r.running) {
         if let Err(error) = link::shell_attached(app, target, report.connection, report.shell).await {

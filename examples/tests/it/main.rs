@@ -3,6 +3,8 @@
 //! `cfg(test)` is always true here; it tells clippy that the functions beside the tests are tests too.
 
 #[cfg(test)]
+mod api;
+#[cfg(test)]
 mod certified;
 #[cfg(test)]
 mod idp;
@@ -11,9 +13,13 @@ mod examples;
 #[cfg(test)]
 mod cuts;
 #[cfg(test)]
+mod kept;
+#[cfg(test)]
 mod person;
 #[cfg(test)]
 mod quickstart;
+#[cfg(test)]
+mod recordings;
 #[cfg(test)]
 mod relying_party;
 #[cfg(test)]
@@ -24,3 +30,5 @@ mod shells;
 mod terminal;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod typist;

@@ -2,23 +2,18 @@
 //! the server's table.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use bz_agent::helper::Helper;
-use bz_client::session::Session;
-use bz_core::access::request::{Parameters, Size};
 use bz_core::api::record::CommandSource::{self, Marks, Screen};
 use bz_examples::needs;
-use bz_examples::world::{TARGET, Way, World};
-use bz_protocol::client::{Action, Event};
-use bz_protocol::frame::{Fin, Notice};
+use bz_examples::world::{Way, World};
+use bz_protocol::frame::Fin;
 use bz_protocol::session::End;
 
 use crate::person::Person;
 use crate::session::{files_with, until};
+use crate::typist::Typist;
 
-/// Far above what anything here needs, so that only a real fault runs into it.
-const DEADLINE: Duration = Duration::from_secs(60);
 /// What is typed at questions that do not show it, at the shell itself and below `sudo`.
 const SECRET: &str = "unseen-hunter2";
 const DEEPER: &str = "unseen-hunter3";
@@ -39,7 +34,7 @@ struct Shell {
     prompt: &'static str,
     /// Who says the lines that are typed at it.
     source: CommandSource,
-    steps: fn(&Shell, &Person) -> Vec<Step>,
+    steps: fn(&Self, &Person) -> Vec<Step>,
 }
 
 /// F-088, F-106, F-159~, F-160~: each line that ran is logged once, as the shell took it.
@@ -210,7 +205,7 @@ impl Shell {
 
     /// A shell of another user inside this one, which knows nothing of marks; its terminal is one of `sudo`'s own.
     fn root(&self) -> Vec<Step> {
-        let inner = Shell { name: "sudo -i", prompt: "# ", source: Screen, steps: |_, _| vec![] };
+        let inner = Self { name: "sudo -i", prompt: "# ", source: Screen, steps: |_, _| vec![] };
         let mut enter = self.plain("sudo -i", &[]);
         enter.shows = vec![inner.prompt.to_owned()];
         let asks = "stty -echo; printf 'rea%s\\n' dy; read -r x; stty echo; printf 'long-%d\\n' ${#x}";
@@ -238,6 +233,31 @@ impl Shell {
     }
 }
 
+/// What is typed before the first prompt is shown twice, by the terminal and by the shell, and logged once.
+#[tokio::test(flavor = "multi_thread")]
+async fn lines_typed_ahead_are_logged_once() {
+    for name in ["bash", "dash", "zsh", "fish"] {
+        if !needs::program(name) {
+            continue;
+        }
+        let Some(person) = Person::with_shell(&needs::find(name).unwrap()) else { return };
+        // Else zsh asks its new user first.
+        person.write(".zshrc", "");
+        let folder = tempfile::tempdir().unwrap();
+        let world = World::start(folder.path(), Helper::at(env!("CARGO_BIN_EXE_helper")), &person.name, Way::Ws);
+        let world = world.await.unwrap();
+        let mut typist = Typist::at(&world.client, &person.name).await;
+        let lines = ["printf 'ahead-%d\\n' 1", "printf 'ahead-%d\\n' 2", "exit 3"];
+        typist.keys(&format!("{}\r", lines.join("\r"))).await;
+        assert_eq!(typist.ends().await, End::Completed(Fin::Exited(3)), "{name}: {}", typist.tail());
+        let look = async || world.client.command_events(100).await.unwrap();
+        let rows = until(look, |rows| rows.iter().any(|row| row.command == "exit 3")).await;
+        let logged: Vec<_> = rows.iter().rev().map(|row| row.command.as_str()).collect();
+        assert_eq!(logged, lines, "{name}, which showed {}", typist.tail());
+        world.stop().await;
+    }
+}
+
 async fn check(shell: &Shell) {
     if ![shell.name, "sudo", "tmux", "vim"].map(needs::program).into_iter().all(|here| here) {
         return;
@@ -246,13 +266,13 @@ async fn check(shell: &Shell) {
     let folder = tempfile::tempdir().unwrap();
     let world = World::start(folder.path(), Helper::at(env!("CARGO_BIN_EXE_helper")), &person.name, Way::Ws);
     let world = world.await.unwrap();
-    let mut typist = Typist::at(&world, &person).await;
+    let mut typist = Typist::at(&world.client, &person.name).await;
     let steps = (shell.steps)(shell, &person);
     typist.shows(&[if shell.name == "zsh" { "parentheses ---" } else { shell.prompt }]).await;
     for step in &steps {
         typist.keys(&step.keys).await;
         if let Some(password) = &step.password {
-            typist.asked(shell.name).await;
+            asked(&mut typist, shell.name).await;
             typist.keys(&format!("{password}\r")).await;
         }
         typist.shows(&step.shows.iter().map(String::as_str).collect::<Vec<_>>()).await;
@@ -272,71 +292,9 @@ async fn check(shell: &Shell) {
     world.stop().await;
 }
 
-/// Somebody at a keyboard, who looks before typing on.
-struct Typist {
-    session: Session,
-    seen: String,
-    /// How much was seen before the last keys.
-    mark: usize,
-    password: bool,
-    end: Option<End>,
-}
-
-impl Typist {
-    async fn at(world: &World, person: &Person) -> Self {
-        let target = format!("{}@{TARGET}", person.name).parse().unwrap();
-        let size = Size { rows: 24, columns: 80 };
-        let parameters = Parameters::Shell { term: "xterm-256color".to_owned(), size };
-        let asked = world.client.ask(&target, parameters, None).await.unwrap();
-        let session = world.client.session(asked).await.unwrap();
-        Self { session, seen: String::new(), mark: 0, password: false, end: None }
-    }
-
-    async fn keys(&mut self, keys: &str) {
-        self.mark = self.seen.len();
-        let bytes = keys.as_bytes().to_vec();
-        self.session.actions().act(Action::Bytes { stream: 0, bytes }).await.unwrap();
-    }
-
-    /// Waits until all of it has come since the last keys, one after the other.
-    async fn shows(&mut self, wanted: &[&str]) {
-        let come = |typist: &Self| {
-            let new = &typist.seen[typist.mark..];
-            wanted.iter().try_fold(new, |rest, one| rest.split_once(one).map(|(_, after)| after)).is_some()
-        };
-        self.until(&format!("{wanted:?}"), come).await;
-    }
-
-    /// fish reads a secret key by key and draws dots, so the terminal has no word for it.
-    async fn asked(&mut self, shell: &str) {
-        let reads = |shown: &str| shown.split_once("]133;C").is_some_and(|(_, reads)| reads.contains("> "));
-        let draws = |typist: &Self| shell == "fish" && reads(&typist.seen[typist.mark..]);
-        self.until("a question for a password", |typist| typist.password || draws(typist)).await;
-    }
-
-    async fn ends(&mut self) -> End {
-        self.until("the end", |typist| typist.end.is_some()).await;
-        self.end.clone().unwrap()
-    }
-
-    async fn until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
-        let read = async {
-            while !holds(self) {
-                match self.session.next().await {
-                    Some(Event::Bytes { bytes, .. }) => self.seen.push_str(&String::from_utf8_lossy(&bytes)),
-                    Some(Event::Notice(Notice::Password(on))) => self.password = on,
-                    Some(Event::Ended(end)) => self.end = Some(end),
-                    Some(_) => {}
-                    None => panic!("the session is gone before {what}: {}", self.tail()),
-                }
-            }
-        };
-        if tokio::time::timeout(DEADLINE, read).await.is_err() {
-            panic!("{what} did not come: {}", self.tail());
-        }
-    }
-
-    fn tail(&self) -> String {
-        format!("{:?}", self.seen.get(self.mark.saturating_sub(300)..).unwrap_or(&self.seen))
-    }
+/// fish reads a secret key by key and draws dots, so the terminal has no word for it.
+async fn asked(typist: &mut Typist, shell: &str) {
+    let reads = |shown: &str| shown.split_once("]133;C").is_some_and(|(_, reads)| reads.contains("> "));
+    let draws = |typist: &Typist| shell == "fish" && reads(&typist.new_text());
+    typist.until("a question for a password", |typist| typist.password || draws(typist)).await;
 }

@@ -35,7 +35,7 @@ async fn quickstart_is_a_shell_like_any_other() {
     desk.keys("\x03", &[PROMPT]).await;
     desk.line("printf 'status-%d\\n' $?", &["status-130\r\n", PROMPT]).await;
 
-    desk.line("cat", &["cat\r\n"]).await;
+    desk.line("printf 'rea%s\\n' dy; cat", &["ready\r\n"]).await;
     desk.line("twice", &["twice\r\ntwice\r\n"]).await;
     desk.keys("\x1a", &["Stopped", PROMPT]).await;
     desk.line("jobs", &["Stopped", PROMPT]).await;
@@ -60,7 +60,6 @@ async fn quickstart_is_a_shell_like_any_other() {
     desk.line("exit 5", &[" verifies: ", "everything is kept in "]).await;
     assert_eq!(desk.ends().await.code(), Some(5), "{}", desk.tail());
     same(&desk.modes(), &before);
-    desk.tidy_up();
 }
 
 /// Where the shell's terminal dies, the person's own is given back, and the exit status says what happened.
@@ -74,7 +73,6 @@ async fn a_shell_whose_terminal_dies_gives_back_the_persons() {
     desk.line("kill -9 $PPID", &["everything is kept in "]).await;
     assert_eq!(desk.ends().await.code(), Some(129), "{}", desk.tail());
     same(&desk.modes(), &before);
-    desk.tidy_up();
 }
 
 /// Output that nobody takes is an error, after which the terminal is not left raw.
@@ -106,6 +104,8 @@ struct Desk {
     /// How much was seen before the last keys.
     mark: usize,
     hung_up: bool,
+    /// The first command keeps what it made for its user; a test does not.
+    _folder: tempfile::TempDir,
 }
 
 impl Desk {
@@ -115,13 +115,15 @@ impl Desk {
         // Held open, so that its modes can be seen when the program has gone.
         let terminal = pty.as_fd().try_clone_to_owned().unwrap();
         let command = pty_process::Command::new(env!("CARGO_BIN_EXE_quickstart")).args(arguments);
-        let mut command = command.env("TERM", "xterm-256color").kill_on_drop(true);
+        let folder = tempfile::tempdir().unwrap();
+        let command = command.env("TERM", "xterm-256color").env("TMPDIR", folder.path());
+        let mut command = command.kill_on_drop(true);
         if let Some(output) = output {
             command = command.stdout(Stdio::from(output));
         }
         let program = command.spawn(pts).unwrap();
         let (screen, keyboard) = pty.into_split();
-        Self { program, screen, keyboard, terminal, seen: String::new(), mark: 0, hung_up: false }
+        Self { program, screen, keyboard, terminal, seen: String::new(), mark: 0, hung_up: false, _folder: folder }
     }
 
     fn modes(&self) -> Termios {
@@ -170,13 +172,5 @@ impl Desk {
 
     fn tail(&self) -> String {
         format!("{:?}", self.seen.get(self.mark.saturating_sub(500)..).unwrap_or(&self.seen))
-    }
-
-    /// The first command keeps what it made for its user; a test does not.
-    fn tidy_up(&self) {
-        let folder = self.seen.split("everything is kept in ").nth(1).and_then(|rest| rest.split_whitespace().next());
-        let folder = folder.expect("a folder is named");
-        assert!(folder.contains("bz-quickstart-"), "{folder}");
-        std::fs::remove_dir_all(folder).expect("the folder is there");
     }
 }
