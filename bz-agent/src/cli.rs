@@ -1,6 +1,7 @@
 //! The command line. The registration key is never on it: every user of the machine could read it there.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bz_protocol::link::Choice;
@@ -87,6 +88,9 @@ pub(crate) struct Run {
         help = "What carries the link to the server: quic, ws (WebSocket), or auto: who answers first. Where HTTPS_PROXY leads to the server, auto is ws"
     )]
     pub(crate) carrier: Carrier,
+    /// How long a shell is kept that nobody is connected to, for shells from now on, such as 90m, 12h or 7d: 1s to 90d
+    #[arg(long, env = "BZ_AGENT_SHELL_IDLE", hide_env_values = true, value_name = "TIME", default_value = "7d", value_parser = duration)]
+    pub(crate) shell_idle: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -113,6 +117,26 @@ impl From<Carrier> for Choice {
             Carrier::Quic => Self::Quic,
         }
     }
+}
+
+/// Far above what anybody should leave a shell for.
+const LONGEST: Duration = Duration::from_secs(90 * 86_400);
+
+/// A number and its unit.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || "write a number and s, m, h or d, from 1s to 90d".to_owned();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let seconds: u64 = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    let total = number.parse::<u64>().ok().and_then(|number| number.checked_mul(seconds));
+    let total = total.map(Duration::from_secs).filter(|total| !total.is_zero() && *total <= LONGEST);
+    total.ok_or_else(wrong)
 }
 
 impl Cli {
@@ -159,5 +183,27 @@ mod tests {
         let register = Cli::command().find_subcommand("register").unwrap().clone();
         let names: Vec<_> = register.get_arguments().map(|a| a.get_id().to_string()).collect();
         assert!(!names.iter().any(|name| name == "registration_key" || name == "key"), "{names:?}");
+    }
+
+    /// F-009~, F-011~: 7 days unless the administrator of the host says otherwise.
+    #[test]
+    fn a_shell_is_kept_for_seven_days_or_what_the_host_says() {
+        let check = |words: &[&str], seconds: Option<u64>| {
+            let parsed = Cli::try_parse_from(["bz-agent"].iter().chain(words)).map(|cli| match cli.command {
+                Command::Run(run) | Command::RegisterAndRun(RegisterAndRun { run, .. }) => run.shell_idle.as_secs(),
+                Command::Register(_) | Command::Status | Command::Policy(_) => 0,
+            });
+            assert_eq!(parsed.ok(), seconds, "{words:?}");
+        };
+        check(&["run"], Some(bz_agent::holders::IDLE.as_secs()));
+        check(&["register-and-run"], Some(7 * 86_400));
+        check(&["run", "--shell-idle", "90m"], Some(5_400));
+        check(&["register-and-run", "--shell-idle", "90d"], Some(90 * 86_400));
+        check(&["run", "--shell-idle", "12h"], Some(43_200));
+        for wrong in ["0s", "91d", "7", "d", "", "1w", "-1s", "1.5h", "99999999999999999999s", "200000000000000000d"] {
+            check(&["run", "--shell-idle", wrong], None);
+        }
+        let help = Cli::command().find_subcommand_mut("run").unwrap().render_long_help().to_string();
+        assert!(help.contains("--shell-idle <TIME>") && help.contains("[default: 7d]"), "{help}");
     }
 }

@@ -16,12 +16,12 @@ pub(crate) async fn run(cli: Cli, helper: &Helper) -> anyhow::Result<()> {
     let folder = cli.state_dir()?;
     match &cli.command {
         Command::Register(options) => register::register(&Vault::open(folder)?, options).await.map(drop),
-        Command::Run(options) => {
+        Command::Run(run) => {
             let vault = Vault::open(folder)?;
             let registered = vault.read()?.ok_or_else(|| {
                 anyhow::anyhow!("{} holds no identity: run `bz-agent register` first", vault.folder().display())
             })?;
-            serve::serve((vault, registered), cli.policy_path()?, options.carrier.into(), helper).await
+            serve::serve((vault, registered), cli.policy_path()?, (run, helper)).await
         }
         Command::RegisterAndRun(options) => {
             let vault = Vault::open(folder)?;
@@ -29,7 +29,7 @@ pub(crate) async fn run(cli: Cli, helper: &Helper) -> anyhow::Result<()> {
                 Some(registered) => registered,
                 None => register::register(&vault, &options.register).await?,
             };
-            serve::serve((vault, registered), cli.policy_path()?, options.run.carrier.into(), helper).await
+            serve::serve((vault, registered), cli.policy_path()?, (&options.run, helper)).await
         }
         Command::Status => status::status(&folder, &cli.policy_path()?),
         Command::Policy(Policy::Example) => policy::example(&folder),

@@ -162,6 +162,11 @@ impl Holders {
         self.socket(id).exists()
     }
 
+    /// Whether a shell's holder lives. Who has the shell keeps it.
+    pub(crate) async fn lives(&self, id: ShellId) -> bool {
+        Shell::is_kept(&self.socket(id)).await
+    }
+
     fn socket(&self, id: ShellId) -> PathBuf {
         self.directory.join(Path::new(&id.to_string())).with_extension(SUFFIX)
     }

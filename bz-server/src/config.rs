@@ -74,6 +74,9 @@ pub struct Config {
     /// How many hours a session lasts at most.
     #[serde(default = "day")]
     pub session_max_hours: u32,
+    /// After how many hours without a client a kept shell ends.
+    #[serde(default = "week")]
+    pub shell_idle_hours: u32,
     /// For how many seconds a new grant opens a session.
     #[serde(default = "grant_seconds")]
     pub grant_seconds: u32,
@@ -171,6 +174,7 @@ impl Config {
         value(scheme && self.public_url.query().is_none(), "public_url", "must be an http or https address")?;
         value((1..=720).contains(&self.login_max_hours), "login_max_hours", "must be 1 to 720")?;
         value((1..=168).contains(&self.session_max_hours), "session_max_hours", "must be 1 to 168")?;
+        value((1..=2160).contains(&self.shell_idle_hours), "shell_idle_hours", "must be 1 to 2160")?;
         value((10..=900).contains(&self.grant_seconds), "grant_seconds", "must be 10 to 900")?;
         value((30..=3600).contains(&self.offline_seconds), "offline_seconds", "must be 30 to 3600")?;
         value(self.drain_seconds <= 300, "drain_seconds", "must be at most 300")?;
@@ -189,6 +193,12 @@ impl Config {
     #[must_use]
     pub fn session_max(&self) -> Duration {
         hours(self.session_max_hours)
+    }
+
+    /// How long a shell is kept that no client is on.
+    #[must_use]
+    pub fn shell_idle(&self) -> Duration {
+        hours(self.shell_idle_hours)
     }
 
     /// Until when a grant made now opens a session.
@@ -228,6 +238,10 @@ const fn yes() -> bool {
 
 const fn day() -> u32 {
     24
+}
+
+const fn week() -> u32 {
+    168
 }
 
 const fn grant_seconds() -> u32 {

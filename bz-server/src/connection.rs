@@ -178,7 +178,13 @@ pub async fn close(app: &App, id: ConnectionId, by: &By, why: &str) -> Result<()
 
 async fn end(app: &App, id: ConnectionId, how: Input, reason: String) -> Result<(), ApiError> {
     match app.store.step_connection(id, how, log(app, reason.clone())?).await? {
-        Stepped::Done(_, rows) if !rows.is_empty() => app.links.closed(id, &reason),
+        Stepped::Done(connection, rows) if !rows.is_empty() => {
+            app.links.closed(id, &reason);
+            // The record of a shell that may come back is not over.
+            if connection.life.state == State::Closed {
+                app.records.close(id, &reason);
+            }
+        }
         Stepped::Done(..) | Stepped::Unknown | Stepped::Refused(_) => {}
     }
     Ok(())

@@ -20,6 +20,7 @@ pub const EVERY: Duration = Duration::from_secs(30);
 /// The first failure; the rest waits for the next time.
 pub async fn tick(app: &App) -> Result<(), ApiError> {
     close_unopened(app).await?;
+    close_idle_shells(app).await?;
     remove_offline_targets(app).await?;
     remove_expired_policies(app).await
 }
@@ -28,6 +29,15 @@ pub async fn tick(app: &App) -> Result<(), ApiError> {
 async fn close_unopened(app: &App) -> Result<(), ApiError> {
     for id in app.store.unopened(app.now().wall.before(MAX_OPENING)).await? {
         close(app, id, &By::Service, "its client never came").await?;
+    }
+    Ok(())
+}
+
+/// Closes connections whose shells no client has been on for as long as the settings allow.
+async fn close_idle_shells(app: &App) -> Result<(), ApiError> {
+    let idle = app.config.shell_idle();
+    for id in app.store.detached_since(app.now().wall.before(idle)).await? {
+        close(app, id, &By::Service, &format!("nobody was on its shell for {} hours", idle.as_secs() / 3600)).await?;
     }
     Ok(())
 }

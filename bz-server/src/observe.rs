@@ -65,6 +65,15 @@ impl Observer {
         }
     }
 
+    /// What is left to say when nothing more comes.
+    #[must_use]
+    pub fn finish(&mut self) -> Vec<Line> {
+        match self {
+            Self::Command(lens) => lens.finish(),
+            Self::Request | Self::Opaque => Vec::new(),
+        }
+    }
+
     pub fn resize(&mut self, rows: u16, columns: u16) {
         if let Self::Command(lens) = self {
             lens.resize(rows, columns);

@@ -10,7 +10,7 @@ mod link;
 mod pair;
 mod segment;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use axum::Router;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
 use axum::routing::get;
-use bz_core::id::{BootId, ConnectionId, LoginId, TargetId};
+use bz_core::id::{BootId, ConnectionId, LoginId, ShellId, TargetId};
 use bz_core::key::PublicKey;
 use bz_core::signed::Signed;
 use bz_protocol::carrier::{Link, MuxLink, Pipe, Role};
@@ -67,6 +67,8 @@ struct AgentLink {
     counter: u64,
     link: Arc<dyn Link>,
     words: mpsc::Sender<FromServer>,
+    /// The shells it has, running or not, as it last said.
+    shells: Option<BTreeSet<ShellId>>,
     end: CancellationToken,
 }
 

@@ -27,6 +27,7 @@ use bz_protocol::gate::Admitted;
 use bz_protocol::handshake::Predecessor;
 use bz_protocol::refusal::Code;
 use bz_protocol::segment::Delivered;
+use nix::sys::signal::Signal;
 use tokio::sync::{mpsc, watch};
 
 use crate::backend::shell::table::{Holding, Owner, Table};
@@ -213,10 +214,14 @@ pub(super) async fn run(
     let (mut shell, holding) = shells.open(connection, admitted).await?;
     let writer = shell.writer();
     begin(&shell, &admitted.request().parameters).await.map_err(unavailable)?;
+    if shell.state().password {
+        // Asked before this session came; a change is told as it happens.
+        io.act(Action::Notice(Notice::Password(true))).await;
+    }
     let (told, delivered) = (Told::default(), &mut io.delivered);
     let (fin, then) = tokio::select! {
         fed = feed(&writer, &mut io.words) => fed,
-        shown = show(&mut shell, &io.actions, &told) => shown,
+        shown = show(shells, &mut shell, &io.actions, &told) => shown,
         gone = confirm(&writer, delivered.clone(), (&told, &holding)) => match gone {},
     };
     // What was acknowledged last may not have been looked at.
@@ -305,7 +310,7 @@ async fn feed(writer: &ShellWriter, words: &mut mpsc::Receiver<ToBackend>) -> (F
 }
 
 /// Shows the person what the shell does, until it ends or somebody else has it.
-async fn show(shell: &mut Shell, actions: &mpsc::Sender<Action>, told: &Told) -> (Fin, Then) {
+async fn show(shells: &Shells, shell: &mut Shell, actions: &mpsc::Sender<Action>, told: &Told) -> (Fin, Then) {
     let leave = (Fin::Detached, Then::Leave);
     let tell = async |action| actions.send(action).await.is_ok();
     loop {
@@ -320,7 +325,11 @@ async fn show(shell: &mut Shell, actions: &mpsc::Sender<Action>, told: &Told) ->
             }
             Ok(HolderEvent::PasswordMode { on, .. }) => tell(Action::Notice(Notice::Password(on))).await,
             Ok(HolderEvent::Exited { status, .. }) => return (ended(status), Then::Release),
-            // Another session of the same person took the shell over, or its holder died.
+            // Its terminal died with its holder, and that hung it up.
+            Err(_) if !shells.holders.lives(shell.id()).await => {
+                return (Fin::Signaled(Signal::SIGHUP as i32), Then::Release);
+            }
+            // Another session of the same person took the shell over.
             Err(_) => {
                 tell(Action::Notice(Notice::TakenOver)).await;
                 return leave;

@@ -19,6 +19,7 @@ use bz_protocol::receipt::Bounds;
 use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
 
+use crate::cli::Run;
 use crate::command::proxies;
 use crate::tls;
 
@@ -28,16 +29,15 @@ const MADE: UnixTime = UnixTime::from_secs(1_767_225_600);
 pub(crate) async fn serve(
     (vault, registered): (Vault, Registered),
     policy: PathBuf,
-    choice: Choice,
-    helper: &Helper,
+    (run, helper): (&Run, &Helper),
 ) -> anyhow::Result<()> {
     // From here on a signal means an end in order.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let ways = ways(&registered, choice)?;
+    let ways = ways(&registered, run.carrier.into())?;
     let keys = IssuerKeys::ThroughLink(issuer_tls(&registered)?);
-    let shells = Shells::new(helper.clone(), vault.folder().join("shells"))?;
+    let shells = Shells::new(helper.clone(), vault.folder().join("shells"))?.idle(run.shell_idle);
     let adopted = shells.adopt().await?;
     let required = registered.local_policy_required;
     let receipts = receipts(&vault);

@@ -29,6 +29,8 @@ struct Owed {
     facts: BTreeSet<Fact>,
     /// The number of the next byte to send, once the agent has asked for output.
     output: Option<u64>,
+    /// Where in the output the terminal began to ask for a password: nothing is shown that was typed before it.
+    asks_at: Option<u64>,
     /// A dump on its way: the offset it belongs to, and what of it is left.
     dump: Option<(u64, Vec<u8>)>,
 }
@@ -91,6 +93,7 @@ impl Kept {
         if self.password != on {
             self.password = on;
             self.owed.facts.insert(Fact::Password);
+            self.owed.asks_at = Some(self.ring.end()).filter(|_| on);
         }
     }
 
@@ -120,8 +123,11 @@ impl Kept {
         if self.owed.take(Fact::Written) {
             return Some(FromHolder::Written { total: self.written });
         }
-        if self.owed.take(Fact::Password) {
-            return Some(FromHolder::PasswordMode { offset: self.ring.end(), on: self.password });
+        if self.owed.asks_at.is_none_or(|at| self.owed.output.is_none_or(|next| next >= at))
+            && self.owed.take(Fact::Password)
+        {
+            let offset = self.owed.asks_at.take().unwrap_or_else(|| self.ring.end());
+            return Some(FromHolder::PasswordMode { offset, on: self.password });
         }
         self.next_repaint().or_else(|| self.next_output()).or_else(|| self.next_exit())
     }
@@ -146,7 +152,8 @@ impl Kept {
 
     fn next_output(&mut self) -> Option<FromHolder> {
         let from = self.owed.output?;
-        let (offset, bytes) = self.ring.read(from, CHUNK);
+        let until_asked = self.owed.asks_at.map(|at| usize::try_from(at.saturating_sub(from)).unwrap_or(CHUNK));
+        let (offset, bytes) = self.ring.read(from, until_asked.unwrap_or(CHUNK).min(CHUNK));
         if bytes.is_empty() {
             return None;
         }
@@ -230,12 +237,33 @@ mod tests {
         kept.connected();
         assert_eq!(drain(&mut kept).len(), 1);
         kept.take(0);
+        kept.output(b"0123456789");
+        kept.wrote(1);
+        kept.wrote(2);
+        kept.repaint();
+        kept.repaint();
+        assert_eq!(drain(&mut kept), ["Written { total: 3 }", "output 0 10", "repaint 10 true"]);
+    }
+
+    #[test]
+    fn a_question_for_a_password_comes_after_what_was_shown_before_it_and_its_end_at_once() {
+        let mut kept = kept();
+        kept.connected();
+        kept.take(0);
         kept.output(b"Password: ");
         kept.password(true);
+        kept.output(b"more");
+        assert_eq!(drain(&mut kept), ["state 0..14 dropped 0", "output 0 10", "password 10 true", "output 10 4"]);
+        kept.output(b"$ ");
+        kept.password(false);
+        assert_eq!(drain(&mut kept), ["password 16 false", "output 14 2"]);
+        kept.output(b"again: ");
         kept.password(true);
-        kept.repaint();
-        kept.repaint();
-        assert_eq!(drain(&mut kept), ["password 10 true", "output 0 10", "repaint 10 true"]);
+        kept.password(false);
+        assert_eq!(drain(&mut kept), ["password 23 false", "output 16 7"]);
+        kept.connected();
+        kept.password(true);
+        assert_eq!(drain(&mut kept), ["state 0..23 dropped 0", "password 23 true"]);
     }
 
     #[test]

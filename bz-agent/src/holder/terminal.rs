@@ -7,6 +7,7 @@ use crate::helper::launch::{self, Launch, Lifetime, Scratch, launch};
 use crate::helper::{Helper, Role};
 use crate::marks::marks;
 use pty_process::{OwnedReadPty, OwnedWritePty};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcgetpgrp, tcsetwinsize};
 use std::ffi::OsString;
@@ -63,11 +64,17 @@ impl Control {
     }
 
     /// A program that reads a whole line with the echo off asks for a secret. A line editor, which
-    /// draws the echo itself, reads single keys.
+    /// draws the echo itself, reads single keys. As long as output waits to be read it is not known
+    /// whether that came before the question; who has read it asks again.
     pub(super) fn password(&self) -> bool {
-        tcgetattr(&self.master).is_ok_and(|modes| {
+        let secret = tcgetattr(&self.master).is_ok_and(|modes| {
             modes.local_modes.contains(LocalModes::ICANON) && !modes.local_modes.contains(LocalModes::ECHO)
-        })
+        });
+        secret && !self.output_waits()
+    }
+
+    fn output_waits(&self) -> bool {
+        poll(&mut [PollFd::new(&self.master, PollFlags::IN)], Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
     }
 
     pub(super) fn pid(&self) -> u32 {

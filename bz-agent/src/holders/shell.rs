@@ -75,12 +75,22 @@ pub struct ShellWriter {
 
 impl Shell {
     pub(super) async fn connect(socket: &Path) -> Result<Self, LinkError> {
+        Self::connect_as(socket, VERSION).await
+    }
+
+    /// Whether somebody keeps the shell of this socket, which a holder that was killed leaves behind. An agent of no
+    /// version is answered and not let in, so whoever has the shell keeps it.
+    pub(super) async fn is_kept(socket: &Path) -> bool {
+        matches!(Self::connect_as(socket, 0).await, Err(LinkError::Version { .. } | LinkError::Silent))
+    }
+
+    async fn connect_as(socket: &Path, version: u16) -> Result<Self, LinkError> {
         let opening = async {
             let mut stream = UnixStream::connect(socket).await?;
             if stream.peer_cred()?.uid() != geteuid().as_raw() {
                 return Err(LinkError::Stranger);
             }
-            frame::write(&mut stream, &ToHolder::Hello { version: VERSION }).await?;
+            frame::write(&mut stream, &ToHolder::Hello { version }).await?;
             match frame::read(&mut stream).await? {
                 Some(FromHolder::State(state)) => Ok(Self::new(stream, state)),
                 Some(FromHolder::Refused { version }) => Err(LinkError::Version { theirs: version }),

@@ -161,6 +161,27 @@ async fn a_killed_agent_comes_back_to_its_shells() {
     assert!(process.is_running(), "the shell ended with its agent");
 }
 
+/// F-009~, F-011~: a shell that nobody comes back to within the time that the host's administrator set is hung up, and
+/// no longer reported.
+#[tokio::test]
+async fn a_shell_is_kept_as_long_as_the_administrator_says() {
+    let Some(person) = person() else { return };
+    let issuer = Issuer::start().await;
+    let home = Home::new(&issuer);
+    let mut front = Front::start(&home).await;
+    succeeded(&home.register(&front, &[]).await);
+    failed(&home.run(&["run", "--shell-idle", "0s"]).await, "from 1s to 90d");
+    let _agent = home.start_with(&["run", "--shell-idle", "1s"]);
+    let (mut server, _relay) = front.link(&home, &issuer).await;
+    let shell = Parameters::Shell { term: "xterm".to_owned(), size: SIZE };
+    let mut session = server.open(Ask::new(1, shell, Some(&person.user.name))).await;
+    let process = typed(&mut session, "true").await;
+    server.reports(1).await;
+    session.detach().await;
+    process.ended("a shell that nobody came back to").await;
+    assert_eq!(server.reports(0).await, []);
+}
+
 /// F-080: the policy file counts from the start, is read anew at SIGHUP, and refuses everything when it is damaged.
 #[tokio::test]
 async fn the_local_policy_is_read_again_at_a_signal() {
@@ -330,7 +351,11 @@ impl Home {
     }
 
     fn start(&self) -> Program {
-        let mut child = self.command(&["run"]).env("BZ_LOG", "info").stderr(Stdio::piped()).spawn().unwrap();
+        self.start_with(&["run"])
+    }
+
+    fn start_with(&self, words: &[&str]) -> Program {
+        let mut child = self.command(words).env("BZ_LOG", "info").stderr(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         Program { child, lines }
     }

@@ -49,6 +49,7 @@ fn bad_values_are_named() {
     check("OFFLINE_SECONDS", "1", "offline_seconds");
     check("LOGIN_MAX_HOURS", "0", "login_max_hours");
     check("SESSION_MAX_HOURS", "169", "session_max_hours");
+    check("SHELL_IDLE_HOURS", "0", "shell_idle_hours");
     check("DRAIN_SECONDS", "301", "drain_seconds");
     check("ORGANIZATION", " ", "organization");
     check("NODE", "", "node");

@@ -2,17 +2,19 @@
 //!
 //! Absent: sockets, and anything about frames.
 
+use std::collections::BTreeSet;
+
 use bz_core::api::target::TargetStatus;
 use bz_core::id::{BootId, ConnectionId, LoginId, ShellId, TargetId};
 use bz_core::key::PublicKey;
 
 use crate::app::App;
-use crate::connection::life::{By, Input, StepError};
+use crate::connection::life::{By, Input, State, StepError};
 use crate::connection::{close, log, lose_all_on, returned};
 use crate::error::ApiError;
 use crate::record::Ends;
 use crate::store::StoreError;
-use crate::store::connection::{Connection, Stepped};
+use crate::store::connection::{Connection, ConnectionFilter, Stepped};
 use crate::store::login::Login;
 use crate::store::target::{Announced, Target};
 
@@ -151,6 +153,22 @@ pub async fn segment_of(
     let (login, user) = app.store.login(known.login).await?.ok_or(LinkError::Login)?;
     let agent_key = app.store.target(target).await?.ok_or(LinkError::Offline)?.identity_key;
     Ok((known, Ends { client_key: login.client_key, agent_key, issuer: user.person.issuer }))
+}
+
+/// The agent of `target` says that these are the shells it has. Detached connections to others end: nobody can come back
+/// to them. Those with a client hear of the end in their sessions.
+///
+/// # Errors
+/// [`LinkError`].
+pub async fn shells_known(app: &App, target: TargetId, shells: &BTreeSet<ShellId>) -> Result<(), LinkError> {
+    let filter = ConnectionFilter { target: Some(target), ..ConnectionFilter::default() };
+    for connection in app.store.connections(filter).await? {
+        let gone = connection.life.shell.is_some_and(|shell| !shells.contains(&shell));
+        if gone && connection.life.state == State::Detached {
+            close(app, connection.id, &By::Service, "its shell has ended").await?;
+        }
+    }
+    Ok(())
 }
 
 /// The connection ended, at the target or here. Logs `Closed` once, and tells the links.

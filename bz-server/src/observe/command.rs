@@ -4,8 +4,11 @@
 //! the emulated screen, at the moment when the cursor leaves it after an Enter: so the echo has come, however late, and
 //! what the shell made of editing, completion and history stands there. What was not shown is not logged.
 //!
-//! A line typed ahead while a command runs is seen twice where the terminal shows it twice. A program's questions look
-//! like a shell's, so answers that are shown are logged too.
+//! A line with nothing before it stands at no prompt: it was typed ahead, or answers a program. It waits for the shell's
+//! next word, so that what the shell then names is logged once. A program's questions look like a shell's, so answers
+//! that are shown are logged too. Where a shell makes something else of what was typed, as bash does with keys struck
+//! between Ctrl-C and its next prompt, the log has what ran. What is typed into a program that has the whole screen is
+//! not read, and a terminal multiplexer is such a program.
 
 mod keys;
 mod screen;
@@ -29,6 +32,8 @@ pub struct CommandLens {
     typing: Option<Typed>,
     /// Entered, but not yet seen to leave the screen's line.
     entered: VecDeque<Typed>,
+    /// Read where no prompt stood, and not yet named or passed over by a shell.
+    ahead: VecDeque<String>,
     shell: Shell,
     password: bool,
 }
@@ -40,6 +45,13 @@ struct Typed {
     plain: Option<String>,
     /// How many lines the output may still end before this one is given up.
     patience: u16,
+}
+
+/// A line on the screen.
+struct Found {
+    line: String,
+    /// Whether nothing stands before it.
+    alone: bool,
 }
 
 /// What the shell's marks have said.
@@ -75,6 +87,7 @@ impl CommandLens {
             keys: Keys::default(),
             typing: None,
             entered: VecDeque::new(),
+            ahead: VecDeque::new(),
             shell: Shell::default(),
             password: false,
         }
@@ -99,6 +112,12 @@ impl CommandLens {
                 self.key(key);
             }
         }
+    }
+
+    /// The lines that waited for a word that does not come any more.
+    #[must_use]
+    pub fn finish(&mut self) -> Vec<Line> {
+        self.ahead.drain(..).filter_map(|line| on_screen(&line)).collect()
     }
 
     /// A screen has rows and columns; what says otherwise changes nothing.
@@ -163,7 +182,7 @@ impl CommandLens {
         match step {
             Step::PromptStart => {
                 if self.shell.phase == Phase::Prompt && !self.shell.executes {
-                    lines.extend(self.shell.release());
+                    self.ran_unnamed(lines);
                 }
                 self.shell.begin(Phase::Prompt);
             }
@@ -174,13 +193,14 @@ impl CommandLens {
                 }
             }
             Step::Named(line) => {
+                self.pass_over(&line, lines);
                 lines.extend(text::shown(&line).map(|text| Line { text, source: CommandSource::Marks }));
                 self.shell.begin(Phase::Named);
                 self.entered.retain(|typed| typed.plain.is_some());
             }
             Step::Executed => {
                 if self.shell.phase == Phase::Prompt {
-                    lines.extend(self.shell.release());
+                    self.ran_unnamed(lines);
                 }
                 self.shell.executes = true;
                 self.shell.begin(Phase::Elsewhere);
@@ -209,24 +229,53 @@ impl CommandLens {
         }
     }
 
-    fn read(&mut self, line: Option<String>, lines: &mut Vec<Line>) {
+    fn read(&mut self, line: Option<Found>, lines: &mut Vec<Line>) {
         match (line, self.shell.phase) {
-            (Some(line), Phase::Elsewhere) => lines.extend(on_screen(&line)),
-            (Some(line), Phase::Prompt) => self.shell.hold(line),
+            (Some(Found { line, alone: true }), Phase::Elsewhere) => {
+                self.ahead.push_back(line);
+                if self.ahead.len() > MOST_ENTERED {
+                    lines.extend(self.ahead.pop_front().and_then(|oldest| on_screen(&oldest)));
+                }
+            }
+            (Some(Found { line, .. }), Phase::Elsewhere) => {
+                lines.extend(self.finish());
+                lines.extend(on_screen(&line));
+            }
+            (Some(Found { line, .. }), Phase::Prompt) => self.shell.hold(line),
             (Some(_), Phase::Named) | (None, _) => {}
         }
     }
 
+    /// The shell names a line: one that was typed ahead, unless it was read at the prompt. All before it was not for
+    /// the shell.
+    fn pass_over(&mut self, named: &str, lines: &mut Vec<Line>) {
+        let is_named = |line: &String| text::shown(line) == text::shown(named);
+        let named = self.ahead.iter().position(is_named).filter(|_| self.shell.held.is_empty());
+        let passed = self.ahead.drain(..named.unwrap_or(self.ahead.len()));
+        lines.extend(passed.filter_map(|line| on_screen(&line)));
+        self.ahead.pop_front();
+    }
+
+    /// A line ran that the shell did not name: one that was read at the prompt, or else the next that was typed ahead.
+    fn ran_unnamed(&mut self, lines: &mut Vec<Line>) {
+        if self.shell.held.is_empty() {
+            lines.extend(self.ahead.pop_front().and_then(|line| on_screen(&line)));
+        } else {
+            lines.extend(self.finish());
+            lines.extend(self.shell.release());
+        }
+    }
+
     /// The entered line that stands in the line which the cursor is about to leave.
-    fn leave(&mut self, found: fn(&Typed, &Screen, &str) -> Option<String>) -> Option<String> {
+    fn leave(&mut self, found: fn(&Typed, &Screen, &str) -> Option<String>) -> Option<Found> {
         if self.entered.is_empty() || self.screen.is_alternate() {
             return None;
         }
-        let line = self.screen.line();
+        let whole = self.screen.line();
         let mut entered = self.entered.iter().enumerate();
-        let (index, line) = entered.find_map(|(index, typed)| Some((index, found(typed, &self.screen, &line)?)))?;
+        let (index, line) = entered.find_map(|(index, typed)| Some((index, found(typed, &self.screen, &whole)?)))?;
         self.entered.drain(..=index);
-        Some(line)
+        Some(Found { alone: whole.trim() == line.trim(), line })
     }
 
     /// A line ended that is none of those entered: an edited one is gone, the others may yet come.

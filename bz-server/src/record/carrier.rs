@@ -83,6 +83,8 @@ struct Inner {
     lens: observe::Observer,
     /// Lines that no checkpoint of the agent covers yet, by the frame they were read in.
     lines: Vec<(u64, Line)>,
+    /// The last frame that was read of what the target shows.
+    shown: u64,
     fin: Option<Fin>,
     carriers: usize,
     over: Option<String>,
@@ -150,8 +152,8 @@ impl Inner {
         match (seen.direction, seen.kind) {
             (Direction::ToClient, Some(Kind::Bytes)) if seen.stream == 0 => {
                 let lines = self.lens.output(&seen.payload);
-                let room = MAX_LINES.saturating_sub(self.lines.len());
-                self.lines.extend(lines.into_iter().take(room).map(|line| (seen.number, line)));
+                self.shown = seen.number;
+                self.add(lines);
             }
             (Direction::ToAgent, Some(Kind::Bytes)) => self.lens.input(&seen.payload),
             (Direction::ToAgent, Some(Kind::Resize)) => {
@@ -166,6 +168,11 @@ impl Inner {
             }
             _ => {}
         }
+    }
+
+    fn add(&mut self, lines: Vec<Line>) {
+        let room = MAX_LINES.saturating_sub(self.lines.len());
+        self.lines.extend(lines.into_iter().take(room).map(|line| (self.shown, line)));
     }
 
     /// The lines that a checkpoint of the agent covers by now.
@@ -342,6 +349,7 @@ impl Carrier {
             syn: None,
             lens: observe::Observer::Opaque,
             lines: Vec::new(),
+            shown: 0,
             fin: None,
             carriers: 1,
             over: None,
@@ -427,10 +435,17 @@ impl Drop for Carrier {
         let lines = {
             let mut inner = session.lock();
             inner.carriers = inner.carriers.saturating_sub(1);
-            let unconfirmed = inner.carriers == 0 && inner.observer.session().is_some();
-            if unconfirmed { std::mem::take(&mut inner.lines) } else { Vec::new() }
+            if inner.carriers == 0 && inner.observer.session().is_some() {
+                let left = inner.lens.finish();
+                inner.add(left);
+                let confirmed = inner.confirmed_lines().into_iter().map(|line| (line, true)).collect::<Vec<_>>();
+                let unconfirmed = std::mem::take(&mut inner.lines).into_iter().map(|(_, line)| (line, false));
+                confirmed.into_iter().chain(unconfirmed).collect()
+            } else {
+                Vec::new()
+            }
         };
-        let events: Vec<_> = lines.into_iter().map(|(_, line)| self.event(line, false)).collect();
+        let events: Vec<_> = lines.into_iter().map(|(line, confirmed)| self.event(line, confirmed)).collect();
         let app = Arc::clone(&self.app);
         self.app.records.tasks.spawn(async move {
             for event in events {

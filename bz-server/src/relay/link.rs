@@ -103,6 +103,7 @@ async fn agent(
             counter: 0,
             link: Arc::clone(&link),
             words,
+            shells: None,
             end: end.clone(),
         };
         // A newer link of the same target takes the older one's place.
@@ -120,7 +121,7 @@ async fn agent(
     loop {
         tokio::select! {
             heard = talk.next() => if let ToServer::Shells(shells) = heard? {
-                shells_reported(app, target.id, shells).await;
+                shells_reported(relay, app, (target.id, number), shells).await;
             },
             Some(word) = to_say.recv() => talk.say(&word).await?,
             stream = link.accept() => {
@@ -184,11 +185,25 @@ pub(super) async fn grace_after_start(relay: Arc<Relay>, app: Arc<App>) {
     }
 }
 
-async fn shells_reported(app: &App, target: TargetId, shells: Vec<ShellReport>) {
+async fn shells_reported(relay: &Relay, app: &App, (target, number): (TargetId, u64), shells: Vec<ShellReport>) {
+    let known = shells.iter().map(|r| r.shell).collect();
+    if let Some(agent) = relay.lock().agents.get_mut(&target).filter(|a| a.number == number) {
+        agent.shells = Some(known);
+    }
     for report in shells.into_iter().filter(|r| r.running) {
         if let Err(error) = link::shell_attached(app, target, report.connection, report.shell).await {
             tracing::debug!(connection = %report.connection, %error, "a shell report that changes nothing");
         }
+    }
+    end_the_gone(relay, app, target).await;
+}
+
+/// Ends what is detached from a shell that its agent has no more.
+pub(super) async fn end_the_gone(relay: &Relay, app: &App, target: TargetId) {
+    let shells = relay.lock().agents.get(&target).and_then(|agent| agent.shells.clone());
+    let Some(shells) = shells else { return };
+    if let Err(error) = link::shells_known(app, target, &shells).await {
+        tracing::error!(%target, %error, "connections whose shells are gone could not be closed");
     }
 }
 

@@ -17,6 +17,7 @@ use crate::app::App;
 use crate::connection::life::By;
 use crate::connection::link::{self, agent_for, authorize_link, client_connected, client_disconnected, closed};
 use crate::record::{Carrier, Ends, Unrecorded};
+use crate::relay::link::end_the_gone;
 use crate::relay::{Pair, Relay};
 
 /// A stream of a client's link: a carrier of one connection's session.
@@ -49,7 +50,6 @@ async fn pair(
         app.store.login(login).await.map_err(store)?.ok_or_else(|| LinkError("log in again".to_owned()))?;
     let place = agent_for(app, connection).await.map_err(fail)?;
     let agent = open_agent(relay, place.target, connection).await?;
-    client_connected(app, connection).await.map_err(fail)?;
     let end = CancellationToken::new();
     let superseded = Arc::new(AtomicBool::new(false));
     // The older stream of a connection that has two is the session machines' to end.
@@ -62,30 +62,47 @@ async fn pair(
         pairs.push(Pair { number, end: end.clone(), superseded: Arc::clone(&superseded) });
         number
     };
+    // After it stands in the table: what ends now knows that the connection goes on.
+    if let Err(error) = client_connected(app, connection).await {
+        forget(relay, connection, number);
+        return Err(fail(error));
+    }
     let ends = Ends { client_key: held.client_key, agent_key: place.identity_key, issuer: user.person.issuer };
     let carrier = Carrier::new(Arc::clone(app), known, ends);
     let ended = tokio::select! {
         ended = carry(client, agent, &carrier) => ended,
         () = end.cancelled() => Ended::Client,
     };
-    forget(relay, connection, number);
+    let goes_on = forget(relay, connection, number);
     let fin = carrier.fin();
     drop(carrier);
-    if fin.is_none() && superseded.load(Ordering::Acquire) && !matches!(ended, Ended::Here(_)) {
-        // The session went on over a younger stream, perhaps long before this one was noticed to be dead.
+    // Also when the younger stream has ended by now: the session was there, not here.
+    let goes_on = goes_on || superseded.load(Ordering::Acquire);
+    if goes_on && leaves(&ended, fin.as_ref()) {
         return Ok(());
     }
-    settle(app, connection, ended, fin).await.map_err(fail)
+    settle(app, connection, ended, fin).await.map_err(fail)?;
+    // A shell that ended while its client was thought to be there was reported before.
+    end_the_gone(relay, app, place.target).await;
+    Ok(())
 }
 
-fn forget(relay: &Relay, connection: ConnectionId, number: u64) {
+/// Whether the connection has another pair of streams: its session goes on there, or another of its person's has taken
+/// its place.
+fn forget(relay: &Relay, connection: ConnectionId, number: u64) -> bool {
     let mut table = relay.lock();
-    if let Some(pairs) = table.pairs.get_mut(&connection) {
-        pairs.retain(|pair| pair.number != number);
-        if pairs.is_empty() {
-            table.pairs.remove(&connection);
-        }
+    let Some(pairs) = table.pairs.get_mut(&connection) else { return false };
+    pairs.retain(|pair| pair.number != number);
+    let goes_on = !pairs.is_empty();
+    if !goes_on {
+        table.pairs.remove(&connection);
     }
+    goes_on
+}
+
+/// Whether an end says no more than that this pair of streams is gone.
+const fn leaves(ended: &Ended, fin: Option<&Fin>) -> bool {
+    matches!((ended, fin), (Ended::Agent | Ended::Client, Some(Fin::Done | Fin::Detached) | None))
 }
 
 async fn open_agent(relay: &Relay, target: TargetId, connection: ConnectionId) -> Result<Box<dyn Stream>, LinkError> {

@@ -17,20 +17,21 @@ use crate::record::{Carrier, Unrecorded};
 
 /// Takes a segment to its end.
 pub(super) async fn take(app: &Arc<App>, (target, connection): (TargetId, ConnectionId), stream: Box<dyn Stream>) {
-    match follow(app, (target, connection), stream).await {
-        Ok(Some(fin)) => {
-            let why = match fin {
-                Fin::Exited(code) => format!("it exited with {code}"),
-                Fin::Signaled(signal) => format!("signal {signal} ended it"),
-                // Somebody attached.
-                Fin::Detached | Fin::Closed | Fin::Done => return,
-            };
-            if let Err(error) = closed(app, connection, &By::Service, &why).await {
-                tracing::error!(%connection, %error, "a connection whose shell ended could not be closed");
-            }
-        }
-        Ok(None) => tracing::debug!(%connection, "a segment was cut off"),
-        Err(error) => tracing::info!(%connection, %error, "a segment was not taken"),
+    if let Err(error) = follow(app, (target, connection), stream).await {
+        tracing::info!(%connection, %error, "a segment was not taken to its end");
+    }
+}
+
+/// Closes a connection whose shell ended.
+async fn over(app: &App, connection: ConnectionId, fin: &Fin) {
+    let why = match fin {
+        Fin::Exited(code) => format!("it exited with {code}"),
+        Fin::Signaled(signal) => format!("signal {signal} ended it"),
+        // Somebody attached.
+        Fin::Detached | Fin::Closed | Fin::Done => return,
+    };
+    if let Err(error) = closed(app, connection, &By::Service, &why).await {
+        tracing::error!(%connection, %error, "a connection whose shell ended could not be closed");
     }
 }
 
@@ -38,7 +39,7 @@ async fn follow(
     app: &Arc<App>,
     (target, connection): (TargetId, ConnectionId),
     mut stream: Box<dyn Stream>,
-) -> Result<Option<Fin>, LinkError> {
+) -> Result<(), LinkError> {
     let fail = |error: Unrecorded| LinkError(error.to_string());
     let (known, ends) = segment_of(app, target, connection).await.map_err(|e| LinkError(e.to_string()))?;
     let first = tokio::time::timeout(HANDSHAKE, heard(&mut stream)).await;
@@ -46,29 +47,37 @@ async fn follow(
         return Err(LinkError("a segment without an opening".to_owned()));
     };
     let record = Carrier::segment(Arc::clone(app), known, ends, &opening).await.map_err(fail)?;
-    let mut frames: u64 = 0;
+    let cut_off = || record.cut_off("the segment was cut off");
+    let (mut frames, mut ended): (u64, bool) = (0, false);
     loop {
-        match heard(&mut stream).await {
-            Ok(Some(FromAgent::Frame(frame))) => {
-                if let Err(error) = record.frame(&frame).await {
-                    record.cut_off(&error.to_string());
-                    return Err(fail(error));
-                }
-                frames = frames.saturating_add(1);
-                if let Err(error) = send(&mut stream, &FromServer::Recorded(frames)).await {
-                    record.cut_off("the segment was cut off");
-                    return Err(error);
-                }
-            }
+        let frame = match heard(&mut stream).await {
+            Ok(Some(FromAgent::Frame(frame))) => frame,
             Ok(None) => {
-                record.cut_off("the segment was cut off");
-                stream.shutdown().await.unwrap_or_default();
-                return Ok(record.fin());
+                cut_off();
+                return stream.shutdown().await.map_err(|e| LinkError(e.to_string()));
             }
-            Ok(Some(FromAgent::Opening(_))) | Err(_) => {
-                record.cut_off("the segment was cut off");
-                return Ok(record.fin());
+            Ok(Some(FromAgent::Opening(_))) => {
+                cut_off();
+                return Err(LinkError("a segment with two openings".to_owned()));
             }
+            Err(error) => {
+                cut_off();
+                return Err(error);
+            }
+        };
+        if let Err(error) = record.frame(&frame).await {
+            record.cut_off(&error.to_string());
+            return Err(fail(error));
+        }
+        // Before the agent hears that its end is recorded, and forgets the shell.
+        if let Some(fin) = record.fin().filter(|_| !ended) {
+            ended = true;
+            over(app, connection, &fin).await;
+        }
+        frames = frames.saturating_add(1);
+        if let Err(error) = send(&mut stream, &FromServer::Recorded(frames)).await {
+            cut_off();
+            return Err(error);
         }
     }
 }

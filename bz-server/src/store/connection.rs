@@ -125,6 +125,19 @@ impl Store {
         .await
     }
 
+    /// Connections whose client left before this and did not come back.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn detached_since(&self, before: UnixTime) -> Result<Vec<ConnectionId>, StoreError> {
+        self.transact(move |tx| {
+            let sql =
+                "SELECT id FROM connection WHERE state = 'detached' AND changed <= ?1 ORDER BY changed LIMIT 1000";
+            rows(tx, sql, &[&millis(before)], |row| text(row, "id"))
+        })
+        .await
+    }
+
     /// Takes a connection one step on, and logs what happened.
     ///
     /// # Errors
@@ -136,11 +149,13 @@ impl Store {
                 Ok(step) => step,
                 Err(refused) => return Ok(Stepped::Refused(refused)),
             };
+            // When its state changed is what its idle time is counted from; an agent's word repeated changes nothing.
+            let sql =
+                "UPDATE connection SET changed = CASE state WHEN ?2 THEN changed ELSE ?4 END, state = ?2, shell = ?3
+                 WHERE id = ?1";
             connection.life = life;
-            tx.execute(
-                "UPDATE connection SET state = ?2, shell = ?3, changed = ?4 WHERE id = ?1",
-                params![id.to_string(), life.state.as_str(), life.shell.map(|s| s.to_string()), millis(log.at)],
-            )?;
+            let shell = life.shell.map(|s| s.to_string());
+            tx.execute(sql, params![id.to_string(), life.state.as_str(), shell, millis(log.at)])?;
             write_log(tx, &connection, &rows, &log)?;
             Ok(Stepped::Done(Box::new(connection), rows))
         })

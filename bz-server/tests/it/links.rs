@@ -104,6 +104,66 @@ async fn an_agent_speaks_for_its_own_target_alone() {
     assert_ne!(world.app.store.connection(id).await.unwrap().unwrap().life, before);
 }
 
+/// F-009~, F-011~: a shell that no client comes back to is closed after seven days or what the settings say, to the
+/// second; the agent's repeated word about it does not make it younger, a client that came does.
+#[tokio::test]
+async fn an_idle_shell_is_closed_after_a_week_or_what_the_settings_say() {
+    for hours in [None, Some(2)] {
+        let world = World::with(|config| config.shell_idle_hours = hours.unwrap_or(config.shell_idle_hours)).await;
+        let idle = u64::from(hours.unwrap_or(168)) * 3600;
+        let (admin, alice) = (world.admin().await, world.user("alice").await);
+        let web = world.agent(&admin, "web").await;
+        world.allow(&admin, &alice, &web, &["deploy"]).await;
+        let id = world.connect(&alice, &web).await.connection_id;
+        let shell = ShellId::from_bytes([1; 16]);
+        link::client_connected(&world.app, id).await.unwrap();
+        link::shell_attached(&world.app, web.id, id, shell).await.unwrap();
+        world.advance(idle + 1);
+        bz_server::jobs::tick(&world.app).await.unwrap();
+        assert_eq!(world.links.asked(), [], "its client is there");
+        link::client_disconnected(&world.app, id, "left").await.unwrap();
+        world.advance(idle - 1);
+        link::shell_attached(&world.app, web.id, id, shell).await.unwrap();
+        bz_server::jobs::tick(&world.app).await.unwrap();
+        assert_eq!(world.links.asked(), [], "a second before");
+        link::client_connected(&world.app, id).await.unwrap();
+        link::client_disconnected(&world.app, id, "left again").await.unwrap();
+        world.advance(idle - 1);
+        bz_server::jobs::tick(&world.app).await.unwrap();
+        assert_eq!(world.links.asked(), [], "a second before, counted anew");
+        world.advance(1);
+        bz_server::jobs::tick(&world.app).await.unwrap();
+        let why = format!("closed by the service: nobody was on its shell for {} hours", idle / 3600);
+        assert_eq!(world.links.asked(), [Asked::Closed(id, why)]);
+    }
+}
+
+/// A detached connection ends with its shell, as soon as the agent does not name it any more; one with a client hears of
+/// it in its session, and another target's agent has no word in it.
+#[tokio::test]
+async fn a_connection_does_not_outlive_its_shell() {
+    let world = World::new().await;
+    let (admin, alice) = (world.admin().await, world.user("alice").await);
+    let (web, other) = (world.agent(&admin, "web").await, world.agent(&admin, "other").await);
+    world.allow(&admin, &alice, &web, &["deploy"]).await;
+    let shell = |number: u8| ShellId::from_bytes([number; 16]);
+    let mut ids = Vec::new();
+    for number in 1..=3 {
+        let id = world.connect(&alice, &web).await.connection_id;
+        link::client_connected(&world.app, id).await.unwrap();
+        link::shell_attached(&world.app, web.id, id, shell(number)).await.unwrap();
+        ids.push(id);
+    }
+    link::client_disconnected(&world.app, ids[0], "left").await.unwrap();
+    link::client_disconnected(&world.app, ids[1], "left").await.unwrap();
+    link::shells_known(&world.app, other.id, &[].into()).await.unwrap();
+    link::shells_known(&world.app, web.id, &[shell(1), shell(2), shell(3)].into()).await.unwrap();
+    assert_eq!(world.links.asked(), []);
+    link::shells_known(&world.app, web.id, &[shell(2)].into()).await.unwrap();
+    let why = "closed by the service: its shell has ended".to_owned();
+    assert_eq!(world.links.asked(), [Asked::Closed(ids[0], why)]);
+}
+
 /// A connection whose client never came is closed when no grant can open it any more.
 #[tokio::test]
 async fn what_nobody_opens_closes() {

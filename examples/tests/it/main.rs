@@ -8,6 +8,8 @@ mod carriers;
 #[path = "../../../bz-server/tests/it/logged.rs"]
 mod logged;
 #[cfg(test)]
+mod api;
+#[cfg(test)]
 mod certified;
 #[cfg(test)]
 #[path = "../../../bz-core/tests/it/idp.rs"]
@@ -26,9 +28,15 @@ mod disk;
 #[cfg(test)]
 mod liar;
 #[cfg(test)]
+mod refusals;
+#[cfg(test)]
+mod kept;
+#[cfg(test)]
+mod person;
+#[cfg(test)]
 mod quickstart;
 #[cfg(test)]
-mod refusals;
+mod recordings;
 #[cfg(test)]
 mod relying_party;
 #[cfg(test)]
@@ -36,4 +44,10 @@ mod segments;
 #[cfg(test)]
 mod session;
 #[cfg(test)]
+mod shells;
+#[cfg(test)]
+mod terminal;
+#[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod typist;

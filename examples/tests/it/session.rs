@@ -282,7 +282,7 @@ async fn password_asked(session: &mut Session) {
     assert!(tokio::time::timeout(Duration::from_secs(20), asked).await.is_ok(), "no password was asked for");
 }
 
-fn files_with(folder: &std::path::Path, needle: &str) -> Vec<std::path::PathBuf> {
+pub(crate) fn files_with(folder: &std::path::Path, needle: &str) -> Vec<std::path::PathBuf> {
     let mut found = vec![];
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

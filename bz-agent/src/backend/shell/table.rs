@@ -108,7 +108,7 @@ impl Table {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The shells that run, now and after each change.
+    /// The shells that run, or whose end is in no record yet, now and after each change.
     pub(super) fn reports(&self) -> watch::Receiver<Vec<ShellReport>> {
         let mut reports = self.reports.subscribe();
         reports.mark_changed();
@@ -288,10 +288,16 @@ impl Table {
 
     fn publish(&self) {
         let kept = self.lock();
-        let running = kept.iter().filter(|(_, kept)| kept.life == Life::Running);
-        let reports: Vec<_> = running
-            .map(|(shell, kept)| ShellReport { shell: *shell, connection: kept.owner.connection, running: true })
-            .collect();
+        let there = |shell, kept: &Kept| match kept.life {
+            Life::Starting => None,
+            Life::Running => Some(true),
+            Life::Ended => self.holders.has(shell).then_some(false),
+        };
+        let report = |(shell, kept): (&ShellId, &Kept)| {
+            let connection = kept.owner.connection;
+            there(*shell, kept).map(|running| ShellReport { shell: *shell, connection, running })
+        };
+        let reports: Vec<_> = kept.iter().filter_map(report).collect();
         self.reports.send_if_modified(|old| {
             let changed = *old != reports;
             *old = reports;

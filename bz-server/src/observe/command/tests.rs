@@ -98,6 +98,42 @@ fn marks_go_before_the_screen() {
     check("others' commands", &[o("\x1b]0;633;E;ls\x07\x1b]633;D;ls\x07")], &[]);
 }
 
+/// What was typed before a prompt is shown by the terminal at once, and by the shell once more.
+#[test]
+fn a_line_typed_ahead_is_logged_once() {
+    let once = "ls -l\r\n";
+    let again = "\x1b]133;A\x07$ \x1b]133;B\x07ls -l\r\n";
+    let ran = "\x1b]633;E;ls -l\x07\x1b]133;C\x07x\r\n\x1b]133;D;0\x07";
+    let ahead = [i("ls -l\r"), o(once), o(again), o(ran)];
+    check("before the first prompt", &ahead, &["= ls -l"]);
+    check(
+        "behind a command",
+        &[&[o(NAMED), o(PROMPT), o("\r\n"), o(RUN)], &ahead[..]].concat(),
+        &["= ls -l", "= ls -l"],
+    );
+    let two =
+        [i("ls -l\rid\r"), o("ls -l\r\nid\r\n"), o(again), o(ran), o(PROMPT), o("id\r\n\x1b]633;E;id\x07"), o(RUN)];
+    check("two", &two, &["= ls -l", "= id"]);
+    check("kept out of history", &[i(" a\r"), o(" a\r\n"), o(PROMPT), o(" a\r\n"), o(RUN)], &["a"]);
+    check("without marks", &[i("ls -l\r"), o("ls -l\r\n$ x\r\n$ ")], &["ls -l"]);
+    let answered = [o(PROMPT), o(RUN), i("yes\r"), o("yes\r\n"), o(PROMPT), i("ls -l\r"), o("ls -l\r\n"), o(ran)];
+    check("an answer before", &answered, &["yes", "= ls -l"]);
+    let same = [o(PROMPT), o(RUN), i("ls -l\r"), o(once), o(PROMPT), i("ls -l\r"), o(once), o(ran)];
+    check("the answer is like the next line", &same, &["ls -l", "= ls -l"]);
+    check("a prompt after", &[i("a\r"), o("a\r\n$ "), i("b\r"), o("b\r\n$ ")], &["a", "b"]);
+    let many: Vec<_> = (0..40).map(|n| o(&format!("{n}\r\n"))).collect();
+    let keys: Vec<_> = (0..40).map(|n| i(&format!("{n}\r"))).collect();
+    let typed: Vec<_> = keys.into_iter().zip(many).flat_map(|(key, shown)| [key, shown]).collect();
+    let numbers: Vec<_> = (0..40).map(|n| n.to_string()).collect();
+    check("many answers", &typed, &numbers.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut lens = CommandLens::new(24, 80);
+    lens.input(b"1\r2\r3\r");
+    assert_eq!(lens.output(b"1\r\n2\r\n3\r\n"), [], "they wait");
+    assert_eq!(lens.output(b"$ "), []);
+    lens.input(b"ls\r");
+    assert_eq!(lens.output(b"ls\r\n").len(), 4, "until the next line");
+}
+
 #[test]
 fn whatever_arrives_stays_small() {
     let mut lens = CommandLens::new(0, u16::MAX);
@@ -244,6 +280,7 @@ fn run(events: &[Event]) -> Vec<Line> {
             Event::Resize(rows, columns) => lens.resize(*rows, *columns),
         }
     }
+    lines.extend(lens.finish());
     lines
 }
 
