@@ -102,7 +102,7 @@ impl Server {
     /// The built-in ways to it.
     ///
     /// # Errors
-    /// [`HttpError`] when no TLS can be set up here.
+    /// [`crate::HttpError`] when no TLS can be set up here.
     #[cfg(all(feature = "ws", feature = "quic"))]
     pub fn ways(&self, choice: bz_protocol::link::Choice) -> Result<bz_protocol::link::Ways, crate::HttpError> {
         crate::http::choose(self, choice)
