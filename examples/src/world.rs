@@ -201,6 +201,8 @@ impl World {
         let folder = self.folder.join("server/transcripts").join(connection.to_string());
         let mut files: Vec<PathBuf> =
             std::fs::read_dir(&folder)?.map(|e| e.map(|e| e.path())).collect::<std::io::Result<_>>()?;
+        // Their tokens lie beside them.
+        files.retain(|path| path.extension().is_some_and(|extension| extension == "bzt"));
         files.sort();
         let check = |path: PathBuf| {
             let verdict = verify(&std::fs::read(&path)?, &Anchors::Bundle(&self.bundle, &archive));
