@@ -250,7 +250,8 @@ fn a_wrong_clock_is_told() {
         the call's time is not the server's (log in again)
         the call's time is not the server's (this clock is 121 s ahead of the server's: set it, then try again)
         the call's time is not the server's (log in again)
-        the call's time is not the server's (this clock is 121 s behind the server's: set it, then try again)"#]].assert_eq(&said);
+        the call's time is not the server's (this clock is 121 s behind the server's: set it, then try again)"#]]
+    .assert_eq(&said);
 }
 
 /// A provider that knows one redirect only, and another program that has its port.

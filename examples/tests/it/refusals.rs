@@ -12,6 +12,7 @@ use bz_agent::policy_file;
 use bz_agent::register::{Registration, register};
 use bz_agent::shell::Shells;
 use bz_agent::user::User;
+use bz_client::session::SessionError;
 use bz_client::terminal::farewell;
 use bz_core::access::request::Parameters;
 use bz_core::api::policy::NewApiKey;
@@ -202,6 +203,8 @@ impl Stage {
         };
         let mut session = match client.session(asked).await {
             Ok(session) => session,
+            // What the server says beside it may come before or after.
+            Err(SessionError::Ended { end, .. }) => return SessionError::Ended { end, reason: None }.to_string(),
             Err(error) => return error.to_string(),
         };
         loop {
