@@ -64,6 +64,23 @@ async fn targets_and_users_that_cannot_be_had_are_told() {
     stage.stop().await;
 }
 
+/// Who comes to a connection that was closed while its link was down hears why, instead of waiting for a carrier.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_closed_is_told() {
+    let stage = Stage::new().await;
+    let target = format!("{}@{TARGET}", stage.user).parse().unwrap();
+    let parameters = Parameters::Exec { command: "true".to_owned() };
+    let asked = stage.world.client.ask(&target, parameters, None).await.unwrap();
+    stage.world.client.close(asked.made.connection_id).await.unwrap();
+    // Another link, which nobody told.
+    let elsewhere = stage.world.client.clone().with_carrier(Arc::clone(&stage.world.carrier));
+    let opening = tokio::time::timeout(Duration::from_secs(20), elsewhere.session(asked));
+    let told = opening.await.expect("it waits for nothing").unwrap_err().to_string();
+    let reason = format!("closed by the end user {}@example.com: closed on request", stage.user);
+    assert_eq!(told, format!("the connection was lost (the server says: {reason})"));
+    stage.stop().await;
+}
+
 /// F-080~: a local policy that is malformed, or that others could have written, refuses everything. The host's owner is
 /// told why, the person that it is the host's policy.
 #[tokio::test(flavor = "multi_thread")]
