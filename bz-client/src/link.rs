@@ -110,8 +110,7 @@ async fn converse(control: Box<dyn Stream>, clock: Arc<dyn Clock>, reasons: Reas
             Ok(FromServer::Closed { connection, reason }) => {
                 let mut reasons = reasons.lock().unwrap_or_else(PoisonError::into_inner);
                 if reasons.len() < MAX_REASONS {
-                    // The first word about an end is the one that tells why.
-                    reasons.entry(connection).or_insert(reason);
+                    reasons.insert(connection, reason);
                 }
             }
             Ok(_) => {}

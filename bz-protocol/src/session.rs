@@ -90,8 +90,8 @@ pub enum End {
     /// The other end did not answer in time.
     #[error("the other end did not answer in time")]
     Timeout,
-    /// No carrier for too long.
-    #[error("the connection was lost for too long")]
+    /// No carrier for too long, or no hope of one.
+    #[error("the connection was lost")]
     Lost,
     /// The login or the session's cap ran out.
     #[error("the login has expired; log in again with `bz login`")]

@@ -178,7 +178,7 @@ async fn a_shell_is_kept_as_long_as_the_administrator_says() {
     let process = typed(&mut session, "true").await;
     server.reports(1).await;
     session.detach().await;
-    process.ended("a shell that nobody came back to").await;
+    Watched::new(process).ended("a shell that nobody came back to").await;
     assert_eq!(server.reports(0).await, []);
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use bz_core::api::record::ConnectionEventType;
 use bz_core::api::target::TargetStatus;
 use bz_core::id::{BootId, ConnectionId, LoginId, ShellId, TargetId};
 use bz_core::key::PublicKey;
@@ -15,6 +16,7 @@ use crate::error::ApiError;
 use crate::record::Ends;
 use crate::store::StoreError;
 use crate::store::connection::{Connection, ConnectionFilter, Stepped};
+use crate::store::event::EventFilter;
 use crate::store::login::Login;
 use crate::store::target::{Announced, Target};
 
@@ -79,6 +81,17 @@ pub async fn authorize_link(app: &App, login: LoginId, connection: ConnectionId)
     let found = app.store.connection(connection).await?.filter(|c| c.login == login);
     let found = found.ok_or(LinkError::Connection)?;
     if found.life.is_over() { Err(LinkError::Closed) } else { Ok(found) }
+}
+
+/// Why a closed connection was closed, as its log says; nothing for one that lives.
+///
+/// # Errors
+/// [`LinkError::Store`].
+pub async fn why_closed(app: &App, connection: ConnectionId) -> Result<Option<String>, LinkError> {
+    let filter = EventFilter { connections: vec![connection], limit: 10, ..EventFilter::default() };
+    let events = app.store.connection_events(filter).await?;
+    let closed = events.into_iter().find(|e| e.connection_event_type == ConnectionEventType::Closed);
+    Ok(closed.map(|event| event.reason))
 }
 
 /// Where the connection's agent is now.

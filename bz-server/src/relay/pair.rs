@@ -40,9 +40,11 @@ async fn pair(
 ) -> Result<(), LinkError> {
     let fail = |error: link::LinkError| LinkError(error.to_string());
     let authorized = authorize_link(app, login, connection).await;
-    if authorized == Err(link::LinkError::Closed) {
+    if authorized == Err(link::LinkError::Closed)
+        && let Some(reason) = link::why_closed(app, connection).await.map_err(fail)?
+    {
         // Its link may have been down when the connection ended: who comes back must not wait for nothing.
-        relay.tell(login, &FromServer::Closed { connection, reason: link::LinkError::Closed.to_string() });
+        relay.tell(login, &FromServer::Closed { connection, reason });
     }
     let known = authorized.map_err(fail)?;
     let store = |error: crate::store::StoreError| LinkError(error.to_string());

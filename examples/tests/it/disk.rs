@@ -8,7 +8,7 @@ use bz_agent::helper::Helper;
 use bz_agent::user::User;
 use bz_client::terminal::farewell;
 use bz_core::access::request::Parameters;
-use bz_core::api::record::{ConnectionEvent, ConnectionEventType};
+use bz_core::api::record::{ConnectionEvent, ConnectionEventType, UserEvent};
 use bz_examples::needs;
 use bz_examples::world::{TARGET, Way, World};
 use bz_protocol::client::{Action, Event};
@@ -19,8 +19,8 @@ use bz_server::record::FOLDER;
 
 use crate::logged::Logged;
 
-/// More than the disk holds.
-const BYTES: usize = 4 << 20;
+/// More than the disk holds, and than waits to be written.
+const BYTES: usize = 24 << 20;
 
 /// F-107~: the person, the log of the connection, the log of calls and the server's own log say what happened.
 #[tokio::test(flavor = "multi_thread")]
@@ -84,23 +84,27 @@ async fn record_on_a_full_disk(choice: OnRecordFailure) -> Option<Seen> {
             Event::Opened(_) | Event::Eof { .. } | Event::Notice(_) | Event::Resumed => {}
         }
     };
-    assert!(logged.has(&["a session's record could not be written", &id.to_string(), "No space left on device"]));
     let is_closed = |e: &ConnectionEvent| e.connection_event_type == ConnectionEventType::Closed;
-    let closed = async {
+    let closed = soon(async || world.client.connection_events(100).await.unwrap().into_iter().find(is_closed)).await;
+    let is_loss = |e: &UserEvent| e.service_action == "recordservice:lost" && e.resource == id.to_string();
+    let lost = soon(async || world.client.user_events(100).await.unwrap().into_iter().find(is_loss)).await;
+    let line = ["a session's record could not be written", &id.to_string(), "No space left on device"];
+    assert!(logged.has(&line), "{:#?}", logged.all());
+    let reason = world.client.reason(id);
+    world.stop().await;
+    Some(Seen { bytes, end, reason, closed: closed.reason, audit: lost.context })
+}
+
+/// What is there, as soon as it is.
+async fn soon<T>(mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let looking = async {
         loop {
-            let events = world.client.connection_events(100).await.unwrap();
-            if let Some(event) = events.into_iter().find(is_closed) {
-                return event.reason;
+            if let Some(found) = look().await {
+                return found;
             }
         }
     };
-    let closed = tokio::time::timeout(Duration::from_secs(20), closed).await.expect("the connection closes");
-    let calls = world.client.user_events(100).await.unwrap();
-    let lost = calls.iter().find(|e| e.service_action == "recordservice:lost" && e.resource == id.to_string());
-    let audit = lost.expect("the loss is in the log of calls").context.clone();
-    let reason = world.client.reason(id);
-    world.stop().await;
-    Some(Seen { bytes, end, reason, closed, audit })
+    tokio::time::timeout(Duration::from_secs(20), looking).await.expect("it is there in time")
 }
 
 /// A file system of 256 KiB in a folder that nobody has made yet.

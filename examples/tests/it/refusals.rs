@@ -13,6 +13,7 @@ use bz_agent::policy_file;
 use bz_agent::register::{Reach, Registration, register};
 use bz_agent::shell::Shells;
 use bz_agent::user::User;
+use bz_client::session::SessionError;
 use bz_client::terminal::farewell;
 use bz_core::access::request::Parameters;
 use bz_core::api::policy::NewApiKey;
@@ -61,6 +62,23 @@ async fn targets_and_users_that_cannot_be_had_are_told() {
         here, a second one:
           there are several targets called here: name the environment, as here.ENVIRONMENT (choose one of: Default, prod)
     "#]].assert_eq(&told.replace(&stage.user, "USER"));
+    stage.stop().await;
+}
+
+/// Who comes to a connection that was closed while its link was down hears why, instead of waiting for a carrier.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_is_closed_is_told() {
+    let stage = Stage::new().await;
+    let target = format!("{}@{TARGET}", stage.user).parse().unwrap();
+    let parameters = Parameters::Exec { command: "true".to_owned() };
+    let asked = stage.world.client.ask(&target, parameters, None).await.unwrap();
+    stage.world.client.close(asked.made.connection_id).await.unwrap();
+    // Another link, which nobody told.
+    let elsewhere = stage.world.client.clone().with_carrier(Arc::clone(&stage.world.carrier));
+    let opening = tokio::time::timeout(Duration::from_secs(20), elsewhere.session(asked));
+    let told = opening.await.expect("it waits for nothing").unwrap_err().to_string();
+    let reason = format!("closed by the end user {}@example.com: closed on request", stage.user);
+    assert_eq!(told, format!("the connection was lost (the server says: {reason})"));
     stage.stop().await;
 }
 
@@ -203,6 +221,8 @@ impl Stage {
         };
         let mut session = match client.session(asked).await {
             Ok(session) => session,
+            // What the server says beside it may come before or after.
+            Err(SessionError::Ended { end, .. }) => return SessionError::Ended { end, reason: None }.to_string(),
             Err(error) => return error.to_string(),
         };
         loop {

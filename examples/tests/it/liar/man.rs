@@ -154,6 +154,7 @@ impl Man {
 struct WasCut;
 
 impl Mind {
+    /// Until this direction ends, whoever ends it: what goes the other way is still under way then.
     async fn carry<R, W>(&self, direction: Direction, mut from: R, mut to: W) -> Result<(), WasCut>
     where
         R: AsyncRead + Unpin,
@@ -164,12 +165,19 @@ impl Mind {
             let act =
                 if std::mem::take(&mut is_preamble) { pass(direction, &packet) } else { self.act(direction, &packet) };
             let Act::Pass(packets) = act else { return Err(WasCut) };
-            for packet in packets {
-                write_message(&mut to, &packet).await.map_err(|_| WasCut)?;
+            let write = async {
+                for packet in packets {
+                    write_message(&mut to, &packet).await?;
+                }
+                to.flush().await
+            };
+            let written: std::io::Result<()> = write.await;
+            if written.is_err() {
+                return Ok(());
             }
-            to.flush().await.map_err(|_| WasCut)?;
         }
-        to.shutdown().await.map_err(|_| WasCut)
+        to.shutdown().await.unwrap_or_default();
+        Ok(())
     }
 
     fn act(&self, direction: Direction, packet: &[u8]) -> Act {
