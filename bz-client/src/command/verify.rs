@@ -16,12 +16,13 @@ use crate::exit::Exit;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Without a trust bundle the transcript is checked against itself alone: the verdict is then \"self-consistent\", and the \
-exit status is not 0. The keys file is a JSON object of issuers and their key sets (JWKS), kept from when the session was.")]
+exit status is not 0. Keys are needed where the transcript holds ID tokens, which those that the server gives out do not; \
+the file is a JSON object of issuers and their key sets (JWKS), kept from when the session was.")]
 pub(crate) struct Verify {
     /// The transcript's file
     file: PathBuf,
-    /// The trust bundle; the profile's when there is one
-    #[arg(long, value_name = "FILE", requires = "keys")]
+    /// The trust bundle; the profile's, where there are --keys alone
+    #[arg(long, value_name = "FILE")]
     bundle: Option<PathBuf>,
     /// The identity providers' keys
     #[arg(long, value_name = "FILE")]
@@ -60,12 +61,20 @@ impl Verify {
 
     /// The bundle and the keys; none when no bundle is at hand.
     fn anchors(&self, context: &Context<'_>) -> anyhow::Result<Option<(TrustBundle, JwksArchive)>> {
-        let Some(keys) = &self.keys else { return Ok(None) };
-        let bundle = match &self.bundle {
-            Some(path) => TrustBundle::parse(&read(path)?)?,
-            None => context.profile.trust()?.bundle().clone(),
+        let bundle = match (&self.bundle, &self.keys) {
+            (Some(path), _) => {
+                TrustBundle::parse(&read(path)?).with_context(|| format!("{} is no trust bundle", path.display()))?
+            }
+            (None, Some(_)) => context.profile.trust()?.bundle().clone(),
+            (None, None) => return Ok(None),
         };
-        Ok(Some((bundle, JwksArchive::parse(&read(keys)?)?)))
+        let keys = match &self.keys {
+            Some(path) => {
+                JwksArchive::parse(&read(path)?).with_context(|| format!("{} holds no keys", path.display()))?
+            }
+            None => JwksArchive::new(),
+        };
+        Ok(Some((bundle, keys)))
     }
 }
 

@@ -97,7 +97,7 @@ pub async fn target_of(app: &App, control_key: PublicKey) -> Result<Option<Targe
     Ok(app.store.target_of_control_key(control_key).await?)
 }
 
-/// The connection's client came. Logs `ClientConnect`.
+/// The connection's client came. Logs `ClientConnect`, and `ShellConnect` when it comes back to a shell.
 ///
 /// # Errors
 /// [`LinkError::Step`] when it has ended.
@@ -113,8 +113,8 @@ pub async fn client_disconnected(app: &App, connection: ConnectionId, why: &str)
     step(app, connection, Input::ClientDisconnected, why).await
 }
 
-/// The agent of `target` says which shell the client is on. Logs `ShellConnect`, and `ShellDisconnect` after it when the
-/// client has already gone.
+/// The agent of `target` says which shell the client is on. Logs `ShellConnect` the first time, and `ShellDisconnect`
+/// after it when the client has already gone.
 ///
 /// # Errors
 /// [`LinkError::Connection`] when the connection is unknown or on another target: an agent speaks for its own alone.

@@ -11,6 +11,8 @@ mod examples;
 #[cfg(test)]
 mod cuts;
 #[cfg(test)]
+mod guide;
+#[cfg(test)]
 mod quickstart;
 #[cfg(test)]
 mod relying_party;
