@@ -14,6 +14,7 @@ use bz_core::api::policy::{
 use bz_core::api::record::{CommandEvent, ConnectionEvent, UserEvent};
 use bz_core::api::target::{Environment, Target};
 use bz_core::id::ConnectionId;
+use bz_core::time::UnixTime;
 use reqwest::Method;
 use serde::de::DeserializeOwned;
 
@@ -26,8 +27,9 @@ use crate::trust::Trust;
 use session::LiveLogin;
 
 use bz_protocol::carrier::Carrier;
-use bz_protocol::driver::{Clock, SystemClock};
+use bz_protocol::driver::Clock;
 
+use crate::clock;
 use crate::link::Links;
 
 pub use ask::{AskError, Asked};
@@ -53,7 +55,7 @@ impl Client {
     /// # Errors
     /// [`RestError`] when no TLS can be set up here.
     pub fn new(server: &Server, trust: Trust, login: Login) -> Result<Self, RestError> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let clock = clock::system();
         Ok(Self {
             links: default_links(server, &clock)?,
             clock,
@@ -85,6 +87,15 @@ impl Client {
         Self { links, ..self }
     }
 
+    /// The same client, its login, calls and sessions telling the time by this clock; over the usual carrier.
+    ///
+    /// # Errors
+    /// [`RestError`] when no TLS can be set up here.
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Result<Self, RestError> {
+        let links = default_links(self.server(), &clock)?;
+        Ok(Self { links, rest: self.rest.with_clock(&clock), clock, ..self })
+    }
+
     /// The same client, its sessions carried over QUIC to the same server.
     ///
     /// # Errors
@@ -97,6 +108,10 @@ impl Client {
 
     pub(crate) fn links(&self) -> Option<&Arc<Links>> {
         self.links.as_ref()
+    }
+
+    fn now(&self) -> UnixTime {
+        self.clock.now().wall
     }
 
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {

@@ -122,7 +122,7 @@ pub fn status(end: &End) -> u8 {
 #[must_use]
 pub fn farewell(end: &End) -> Option<String> {
     match end {
-        End::Completed(Fin::Detached) => Some("Detached. The shell runs on; come back with `bz attach`.".to_owned()),
+        End::Completed(Fin::Detached) => Some("Detached: the shell runs on.".to_owned()),
         End::Completed(_) => None,
         End::Reported(_)
         | End::Refused(_)

@@ -9,6 +9,8 @@ use bz_client::target_name::TargetName;
 use bz_client::terminal;
 use bz_core::access::request::Parameters;
 use bz_core::id::ConnectionId;
+use bz_protocol::frame::Fin;
+use bz_protocol::refusal::Code;
 use bz_protocol::session::End;
 use clap::Args;
 
@@ -86,10 +88,19 @@ async fn shell(context: &Context<'_>, client: &Client, asked: Asked) -> anyhow::
     let connection = asked.made.connection_id;
     let end = terminal::shell(client.session(asked).await?).await?;
     let exit = finish(context, &end);
-    if end == End::Completed(bz_protocol::frame::Fin::Detached) {
+    if may_run_on(&end) {
         context.output.say(&format!("Come back with: bz attach {connection}"));
     }
     Ok(exit)
+}
+
+/// Whether the shell outlives a session that ended so.
+fn may_run_on(end: &End) -> bool {
+    match end {
+        End::Completed(fin) => *fin == Fin::Detached,
+        End::Refused(code) | End::Reported(code) => *code == Code::Expired,
+        End::Misbehavior(_) | End::Timeout | End::Lost | End::Expired | End::Truncated => true,
+    }
 }
 
 /// Says how the agent's key is known, when that is by first use.

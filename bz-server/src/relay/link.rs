@@ -7,7 +7,6 @@ use bz_protocol::carrier::{Link, LinkError, Stream};
 use bz_protocol::control::{
     AgentHello, ClientHello, FromServer, LINK_VERSIONS, LinkRefusal, Preamble, ShellReport, ToServer,
 };
-use bz_protocol::driver::Clock;
 use bz_protocol::limits::HANDSHAKE;
 use bz_protocol::link::{Conversation, greet, receive, send};
 use tokio::sync::mpsc;
@@ -18,16 +17,6 @@ use crate::connection::link::{self, live_login, target_offline, target_online};
 use crate::relay::{AgentLink, ClientLink, Relay, WORDS, issuer, pair};
 use crate::store::login::Login;
 use crate::store::target::{Announced, Target};
-
-/// The server's clock, as links read it.
-#[derive(Debug)]
-struct AppClock(Arc<App>);
-
-impl Clock for AppClock {
-    fn now(&self) -> bz_core::time::Now {
-        self.0.now()
-    }
-}
 
 /// Serves a link to its end.
 pub(super) async fn serve(relay: Arc<Relay>, app: Arc<App>, link: Arc<dyn Link>, end: CancellationToken) {
@@ -114,7 +103,7 @@ async fn agent(
     let _registered = Registered { relay: Arc::clone(relay), app: Arc::clone(app), target: target.id, number };
     send(&mut control, &FromServer::Welcome).await?;
     tracing::info!(target = %target.name, "agent linked");
-    let clock = Arc::new(AppClock(Arc::clone(app)));
+    let clock = Arc::clone(app.clock());
     let mut talk = Conversation::<ToServer, FromServer>::new(control, FromServer::Ping, clock);
     let mut to_say = to_say;
     loop {
@@ -157,9 +146,9 @@ impl Drop for Registered {
 /// Marks a target offline when it has had no link for the window.
 async fn offline_after_window(relay: &Relay, app: &Arc<App>, target: TargetId) {
     let window = std::time::Duration::from_secs(app.config.offline_seconds.into());
-    let (clock, at) = (AppClock(Arc::clone(app)), app.now().mono.after(window));
+    let at = app.now().mono.after(window);
     tokio::select! {
-        () = bz_protocol::driver::sleep_until(&clock, Some(at)) => {}
+        () = bz_protocol::driver::sleep_until(app.clock().as_ref(), Some(at)) => {}
         () = relay.end.cancelled() => return,
     }
     if relay.lock().agents.contains_key(&target) {
@@ -219,7 +208,7 @@ async fn client(
     };
     let _registered = RegisteredClient { relay: Arc::clone(relay), number };
     send(&mut control, &FromServer::Welcome).await?;
-    let clock = Arc::new(AppClock(Arc::clone(app)));
+    let clock = Arc::clone(app.clock());
     let mut talk = Conversation::<ToServer, FromServer>::new(control, FromServer::Ping, clock);
     loop {
         tokio::select! {

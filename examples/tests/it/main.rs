@@ -20,3 +20,5 @@ mod relying_party;
 mod session;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod time;

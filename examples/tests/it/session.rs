@@ -62,7 +62,7 @@ impl Place {
 }
 
 /// Looks again until it holds; the deadline is for a failure's sake.
-async fn until<T: std::fmt::Debug>(mut look: impl AsyncFnMut() -> T, holds: impl Fn(&T) -> bool) -> T {
+pub(crate) async fn until<T: std::fmt::Debug>(mut look: impl AsyncFnMut() -> T, holds: impl Fn(&T) -> bool) -> T {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     loop {
         let seen = look().await;
@@ -78,16 +78,16 @@ async fn act(session: &Session, action: Action) {
     session.actions().act(action).await.unwrap();
 }
 
-async fn type_in(session: &Session, text: &str) {
+pub(crate) async fn type_in(session: &Session, text: &str) {
     act(session, Action::Bytes { stream: 0, bytes: text.as_bytes().to_vec() }).await;
 }
 
 /// What comes until it contains `wanted`.
-async fn expect(session: &mut Session, wanted: &str) -> String {
+pub(crate) async fn expect(session: &mut Session, wanted: &str) -> String {
     expect_in_order(session, &[wanted]).await
 }
 
-async fn expect_in_order(session: &mut Session, wanted: &[&str]) -> String {
+pub(crate) async fn expect_in_order(session: &mut Session, wanted: &[&str]) -> String {
     let come =
         |seen: &str| wanted.iter().try_fold(seen, |rest, one| rest.split_once(one).map(|(_, after)| after)).is_some();
     let mut seen = String::new();
@@ -106,7 +106,7 @@ async fn expect_in_order(session: &mut Session, wanted: &[&str]) -> String {
     seen
 }
 
-async fn ended(session: &mut Session) -> (Vec<u8>, End) {
+pub(crate) async fn ended(session: &mut Session) -> (Vec<u8>, End) {
     let mut bytes = vec![];
     while let Some(event) = session.next().await {
         match event {

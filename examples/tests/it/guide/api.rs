@@ -40,7 +40,8 @@ impl Api {
         let call = Call { method: "GET", target: &target, body: b"" };
         let now = UnixTime::from_millis(now.as_millis().try_into().unwrap());
         let proof = Proof::sign(self.login.id(), &call, now, random, self.login.key()).to_header();
-        let answer = self.http.get(format!("{}{target}", self.url)).header("Authorization", proof).send().await.unwrap();
+        let answer =
+            self.http.get(format!("{}{target}", self.url)).header("Authorization", proof).send().await.unwrap();
         let (status, body) = (answer.status(), answer.bytes().await.unwrap());
         assert!(status.is_success(), "GET {path}: {status} {}", String::from_utf8_lossy(&body));
         body.to_vec()

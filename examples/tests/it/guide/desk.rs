@@ -135,7 +135,11 @@ impl Drop for Desk {
                 tokio::net::UnixStream::from_std(stream)?.peer_cred()
             });
             if let Some(pid) = holder.ok().and_then(|holder| holder.pid()) {
-                std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().map(drop).unwrap_or_default();
+                std::process::Command::new("kill")
+                    .args(["-9", &pid.to_string()])
+                    .status()
+                    .map(drop)
+                    .unwrap_or_default();
             }
         }
     }
