@@ -129,6 +129,19 @@ pub async fn shell_attached(
     step(app, connection, Input::ShellAttached(shell), "the target named its shell").await
 }
 
+/// A session ended at the target, and said nothing of a shell's end: where there is a shell, its client left.
+///
+/// # Errors
+/// [`LinkError`].
+pub async fn session_ended(app: &App, connection: ConnectionId, why: &str) -> Result<(), LinkError> {
+    let found = app.store.connection(connection).await?.ok_or(LinkError::Connection)?;
+    if found.access.spec().detaches && found.life.shell.is_some() {
+        client_disconnected(app, connection, why).await.map(drop)
+    } else {
+        closed(app, connection, &By::Service, why).await
+    }
+}
+
 /// The connection ended, at the target or here. Logs `Closed` once, and tells the links.
 ///
 /// # Errors

@@ -13,6 +13,7 @@ use bz_core::wire;
 use bz_protocol::frame::{Fin, Kind, Notice};
 use bz_protocol::keys::Direction;
 use bz_protocol::packet::{Packet, SynPacket};
+use bz_protocol::refusal::Code;
 use bz_protocol::transcript::{Keep, Observer, Parties, Seen, Violation};
 use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -80,6 +81,7 @@ struct Inner {
     /// Lines that no checkpoint of the agent covers yet, by the frame they were read in.
     lines: Vec<(u64, Line)>,
     fin: Option<Fin>,
+    refused: Option<Code>,
     carriers: usize,
     over: Option<String>,
     /// Gone when the record is to end.
@@ -213,6 +215,7 @@ impl Carrier {
                 self.asked(&mut inner, packet);
             }
             inner.fin = observed.seen.as_ref().and_then(fin).or_else(|| inner.fin.take());
+            inner.refused = observed.seen.as_ref().and_then(refused).or(inner.refused);
             if let Some(seen) = &observed.seen {
                 inner.read(seen);
             }
@@ -232,6 +235,12 @@ impl Carrier {
     #[must_use]
     pub fn fin(&self) -> Option<Fin> {
         self.session.get().and_then(|session| session.lock().fin.clone())
+    }
+
+    /// Why the agent said it goes no further.
+    #[must_use]
+    pub fn refused(&self) -> Option<Code> {
+        self.session.get().and_then(|session| session.lock().refused)
     }
 
     /// The opening that the observer just accepted.
@@ -320,6 +329,7 @@ impl Carrier {
             lens: observe::Observer::Opaque,
             lines: Vec::new(),
             fin: None,
+            refused: None,
             carriers: 1,
             over: None,
             notes: Some(notes),
@@ -422,4 +432,10 @@ impl Drop for Carrier {
 fn fin(seen: &Seen) -> Option<Fin> {
     let ends = seen.kind == Some(Kind::Fin) && seen.direction == Direction::ToClient;
     if ends { wire::decode(&seen.payload, MAX_SMALL).ok() } else { None }
+}
+
+/// The refusal that a frame of the agent carries.
+fn refused(seen: &Seen) -> Option<Code> {
+    let refuses = seen.kind == Some(Kind::Refuse) && seen.direction == Direction::ToClient;
+    if refuses { wire::decode(&seen.payload, MAX_SMALL).ok() } else { None }
 }

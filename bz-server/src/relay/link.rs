@@ -18,6 +18,9 @@ use crate::relay::{AgentLink, ClientLink, Relay, WORDS, issuer, pair};
 use crate::store::login::Login;
 use crate::store::target::{Announced, Target};
 
+/// Stands for a link that was lost before this start; numbers begin above it.
+const BEFORE_START: u64 = 0;
+
 /// Serves a link to its end.
 pub(super) async fn serve(relay: Arc<Relay>, app: Arc<App>, link: Arc<dyn Link>, end: CancellationToken) {
     let served = async {
@@ -94,6 +97,7 @@ async fn agent(
             words,
             end: end.clone(),
         };
+        table.lost.remove(&target.id);
         // A newer link of the same target takes the older one's place.
         if let Some(older) = table.agents.insert(target.id, entry) {
             older.end.cancel();
@@ -134,25 +138,30 @@ impl Drop for Registered {
             let mut table = self.relay.lock();
             if table.agents.get(&self.target).is_some_and(|a| a.number == self.number) {
                 table.agents.remove(&self.target);
+                table.lost.insert(self.target, self.number);
             } else {
                 return;
             }
         }
-        let (relay, app, target) = (Arc::clone(&self.relay), Arc::clone(&self.app), self.target);
-        self.relay.tasks.spawn(async move { offline_after_window(&relay, &app, target).await });
+        let (relay, app, lost) = (Arc::clone(&self.relay), Arc::clone(&self.app), (self.target, self.number));
+        self.relay.tasks.spawn(async move { offline_after_window(&relay, &app, lost).await });
     }
 }
 
-/// Marks a target offline when it has had no link for the window.
-async fn offline_after_window(relay: &Relay, app: &Arc<App>, target: TargetId) {
+/// Marks a target offline when it has had no link for the window since it lost this one.
+async fn offline_after_window(relay: &Relay, app: &Arc<App>, (target, number): (TargetId, u64)) {
     let window = std::time::Duration::from_secs(app.config.offline_seconds.into());
     let at = app.now().mono.after(window);
     tokio::select! {
         () = bz_protocol::driver::sleep_until(app.clock().as_ref(), Some(at)) => {}
         () = relay.end.cancelled() => return,
     }
-    if relay.lock().agents.contains_key(&target) {
-        return;
+    {
+        let mut table = relay.lock();
+        if table.lost.get(&target) != Some(&number) {
+            return;
+        }
+        table.lost.remove(&target);
     }
     if let Err(error) = target_offline(app, target).await {
         tracing::error!(%target, %error, "a target could not be marked offline");
@@ -164,9 +173,16 @@ pub(super) async fn grace_after_start(relay: Arc<Relay>, app: Arc<App>) {
     match link::believed_online(&app).await {
         Ok(targets) => {
             for target in targets {
+                {
+                    let mut table = relay.lock();
+                    if table.agents.contains_key(&target) {
+                        continue;
+                    }
+                    table.lost.insert(target, BEFORE_START);
+                }
                 let (relay, app) = (Arc::clone(&relay), Arc::clone(&app));
                 let tasks = relay.tasks.clone();
-                tasks.spawn(async move { offline_after_window(&relay, &app, target).await });
+                tasks.spawn(async move { offline_after_window(&relay, &app, (target, BEFORE_START)).await });
             }
         }
         Err(error) => tracing::error!(%error, "targets could not be read"),

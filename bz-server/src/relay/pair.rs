@@ -10,12 +10,15 @@ use bz_protocol::frame::Fin;
 use bz_protocol::keys::Direction;
 use bz_protocol::limits::{HANDSHAKE, MAX_PACKET};
 use bz_protocol::link::{receive, send};
+use bz_protocol::refusal::Code;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::connection::life::By;
-use crate::connection::link::{agent_for, authorize_link, client_connected, client_disconnected, closed};
+use crate::connection::link::{
+    agent_for, authorize_link, client_connected, client_disconnected, closed, session_ended,
+};
 use crate::record::{Carrier, Ends, Unrecorded};
 use crate::relay::{Pair, Relay};
 
@@ -61,9 +64,9 @@ async fn pair(
         () = end.cancelled() => Ended::Client,
     };
     forget(relay, connection, number);
-    let fin = carrier.fin();
+    let (fin, refused) = (carrier.fin(), carrier.refused());
     drop(carrier);
-    settle(app, connection, ended, fin).await.map_err(fail)
+    settle(app, connection, ended, (fin, refused)).await.map_err(fail)
 }
 
 fn forget(relay: &Relay, connection: ConnectionId, number: u64) {
@@ -154,7 +157,7 @@ async fn settle(
     app: &App,
     connection: ConnectionId,
     ended: Ended,
-    fin: Option<Fin>,
+    (fin, refused): (Option<Fin>, Option<Code>),
 ) -> Result<(), crate::connection::link::LinkError> {
     match (ended, fin) {
         (Ended::Here(why), _) => {
@@ -169,8 +172,12 @@ async fn settle(
         (_, Some(Fin::Detached)) => {
             client_disconnected(app, connection, "its client left; the shell runs on").await.map(drop)
         }
+        // A login that ran out, or an attach that was refused: neither is a shell's end.
+        (Ended::Agent, Some(Fin::Done) | None) if refused != Some(Code::Unavailable) => {
+            session_ended(app, connection, "the session ended at the target").await
+        }
         (Ended::Agent, Some(Fin::Done) | None) => {
-            closed(app, connection, &By::Service, "the session ended at the target").await
+            closed(app, connection, &By::Service, "the target could not go on with it").await
         }
         (Ended::Client, Some(Fin::Done) | None) => {
             client_disconnected(app, connection, "its client's link ended").await.map(drop)

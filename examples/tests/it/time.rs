@@ -12,6 +12,7 @@ use bz_client::login::Login;
 use bz_client::session::Session;
 use bz_core::access::request::{Parameters, Size};
 use bz_core::api::access::Connection;
+use bz_core::api::record::ConnectionEventType;
 use bz_core::id::ConnectionId;
 use bz_examples::clock::MovableClock;
 use bz_examples::idp::OldKey;
@@ -133,6 +134,38 @@ async fn a_job_of_three_hours_needs_neither_client_nor_login() {
     let mut back = place.attach(&again, &connection).await;
     expect(&mut back, "job-finished").await;
     place.world.stop().await;
+}
+
+/// F-033~, F-035~: a target is offline when it has had no link for the window since it lost its last one; that it lost
+/// one before, and came back, does not shorten the window.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_came_back_has_a_whole_window_again() {
+    let place = Place::own().await;
+    let session = place.shell(&place.world.client).await;
+    // Silence ends every link, and with the first the first window begins: 120 seconds.
+    place.advance(Duration::from_secs(60)).await;
+    place.works(&place.world.client).await;
+    place.advance(Duration::from_secs(45)).await;
+    let Place { world, clock, .. } = place;
+    let World { server, client, agent, idp, .. } = world;
+    agent.stop().await;
+    let stopped = clock.now().wall;
+    for step in [80, 45] {
+        clock.advance(Duration::from_secs(step));
+        // Whoever waited for that moment has his turn.
+        for _ in 0..10 {
+            client.me().await.unwrap();
+        }
+    }
+    let id = session.connection();
+    let closed = async || {
+        let log = client.connection_events(1000).await.unwrap();
+        log.into_iter().find(|e| e.connection_id == id && e.connection_event_type == ConnectionEventType::Closed)
+    };
+    let closed = until(closed, Option::is_some).await.unwrap();
+    let whole = stopped.after(Duration::from_secs(120)).to_string();
+    assert!(closed.timestamp >= whole && closed.reason.contains("the target is offline"), "before {whole}: {closed:?}");
+    drop((server, idp));
 }
 
 struct Place {

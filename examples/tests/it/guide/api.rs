@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bz_client::login::Login;
 use bz_core::api::proof::{Call, Proof};
-use bz_core::api::record::{CommandEvent, ConnectionEvent, ConnectionEventType, TranscriptFile};
+use bz_core::api::record::{CommandEvent, CommandSource, ConnectionEvent, ConnectionEventType, TranscriptFile};
 use bz_core::id::ConnectionId;
 use bz_core::time::UnixTime;
 use rustls::pki_types::CertificateDer;
@@ -71,11 +71,12 @@ impl Api {
         all.into_iter().rev().filter(|event| event.connection_id == id).collect()
     }
 
-    /// The command lines typed in a connection, oldest first, once there are so many, all covered by the agent's word.
+    /// The command lines that the shell of a connection named, oldest first, once there are so many.
     pub(super) async fn command_log(&self, id: ConnectionId, count: usize) -> Vec<String> {
-        let of = |all: &Vec<CommandEvent>| all.iter().filter(|e| e.connection_id == id && e.confirmed).count();
-        let all = self.until("events/command?eventCount=100", |all| of(all) >= count).await;
-        all.into_iter().rev().filter(|event| event.connection_id == id).map(|event| event.command).collect()
+        let named = |e: &CommandEvent| e.connection_id == id && e.source == CommandSource::Marks;
+        let enough = |all: &Vec<CommandEvent>| all.iter().filter(|event| named(event)).count() >= count;
+        let all = self.until("events/command?eventCount=100", enough).await;
+        all.into_iter().rev().filter(named).map(|event| event.command).collect()
     }
 
     /// What a player of asciicasts would show, in order.
