@@ -22,6 +22,7 @@ use bz_protocol::driver::Clock as _;
 use bz_protocol::frame::Fin;
 use bz_protocol::session::End;
 use bz_protocol::transcript::explain;
+use bz_server::seam::links::Links as _;
 
 use crate::certified;
 use crate::session::{ended, expect, type_in, until};
@@ -147,8 +148,9 @@ async fn a_target_that_came_back_has_a_whole_window_again() {
     place.works(&place.world.client).await;
     place.advance(Duration::from_secs(45)).await;
     let Place { world, clock, .. } = place;
-    let World { server, client, agent, idp, .. } = world;
+    let World { server, client, agent, idp, relay, .. } = world;
     agent.stop().await;
+    until(async || relay.online(session.asked.made.target_id), Option::is_none).await;
     let stopped = clock.now().wall;
     for step in [80, 45] {
         clock.advance(Duration::from_secs(step));
