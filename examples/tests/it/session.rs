@@ -297,7 +297,6 @@ async fn a_refused_attach_leaves_the_shell() {
     until(left, |left| *left == 2).await;
     place.world.agent.set_local(LocalRule::Unrestricted);
     expect(&mut attach().await.unwrap(), "up").await;
-    place.world.stop().await;
 }
 
 async fn password_asked(session: &mut Session) {

@@ -47,7 +47,6 @@ async fn a_running_session_outlives_its_first_token() {
     type_in(&session, "echo after-$((40+3))\r").await;
     expect(&mut session, "after-43\r\n").await;
     assert!(client.me().await.is_ok(), "the server knows the login, too");
-    place.world.stop().await;
 }
 
 /// F-046~: when the provider signs with a new key, new logins are good at server and target, with the old key published
@@ -68,7 +67,6 @@ async fn logins_go_on_when_the_provider_changes_its_keys() {
     }
     place.world.client.refresh().await.unwrap();
     place.works(&place.world.client).await;
-    place.world.stop().await;
 }
 
 /// F-007, F-172~: without a refresh token the session ends with its login, and says so; what is typed from then on reaches
@@ -101,7 +99,6 @@ async fn an_expired_login_ends_the_session_and_not_the_shell() {
     type_in(&back, "echo back-$((40+3))\r").await;
     expect(&mut back, "back-43\r\n").await;
     assert!(!proof.exists(), "what was typed after the login's end reached the shell");
-    place.world.stop().await;
 }
 
 /// F-008: a job of three hours finishes while its client is gone and the login it began with has run out; coming back
@@ -134,7 +131,6 @@ async fn a_job_of_three_hours_needs_neither_client_nor_login() {
     let again = place.world.log_in(&place.user).await.unwrap();
     let mut back = place.attach(&again, &connection).await;
     expect(&mut back, "job-finished").await;
-    place.world.stop().await;
 }
 
 /// F-033~, F-035~: a target is offline when it has had no link for the window since it lost its last one; that it lost

@@ -8,6 +8,7 @@ use bz_core::api::proof::{Call, Proof};
 use bz_core::api::record::{CommandEvent, CommandSource, ConnectionEvent, ConnectionEventType, TranscriptFile};
 use bz_core::id::ConnectionId;
 use bz_core::time::UnixTime;
+use bz_protocol::transcript::{Anchors, verify};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use serde::de::DeserializeOwned;
@@ -97,13 +98,20 @@ impl Api {
         shown
     }
 
-    /// The transcripts of a connection, as the server gives them out.
+    /// The transcripts of a connection that has ended, as the server gives them out, once the last one is whole.
     pub(super) async fn transcripts(&self, id: ConnectionId) -> Vec<Vec<u8>> {
-        let files: Vec<TranscriptFile> = self.read(&format!("connections/{id}/transcripts")).await;
-        let mut all = vec![];
-        for file in files {
-            all.push(self.get(&format!("connections/{id}/transcripts/{}", file.number)).await);
+        let deadline = tokio::time::Instant::now() + DEADLINE;
+        loop {
+            let files: Vec<TranscriptFile> = self.read(&format!("connections/{id}/transcripts")).await;
+            let mut all = vec![];
+            for file in files {
+                all.push(self.get(&format!("connections/{id}/transcripts/{}", file.number)).await);
+            }
+            let last = all.last().map(|last| verify(last, &Anchors::FromTranscript));
+            if matches!(&last, Some(Ok(verdict)) if verdict.complete) {
+                return all;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "the last transcript never becomes whole: {last:?}");
         }
-        all
     }
 }
