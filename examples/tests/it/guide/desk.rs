@@ -54,7 +54,7 @@ impl Desk {
             ("PATH", std::env::var_os("PATH").unwrap_or_default().into()),
             ("BROWSER", self.at("browser")),
             ("TERM", "xterm-256color".into()),
-            ("BZ_LOG", "info".into()),
+            ("BZ_LOG", "info,bz_agent::session=debug".into()),
             // As root the agent's own folders would be the machine's.
             ("BZ_AGENT_STATE_DIR", self.at("agent")),
             ("BZ_AGENT_LOCAL_POLICY", self.at("agent-policy.toml")),
