@@ -80,7 +80,7 @@ pub enum Idp {
     /// Ours, in this process.
     Dev(DevIdp),
     /// The certified one.
-    Certified(CertifiedIdp),
+    Certified(Box<CertifiedIdp>),
 }
 
 impl Idp {

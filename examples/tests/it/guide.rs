@@ -35,7 +35,7 @@ async fn the_guide_leads_to_a_shell_and_to_proof_of_it() {
     let listed = place.desk.run_until(&list, |said| said.contains("detached")).await;
     let connection = place.left_behind().await;
     assert!(listed.contains(&connection.id.to_string()), "{listed}");
-    place.page.put("CONNECTION", connection.id);
+    place.page.put("CONNECTION", &connection.id);
     let mut window = place.desk.terminal(&place.page.next("bz attach"));
     window.shows("once-42").await;
     window.types("echo twice-$((40+3))\r").await;
@@ -151,11 +151,11 @@ impl Place {
         let mut page = Page::new();
         let mut desk = Desk::new();
         build(&mut page);
-        page.put("$PWD/target/release", programs().display());
+        page.put("$PWD/target/release", &programs().display());
         desk.begin_with(&page.next("export PATH"));
         let (server, url) = serve(&mut page, &desk, &idp).await;
 
-        page.put("YOU@example.com", format!("{PERSON}@example.com"));
+        page.put("YOU@example.com", &format!("{PERSON}@example.com"));
         let mut login = desk.start(&page.next("bz login"));
         desk.log_in_at_the_browser(PERSON).await;
         login.says("The login continues in your browser.").await;
@@ -216,7 +216,7 @@ fn programs() -> &'static Path {
 
 /// Section 1: the server, listening wherever there is room, and its address.
 async fn serve(page: &mut Page, desk: &Desk, idp: &CertifiedIdp) -> (Program, String) {
-    page.put("DATA", "data");
+    page.put("DATA", &"data");
     desk.run(&page.next("bz-server --print-default-config")).await;
     edit(
         &desk.at("server.toml"),
@@ -230,7 +230,7 @@ async fn serve(page: &mut Page, desk: &Desk, idp: &CertifiedIdp) -> (Program, St
     );
     let made = desk.run(&page.next("bz-server init")).await;
     let code = made.lines().find_map(|line| line.strip_prefix("Claim code ")).expect("a claim code").trim().to_owned();
-    page.put("CODE", code);
+    page.put("CODE", &code);
     let mut server = desk.start(&page.next("bz-server --config"));
     let said = server.says("tls=true").await;
     let address = said.split_once("local=").expect("the server says where it listens").1;

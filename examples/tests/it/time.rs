@@ -74,7 +74,7 @@ async fn logins_go_on_when_the_provider_changes_its_keys() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expired_login_ends_the_session_and_not_the_shell() {
     let Some(place) = Place::certified().await else { return };
-    let client = place.unrefreshed().await;
+    let client = place.unrefreshed();
     let mut session = place.shell(&client).await;
     let left = session.opened.expires_at.since(place.clock.now().wall);
     // Links die of the long silence and are dialed again; the short step after it is no silence.
@@ -106,7 +106,7 @@ async fn an_expired_login_ends_the_session_and_not_the_shell() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_of_three_hours_needs_neither_client_nor_login() {
     let place = Place::own().await;
-    let client = place.unrefreshed().await;
+    let client = place.unrefreshed();
     let mut session = place.shell(&client).await;
     let (hours, done) = (place.folder.path().join("hours"), place.folder.path().join("done"));
     let job = format!(
@@ -124,7 +124,7 @@ async fn a_job_of_three_hours_needs_neither_client_nor_login() {
     tokio::fs::write(&hours, "finished\n").await.unwrap();
     let look = async || std::fs::read_to_string(&done).unwrap_or_default();
     until(look, |text| text == "job-finished\n").await;
-    let old = place.unrefreshed().await;
+    let old = place.unrefreshed();
     let refused = old.attach_grant(&connection, SIZE).await.map(drop).unwrap_err().to_string();
     assert!(refused.contains("log in again"), "{refused}");
 
@@ -176,7 +176,7 @@ struct Place {
 impl Place {
     /// Nothing where the certified identity provider is not installed.
     async fn certified() -> Option<Self> {
-        let idp = Idp::Certified(certified::started().await?);
+        let idp = Idp::Certified(Box::new(certified::started().await?));
         Some(Self::start(idp, PERSON, Arc::new(MovableClock::new())).await)
     }
 
@@ -203,7 +203,7 @@ impl Place {
     }
 
     /// The first login, as if the provider had given no refresh token.
-    async fn unrefreshed(&self) -> Client {
+    fn unrefreshed(&self) -> Client {
         let login = self.world.client.login().to_text();
         let mut stored: serde_json::Value = serde_json::from_str(&login).unwrap();
         stored["refresh_token"] = serde_json::Value::Null;

@@ -21,7 +21,7 @@ impl Page {
     }
 
     /// From here on the reader writes `with` where the page says `word`.
-    pub(super) fn put(&mut self, word: &'static str, with: impl ToString) {
+    pub(super) fn put(&mut self, word: &'static str, with: &impl ToString) {
         self.put.push((word, with.to_string()));
     }
 
