@@ -142,6 +142,12 @@ impl Client {
         Ok(session)
     }
 
+    /// Why the server says a connection ended. Nothing proves it.
+    #[must_use]
+    pub fn reason(&self, connection: ConnectionId) -> Option<String> {
+        self.links().and_then(|links| links.reason(connection))
+    }
+
     /// Asks for a route of the agent's program and opens it as a stream of bytes.
     ///
     /// # Errors
@@ -180,7 +186,7 @@ impl Session {
     /// Why the server says the connection ended. Nothing proves it.
     #[must_use]
     pub fn reason(&self) -> Option<String> {
-        self.client.links().and_then(|links| links.reason(self.connection()))
+        self.client.reason(self.connection())
     }
 
     async fn wait_open(&mut self) -> Result<Opened, SessionError> {

@@ -78,8 +78,9 @@ impl Exec {
         let parameters = Parameters::Exec { command: self.command.join(" ") };
         let asked = client.ask(&self.target, parameters, None).await?;
         introduce(context, &asked);
+        let connection = asked.made.connection_id;
         let end = terminal::pipes(client.session(asked).await?).await?;
-        Ok(finish(context, &end))
+        Ok(finish(context, &end, client.reason(connection)))
     }
 }
 
@@ -87,7 +88,7 @@ async fn shell(context: &Context<'_>, client: &Client, asked: Asked) -> anyhow::
     introduce(context, &asked);
     let connection = asked.made.connection_id;
     let end = terminal::shell(client.session(asked).await?).await?;
-    let exit = finish(context, &end);
+    let exit = finish(context, &end, client.reason(connection));
     if may_run_on(&end) {
         context.output.say(&format!("Come back with: bz attach {connection}"));
     }
@@ -113,9 +114,11 @@ fn introduce(context: &Context<'_>, asked: &Asked) {
     }
 }
 
-fn finish(context: &Context<'_>, end: &End) -> Exit {
+/// Says how it ended; `reason` is the server's word, which nothing proves.
+fn finish(context: &Context<'_>, end: &End, reason: Option<String>) -> Exit {
     if let Some(farewell) = terminal::farewell(end) {
-        context.output.warn(&farewell);
+        let reason = reason.map(|reason| format!(" (The server says: {reason}.)")).unwrap_or_default();
+        context.output.warn(&format!("{farewell}{reason}"));
     }
     Exit::Status(terminal::status(end))
 }

@@ -42,7 +42,8 @@ async fn the_guide_leads_to_a_shell_and_to_proof_of_it() {
     window.shows("twice-43\r\n").await;
     let closed = place.desk.run(&place.page.next("bz close")).await;
     assert_eq!(closed, "Closed 1 connection.\n");
-    assert_eq!(window.ends().await, Some(0), "the window that was closed from elsewhere");
+    window.shows("The connection was closed. (The server says: closed by the end user alice@example.com").await;
+    assert_eq!(window.ends().await, Some(255), "the window that was closed from elsewhere");
     let up = place.desk.run(&place.page.next("bz exec")).await;
     assert!(up.contains("load average"), "{up}");
     place.desk.run(&format!("bz why {}@web", place.user)).await;
