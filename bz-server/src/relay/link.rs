@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bz_core::id::TargetId;
+use bz_core::time::Mono;
 use bz_protocol::carrier::{Link, LinkError, Stream};
 use bz_protocol::control::{
     AgentHello, ClientHello, FromServer, LINK_VERSIONS, LinkRefusal, Preamble, ShellReport, ToServer,
@@ -144,14 +145,15 @@ impl Drop for Registered {
             }
         }
         let (relay, app, lost) = (Arc::clone(&self.relay), Arc::clone(&self.app), (self.target, self.number));
-        self.relay.tasks.spawn(async move { offline_after_window(&relay, &app, lost).await });
+        let since = app.now().mono;
+        self.relay.tasks.spawn(async move { offline_after_window(&relay, &app, lost, since).await });
     }
 }
 
 /// Marks a target offline when it has had no link for the window since it lost this one.
-async fn offline_after_window(relay: &Relay, app: &Arc<App>, (target, number): (TargetId, u64)) {
+async fn offline_after_window(relay: &Relay, app: &Arc<App>, (target, number): (TargetId, u64), since: Mono) {
     let window = std::time::Duration::from_secs(app.config.offline_seconds.into());
-    let at = app.now().mono.after(window);
+    let at = since.after(window);
     tokio::select! {
         () = bz_protocol::driver::sleep_until(app.clock().as_ref(), Some(at)) => {}
         () = relay.end.cancelled() => return,
@@ -182,7 +184,8 @@ pub(super) async fn grace_after_start(relay: Arc<Relay>, app: Arc<App>) {
                 }
                 let (relay, app) = (Arc::clone(&relay), Arc::clone(&app));
                 let tasks = relay.tasks.clone();
-                tasks.spawn(async move { offline_after_window(&relay, &app, (target, BEFORE_START)).await });
+                let since = app.now().mono;
+                tasks.spawn(async move { offline_after_window(&relay, &app, (target, BEFORE_START), since).await });
             }
         }
         Err(error) => tracing::error!(%error, "targets could not be read"),
