@@ -121,14 +121,14 @@ impl Link for MuxLink {
                 state.mux.open(class).map_err(|e| LinkError(e.to_string()))?
             };
             self.shared.work.notify_one();
-            Ok(MuxStream::new(id, &self.shared))
+            Ok(MuxStream::boxed(id, &self.shared))
         })
     }
 
     fn accept(&self) -> Boxed<'_, Result<Box<dyn Stream>, LinkError>> {
         Box::pin(async move {
             let id = self.accept.lock().await.recv().await.ok_or_else(|| self.gone())?;
-            Ok(MuxStream::new(id, &self.shared))
+            Ok(MuxStream::boxed(id, &self.shared))
         })
     }
 
@@ -233,7 +233,7 @@ struct MuxStream {
 }
 
 impl MuxStream {
-    fn new(id: u32, shared: &Arc<Shared>) -> Box<dyn Stream> {
+    fn boxed(id: u32, shared: &Arc<Shared>) -> Box<dyn Stream> {
         Box::new(Self { id, shared: Arc::clone(shared), flushed_at: None, finished: false })
     }
 }
