@@ -15,7 +15,11 @@ use crate::cli::{Cli, Command, Policy};
 pub(crate) async fn run(cli: Cli, helper: &Helper) -> anyhow::Result<()> {
     let folder = cli.state_dir()?;
     match &cli.command {
-        Command::Register(options) => register::register(&Vault::open(folder)?, options).await.map(drop),
+        Command::Register(options) => {
+            register::register(&Vault::open(folder)?, options).await?;
+            register::say("Next: `bz-agent run`, as a service.\n");
+            Ok(())
+        }
         Command::Run(run) => {
             let vault = Vault::open(folder)?;
             let registered = vault.read()?.ok_or_else(|| {

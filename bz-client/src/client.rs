@@ -15,6 +15,7 @@ use bz_core::api::policy::{
 use bz_core::api::record::{CommandEvent, ConnectionEvent, UserEvent};
 use bz_core::api::target::{Environment, Target};
 use bz_core::id::ConnectionId;
+use bz_core::time::UnixTime;
 use reqwest::Method;
 use serde::de::DeserializeOwned;
 
@@ -27,10 +28,11 @@ use crate::target_name::TargetRef;
 use crate::trust::Trust;
 use session::LiveLogin;
 
-use bz_protocol::driver::{Clock, SystemClock};
+use bz_protocol::driver::Clock;
 use bz_protocol::link::Ways;
 use bz_protocol::receipt::Receipts;
 
+use crate::clock;
 use crate::link::Links;
 
 pub use ask::{AskError, Asked};
@@ -59,7 +61,7 @@ impl Client {
     /// # Errors
     /// [`RestError`] when no TLS can be set up here.
     pub fn new(server: &Server, trust: Trust, login: Login) -> Result<Self, RestError> {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let clock = clock::system();
         Ok(Self {
             links: crate::http::ways(server)?.map(|ways| Arc::new(Links::new(ways, Arc::clone(&clock)))),
             clock,
@@ -111,12 +113,26 @@ impl Client {
         self.links.as_ref()?.carrier().await
     }
 
+    /// The same client, its login, calls and sessions telling the time by this clock; over the usual carriers.
+    ///
+    /// # Errors
+    /// [`RestError`] when no TLS can be set up here.
+    pub fn with_clock(self, clock: Arc<dyn Clock>) -> Result<Self, RestError> {
+        let ways = crate::http::ways(self.server())?;
+        let links = ways.map(|ways| Arc::new(Links::new(ways, Arc::clone(&clock))));
+        Ok(Self { links, rest: self.rest.with_clock(&clock), clock, ..self })
+    }
+
     pub(crate) fn links(&self) -> Option<&Arc<Links>> {
         self.links.as_ref()
     }
 
     pub(crate) fn receipts(&self) -> Option<Arc<dyn Receipts>> {
         self.receipts.clone()
+    }
+
+    fn now(&self) -> UnixTime {
+        self.clock.now().wall
     }
 
     pub(crate) fn clock(&self) -> &Arc<dyn Clock> {

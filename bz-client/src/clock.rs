@@ -1,13 +1,12 @@
-//! The wall clock and the operating system's randomness, in one place.
+//! The machine's clocks and the operating system's randomness, in one place.
 
-use std::time::{Duration, SystemTime};
+use std::sync::Arc;
 
-use bz_core::time::UnixTime;
+use bz_protocol::driver::{Clock, SystemClock};
 
-/// The wall clock; the epoch itself where the clock is set before it.
-pub(crate) fn now() -> UnixTime {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    UnixTime::from_secs(0).after(since)
+/// The machine's clocks, for who was given no others.
+pub(crate) fn system() -> Arc<dyn Clock> {
+    Arc::new(SystemClock::new())
 }
 
 /// The operating system gave no random bytes.

@@ -3,7 +3,6 @@
 use bz_core::digest::Digest;
 use bz_core::trust::TrustBundle;
 
-use crate::clock;
 use crate::rest::{Rest, RestError, ahead};
 use crate::server::Server;
 
@@ -21,10 +20,11 @@ pub struct ServerFacts {
 /// # Errors
 /// [`RestError`] when it cannot be reached.
 pub async fn server_facts(server: &Server) -> Result<ServerFacts, RestError> {
-    let (text, date) = Rest::new(server)?.trust_bundle().await?;
+    let rest = Rest::new(server)?;
+    let (text, date) = rest.trust_bundle().await?;
     let bundle = TrustBundle::parse(&text.bundle).and_then(|bundle| bundle.fingerprint());
     Ok(ServerFacts {
-        clock_ahead: date.map(|theirs| ahead(clock::now(), theirs)),
+        clock_ahead: date.map(|theirs| ahead(rest.now(), theirs)),
         bundle: bundle.map_err(|error| error.to_string()),
     })
 }

@@ -21,6 +21,7 @@ use bz_core::oidc::provider::Provider;
 use bz_core::oidc::{self, Audience, Expiry, Person, TokenError};
 use bz_core::time::UnixTime;
 use bz_core::wire::WireError;
+use bz_protocol::driver::Clock;
 use tokio::time::timeout;
 use url::Url;
 
@@ -125,6 +126,20 @@ impl Login {
         options: &LoginOptions,
         browser: &dyn Browser,
     ) -> Result<Self, LoginError> {
+        Self::begin_at(server, trust, options, browser, &clock::system()).await
+    }
+
+    /// The same, telling the time by this clock.
+    ///
+    /// # Errors
+    /// [`LoginError`].
+    pub async fn begin_at(
+        server: &Server,
+        trust: &Trust,
+        options: &LoginOptions,
+        browser: &dyn Browser,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self, LoginError> {
         let provider = trust.login_provider(options.issuer.as_deref())?;
         let organization = trust.bundle().organization;
         let key = PrivateKey::from_seed(&clock::random()?)?;
@@ -133,10 +148,11 @@ impl Login {
         let tokens = by_browser(&oidc, provider, &request.commitment(), (options, browser)).await?;
         let certificate = request.certificate(tokens.id.reveal(), tokens.id.reveal())?;
         // As a target will: what it would refuse is better said now.
-        let verified = BzCert::verify(&certificate, &check(organization, provider, &oidc))?;
+        let verified = BzCert::verify(&certificate, &check(organization, provider, &oidc, clock.now().wall))?;
         let claims = verified.claims();
         let caller = Caller { login: LoginId::from_random(clock::random()?), key: key.clone() };
-        let registered = register(&Rest::new(server)?, &caller, (certificate, options.claim.as_ref())).await?;
+        let registered =
+            register(&Rest::new(server)?.with_clock(clock), &caller, (certificate, options.claim.as_ref())).await?;
         honest(&registered, organization, &claims.person)?;
         Ok(Self {
             id: caller.login,
@@ -148,7 +164,7 @@ impl Login {
             current: tokens.id,
             refresh: tokens.refresh,
             started_at: claims.issued_at,
-            obtained_at: clock::now(),
+            obtained_at: clock.now().wall,
             token_expires_at: claims.expires_at,
             expires_at: registered.expires_at.min(claims.expires_at),
             user: registered.user,
@@ -164,20 +180,25 @@ impl Login {
     ///
     /// # Errors
     /// [`LoginError`]; most mean that the person must log in again.
-    pub(crate) async fn refreshed(&self, server: &Server, trust: &Trust) -> Result<Self, LoginError> {
+    pub(crate) async fn refreshed(
+        &self,
+        server: &Server,
+        trust: &Trust,
+        clock: &dyn Clock,
+    ) -> Result<Self, LoginError> {
         let refresh = self.refresh.as_ref().ok_or(LoginError::NoRefreshToken)?;
         let provider = trust.login_provider(Some(&self.issuer))?;
         let oidc = Oidc::discover(provider, server).await?;
         let tokens = oidc.refresh(refresh).await?;
         let keys = (oidc.jwks(), provider);
-        let claims = oidc::verify(tokens.id.reveal(), keys, Audience::Client, Expiry::Checked, clock::now())?;
+        let claims = oidc::verify(tokens.id.reveal(), keys, Audience::Client, Expiry::Checked, clock.now().wall)?;
         if claims.person != self.person() {
             return Err(LoginError::OtherPerson);
         }
         Ok(Self {
             current: tokens.id,
             refresh: tokens.refresh.or_else(|| self.refresh.clone()),
-            obtained_at: clock::now(),
+            obtained_at: clock.now().wall,
             token_expires_at: claims.expires_at,
             issuer_keys: Some(Arc::new(oidc.jwks().clone())),
             ..self.clone()
@@ -331,7 +352,7 @@ async fn by_browser(
     Ok(oidc.exchange(page, &address, code).await?)
 }
 
-fn check<'a>(organization: OrganizationId, provider: &'a Provider, oidc: &'a Oidc) -> CertCheck<'a> {
+fn check<'a>(organization: OrganizationId, provider: &'a Provider, oidc: &'a Oidc, now: UnixTime) -> CertCheck<'a> {
     CertCheck {
         organization,
         provider,
@@ -339,7 +360,7 @@ fn check<'a>(organization: OrganizationId, provider: &'a Provider, oidc: &'a Oid
         max_age: DEFAULT_MAX_AGE,
         known_initial: None,
         not_older_than: None,
-        now: clock::now(),
+        now,
     }
 }
 

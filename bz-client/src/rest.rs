@@ -4,12 +4,15 @@
 
 mod error;
 
+use std::sync::Arc;
+
 use bz_core::api::error::ErrorBody;
 use bz_core::api::login::TrustBundleText;
 use bz_core::api::proof::{Call, Proof};
 use bz_core::id::LoginId;
 use bz_core::key::PrivateKey;
 use bz_core::time::UnixTime;
+use bz_protocol::driver::Clock;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use reqwest::{Method, Request};
 use serde::Serialize;
@@ -34,6 +37,7 @@ pub(crate) struct Caller {
 pub(crate) struct Rest {
     server: Server,
     http: Http,
+    clock: Arc<dyn Clock>,
 }
 
 /// One call: method, path below `/api/v2/`, query and JSON body.
@@ -46,7 +50,17 @@ struct Draft<'a> {
 
 impl Rest {
     pub(crate) fn new(server: &Server) -> Result<Self, RestError> {
-        Ok(Self { http: Http::new(server.roots(), server.url(), server.proxies())?, server: server.clone() })
+        let http = Http::new(server.roots(), server.url(), server.proxies())?;
+        Ok(Self { http, server: server.clone(), clock: clock::system() })
+    }
+
+    /// The same, telling the time by this clock.
+    pub(crate) fn with_clock(self, clock: &Arc<dyn Clock>) -> Self {
+        Self { clock: Arc::clone(clock), ..self }
+    }
+
+    pub(crate) fn now(&self) -> UnixTime {
+        self.clock.now().wall
     }
 
     pub(crate) const fn server(&self) -> &Server {
@@ -118,7 +132,7 @@ impl Rest {
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
         if let Some(caller) = caller {
             let call = Call { method: request.method().as_str(), target: &target, body: &draft.body };
-            let proof = Proof::sign(caller.login, &call, clock::now(), clock::random()?, &caller.key);
+            let proof = Proof::sign(caller.login, &call, self.now(), clock::random()?, &caller.key);
             let header = HeaderValue::from_str(&proof.to_header()).map_err(|_| RestError::Request)?;
             request.headers_mut().insert(AUTHORIZATION, header);
         }
@@ -137,7 +151,7 @@ impl Rest {
             server: self.server.to_string(),
             status,
             body,
-            clock_ahead: answer.date().map(|theirs| ahead(clock::now(), theirs)),
+            clock_ahead: answer.date().map(|theirs| ahead(self.now(), theirs)),
         }))
     }
 }

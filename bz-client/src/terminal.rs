@@ -101,14 +101,16 @@ pub async fn shell(session: Session) -> std::io::Result<End> {
     Ok(end)
 }
 
-/// The exit status that stands for an end: the command's own, 128 and the signal, or 255 for anything else.
+/// The exit status that stands for an end: the command's own, 128 and the signal, or 255 for anything else. A session that
+/// somebody closed did not do what it was for.
 #[must_use]
 pub fn status(end: &End) -> u8 {
     match end {
         End::Completed(Fin::Exited(code)) => u8::try_from(code & 0xff).unwrap_or(255),
         End::Completed(Fin::Signaled(signal)) => u8::try_from(128 + (signal & 0x7f)).unwrap_or(255),
-        End::Completed(Fin::Detached | Fin::Closed | Fin::Done) => 0,
-        End::Reported(_)
+        End::Completed(Fin::Detached | Fin::Done) => 0,
+        End::Completed(Fin::Closed)
+        | End::Reported(_)
         | End::Refused(_)
         | End::Misbehavior(_)
         | End::Timeout
@@ -122,8 +124,9 @@ pub fn status(end: &End) -> u8 {
 #[must_use]
 pub fn farewell(end: &End) -> Option<String> {
     match end {
-        End::Completed(Fin::Detached) => Some("Detached. The shell runs on; come back with `bz attach`.".to_owned()),
-        End::Completed(_) => None,
+        End::Completed(Fin::Detached) => Some("Detached: the shell runs on.".to_owned()),
+        End::Completed(Fin::Closed) => Some("The connection was closed.".to_owned()),
+        End::Completed(Fin::Exited(_) | Fin::Signaled(_) | Fin::Done) => None,
         End::Misbehavior(_) => Some(format!(
             "{end}\nNothing after it was shown or done. If it happens again, tell your administrator: the server, or \
              somebody on the way, may be lying."
@@ -238,4 +241,25 @@ fn resizes() -> std::io::Result<Resizes> {
         }
     });
     Ok(Resizes(changed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_end_has_a_status_and_a_word_unless_it_is_the_command_s_own() {
+        let check = |end: End, want: u8, word: &str| {
+            assert_eq!(status(&end), want, "{end:?}");
+            let said = farewell(&end).unwrap_or_default();
+            assert!(said.contains(word) && said.is_empty() == word.is_empty(), "{end:?}: {said:?}");
+        };
+        check(End::Completed(Fin::Exited(7)), 7, "");
+        check(End::Completed(Fin::Signaled(15)), 143, "");
+        check(End::Completed(Fin::Done), 0, "");
+        check(End::Completed(Fin::Detached), 0, "runs on");
+        check(End::Completed(Fin::Closed), 255, "was closed");
+        check(End::Expired, 255, "bz login");
+        check(End::Lost, 255, "lost");
+    }
 }

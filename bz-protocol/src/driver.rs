@@ -14,7 +14,7 @@ use tokio::io::{AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::carrier::{Stream, read_message, write_message};
+use crate::carrier::{Boxed, Stream, read_message, write_message};
 use crate::driver::keeping::Keeping;
 use crate::flow::SendError;
 use crate::limits::MAX_PACKET;
@@ -22,10 +22,15 @@ use crate::receipt::{Receipt, Receipts};
 use crate::session::{CarrierId, End, Input, Output};
 use crate::{agent, client};
 
-/// Reads both clocks.
+/// Reads both clocks, and waits by the monotonic one.
 pub trait Clock: Send + Sync {
     /// Now.
     fn now(&self) -> Now;
+
+    /// Ends when the monotonic clock reads `at`. A clock that can be moved must end it when it is moved so far.
+    fn wait(&self, at: Mono) -> Boxed<'_, ()> {
+        Box::pin(tokio::time::sleep(at.since(self.now().mono)))
+    }
 }
 
 /// The machine's clocks.
@@ -70,7 +75,7 @@ pub fn random<const N: usize>() -> std::io::Result<[u8; N]> {
 /// Sleeps until the monotonic clock reads `at`; for ever when there is nothing to wait for.
 pub async fn sleep_until(clock: &dyn Clock, at: Option<Mono>) {
     match at {
-        Some(at) => tokio::time::sleep(at.since(clock.now().mono)).await,
+        Some(at) => clock.wait(at).await,
         None => std::future::pending().await,
     }
 }

@@ -143,6 +143,11 @@ impl App {
         self.clock.now()
     }
 
+    /// The clocks themselves, for what waits by them.
+    pub(crate) const fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
     /// `N` random bytes.
     ///
     /// # Errors

@@ -117,16 +117,19 @@ async fn initialize(options: Init) -> anyhow::Result<()> {
         names if names.is_empty() => InitTls::AsConfigured,
         names => InitTls::Make(names),
     };
+    let (data, url) = (config.data.clone(), config.public_url.clone());
     let made = init::init(config, tls, &SystemClock::new(), &SystemEntropy).await?;
-    let pin = made.pin.map(|pin| format!("TLS pin      {pin} (SHA-256 of the CA's public key; the CA is in ca.crt)\n"));
+    let (data, config) = (data.display(), made.config.display());
+    let pin = made.pin.map(|pin| format!("TLS pin       {pin} (SHA-256 of the public key of the CA, {data}/ca.crt)\n"));
+    let ca = if pin.is_some() { format!(" --ca {data}/ca.crt") } else { String::new() };
     print(&format!(
-        "Configuration {}\nTrust bundle, fingerprint {}\n{}\nClaim code   {}\n\nBecome administrator within 24 hours: \
-         bz login --claim {}\n",
-        made.config.display(),
+        "Configuration {config}\nTrust bundle  {data}/bundle.toml, fingerprint {}\n{}Claim code    {claim}\n\n\
+         Start it:  bz-server --config {config} serve\n\
+         Become administrator within 24 hours, by the address that you reach it at:\n  \
+         bz login --server {url} --bundle {data}/bundle.toml{ca} --claim {claim}\n",
         made.fingerprint,
         pin.unwrap_or_default(),
-        made.claim,
-        made.claim,
+        claim = made.claim,
     ))
 }
 

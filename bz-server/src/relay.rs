@@ -55,6 +55,8 @@ struct Table {
     agents: BTreeMap<TargetId, AgentLink>,
     clients: BTreeMap<u64, ClientLink>,
     pairs: BTreeMap<ConnectionId, Vec<Pair>>,
+    /// Targets whose link was lost and is not back: which link, so that each loss has a window of its own.
+    lost: BTreeMap<TargetId, u64>,
     next: u64,
 }
 

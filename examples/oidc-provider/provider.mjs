@@ -4,7 +4,7 @@
 //
 // The first line on stdout is {"issuer":"http://127.0.0.1:PORT"}. From then on each line on stdin is one order and gets
 // one line in answer: {"rotate":"published"} or {"rotate":"withdrawn"} (what becomes of the old key),
-// {"idTokenSeconds":5}. The end of stdin ends the provider, so that it cannot outlive the test that started it.
+// {"idTokenSeconds":5}; {"forwardSeconds":60} (moves the clock). The end of stdin ends the provider, so that it cannot outlive the test that started it.
 // There is no password: whoever reaches it may be anybody, which is why it listens on 127.0.0.1 and nowhere else.
 
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
@@ -31,6 +31,11 @@ let keys = [newKey()];
 let idTokenSeconds = options.idTokenSeconds;
 let provider;
 let answer;
+
+// Both the library and the store below it tell the time by this.
+const machineNow = Date.now;
+let aheadSeconds = 0;
+Date.now = () => machineNow() + aheadSeconds * 1000;
 
 const server = http.createServer((request, response) => {
   // A name rebound to loopback must not reach a provider that asks for no password.
@@ -64,6 +69,8 @@ function obey(line) {
     const order = JSON.parse(line);
     if (Number.isSafeInteger(order.idTokenSeconds) && order.idTokenSeconds > 0) {
       idTokenSeconds = order.idTokenSeconds;
+    } else if (Number.isSafeInteger(order.forwardSeconds) && order.forwardSeconds > 0) {
+      aheadSeconds += order.forwardSeconds;
     } else if (order.rotate === 'published' || order.rotate === 'withdrawn') {
       keys = [newKey(), ...(order.rotate === 'published' ? keys : [])];
       reload();

@@ -114,6 +114,14 @@ impl CertifiedIdp {
         self.order(&json!({ "idTokenSeconds": life.as_secs() })).await.map(drop)
     }
 
+    /// Moves the provider's clock forward, by whole seconds.
+    ///
+    /// # Errors
+    /// When the process is gone or refuses the value.
+    pub async fn advance(&self, by: Duration) -> Result<(), OrderError> {
+        self.order(&json!({ "forwardSeconds": by.as_secs() })).await.map(drop)
+    }
+
     async fn order(&self, order: &Value) -> Result<Value, OrderError> {
         let mut child = self.child.lock().await;
         child.send(order).await?;

@@ -29,23 +29,24 @@ use bz_core::oidc::provider::{Commitment, Provider, ProviderKind};
 use bz_core::target::UserRule;
 use bz_core::trust::TrustBundle;
 use bz_protocol::carrier::Proxies;
-use bz_protocol::driver::{Clock as _, SystemClock};
+use bz_protocol::driver::{Clock, SystemClock};
 use bz_protocol::link::{Choice, Ways};
 use bz_protocol::receipt::Bounds;
 use bz_protocol::transcript::{Anchors, JwksArchive, Verdict, verify};
 use bz_server::config::Config;
 use bz_server::init::{self, InitTls};
 use bz_server::relay::Relay;
+use bz_server::seam::SystemEntropy;
 use bz_server::seam::jwks::HttpJwks;
 use bz_server::seam::links::Links;
-use bz_server::seam::{SystemClock as ServerClock, SystemEntropy};
 use bz_server::{Seams, Server};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use url::Url;
 
 use crate::browser::authorize_without_browser;
-use crate::idp::{DevIdp, DevIdpConfig, User};
+use crate::certified::CertifiedIdp;
+use crate::idp::{self, DevIdp, DevIdpConfig, User};
 
 /// The client id that everything pins.
 pub const CLIENT_ID: &str = "bz-cli";
@@ -63,7 +64,9 @@ pub const CLIENT_RECEIPTS: &str = "client-receipts";
 #[derive(Debug)]
 pub struct World {
     /// The identity provider.
-    pub idp: DevIdp,
+    pub idp: Idp,
+    /// What every part tells the time by, save an identity provider that is a process of its own.
+    pub clock: Arc<dyn Clock>,
     /// The server.
     pub server: Server,
     /// The server's links, for carriers of one's own.
@@ -80,6 +83,49 @@ pub struct World {
     pub tls: Arc<rustls::ClientConfig>,
     /// Where everything is kept.
     pub folder: PathBuf,
+}
+
+/// The identity provider of a system.
+#[derive(Debug)]
+pub enum Idp {
+    /// Ours, in this process.
+    Dev(DevIdp),
+    /// The certified one.
+    Certified(Box<CertifiedIdp>),
+}
+
+impl Idp {
+    fn issuer(&self) -> String {
+        match self {
+            Self::Dev(idp) => idp.issuer().to_string(),
+            Self::Certified(idp) => idp.issuer().to_owned(),
+        }
+    }
+
+    async fn stop(self) {
+        match self {
+            Self::Dev(idp) => idp.stop().await,
+            // Its process ends when it is dropped.
+            Self::Certified(_) => {}
+        }
+    }
+}
+
+/// What a system is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Starts the agent's helpers.
+    pub helper: Helper,
+    /// Who logs in and becomes administrator, as the identity provider knows them.
+    pub person: String,
+    /// As which user of this machine sessions run.
+    pub user: String,
+    /// The identity provider.
+    pub idp: Idp,
+    /// What tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// What carries the links.
+    pub way: Way,
 }
 
 /// What carries the links of a system.
@@ -138,26 +184,56 @@ impl World {
         (user, way): (&str, Way),
         settings: impl FnOnce(&mut Config),
     ) -> Result<Self> {
-        let idp = provider(user).await?;
-        let (server, relay, (claim, bundle)) = server(folder, &idp, settings).await?;
+        let clock = Arc::new(SystemClock::new());
+        let idp = Idp::Dev(provider(user, idp::Clock::system()).await?);
+        let (person, user) = (user.to_owned(), user.to_owned());
+        Self::of(folder, Parts { helper, person, user, idp, clock, way }, settings).await
+    }
+
+    /// The same of these parts.
+    ///
+    /// # Errors
+    /// What failed first.
+    pub async fn of(folder: &Path, parts: Parts, settings: impl FnOnce(&mut Config)) -> Result<Self> {
+        let Parts { helper, person, user, idp, clock, way } = parts;
+        let (server, relay, (claim, bundle)) = server(folder, &idp.issuer(), (&clock, settings)).await?;
         let ca = std::fs::read_to_string(folder.join("server/ca.crt")).context("the server's CA")?;
         let tls = Arc::new(tls(&ca)?);
         let address = server.local_addr();
-        let client = log_in(address, &ca, &bundle, (&claim, user)).await?;
+        let client = log_in((address, &ca), &bundle, (Some(&claim), &person), &clock).await?;
         let carrier = Ways::to_server(client.server().url(), &tls, way.into(), &Proxies::default());
         let client = client.clone().with_carrier(client.server().ways(way.into())?);
         let receipts = ClientReceipts::new(folder.join(CLIENT_RECEIPTS), Bounds::CLIENT);
         let client = client.with_receipts(Arc::new(receipts));
-        let identity = enroll(&client, (address, TARGET), Arc::clone(&tls)).await?;
-        allow(&client, &identity, user).await?;
+        let identity = enroll(&client, (address, TARGET), (&tls, &clock)).await?;
+        allow(&client, &identity, &user).await?;
         // Nobody comes back to this agent: a shell that was left behind ends soon after it.
         let shells = Shells::new(helper, folder.join("shells"))?.idle(std::time::Duration::from_secs(60));
         let keys = IssuerKeys::ThroughLink(Arc::clone(&tls));
         let receipts = AgentReceipts::new(folder.join(AGENT_RECEIPTS), Bounds::AGENT);
-        let agent = Agent::new(identity, bundle.clone(), carrier.clone(), keys);
+        let agent = Agent::new(identity, bundle.clone(), carrier.clone(), keys).clock(Arc::clone(&clock));
         let agent = agent.shell(shells).receipts(Arc::new(receipts)).start()?;
         agent.online().await;
-        Ok(Self { idp, server, relay, agent, client, bundle, carrier, tls, folder: folder.to_owned() })
+        Ok(Self { idp, clock, server, relay, agent, client, bundle, carrier, tls, folder: folder.to_owned() })
+    }
+
+    /// Another login, over WebSocket.
+    ///
+    /// # Errors
+    /// What failed first.
+    pub async fn log_in(&self, person: &str) -> Result<Client> {
+        let ca = std::fs::read_to_string(self.folder.join("server/ca.crt")).context("the server's CA")?;
+        log_in((self.server.local_addr(), &ca), &self.bundle, (None, person), &self.clock).await
+    }
+
+    /// A client with this login, as another program of the same person would have it.
+    ///
+    /// # Errors
+    /// When no TLS can be set up.
+    pub fn client_of(&self, login: Login) -> Result<Client> {
+        let client = Client::new(self.client.server(), self.client.trust().clone(), login)?;
+        let client = client.with_clock(Arc::clone(&self.clock))?;
+        Ok(client.with_known_agents(Arc::new(MemoryPins::default()), FirstContact::Accept))
     }
 
     /// Registers another target and lets the administrator have shells and commands there as the user of this process.
@@ -165,7 +241,7 @@ impl World {
     /// # Errors
     /// What the server says.
     pub async fn enroll(&self, name: &str) -> Result<Identity> {
-        let identity = enroll(&self.client, (self.server.local_addr(), name), Arc::clone(&self.tls)).await?;
+        let identity = enroll(&self.client, (self.server.local_addr(), name), (&self.tls, &self.clock)).await?;
         let user = bz_agent::user::User::current()?.name;
         self.client.create_policy(&shells_on(&self.client, &identity, (name, &user)).await?).await?;
         Ok(identity)
@@ -176,7 +252,7 @@ impl World {
     /// # Errors
     /// What the server says.
     pub async fn register(&self, name: &str, route: &str) -> Result<Identity> {
-        let identity = enroll(&self.client, (self.server.local_addr(), name), Arc::clone(&self.tls)).await?;
+        let identity = enroll(&self.client, (self.server.local_addr(), name), (&self.tls, &self.clock)).await?;
         let policy = TargetConnectContent {
             name: format!("call {route} on {name}"),
             subjects: vec![Subject { id: self.client.me().await?.id, kind: SubjectType::User }],
@@ -219,16 +295,20 @@ impl World {
     }
 }
 
-async fn provider(user: &str) -> Result<DevIdp> {
+/// The development identity provider with one user, who is logged in without a page.
+///
+/// # Errors
+/// When it cannot listen.
+pub async fn provider(user: &str, clock: idp::Clock) -> Result<DevIdp> {
     let person = User::new(user, &format!("{user}@example.com")).with_hd("example.com");
     let config = DevIdpConfig::new(loopback(), CLIENT_ID, vec![person]);
-    Ok(DevIdp::start(DevIdpConfig { auto_login: Some(user.to_owned()), ..config }).await?)
+    Ok(DevIdp::start(DevIdpConfig { auto_login: Some(user.to_owned()), clock, ..config }).await?)
 }
 
 async fn server(
     folder: &Path,
-    idp: &DevIdp,
-    settings: impl FnOnce(&mut Config),
+    issuer: &str,
+    (clock, settings): (&Arc<dyn Clock>, impl FnOnce(&mut Config)),
 ) -> Result<(Server, Arc<Relay>, (String, TrustBundle))> {
     let listen = loopback();
     let mut config = Config {
@@ -238,7 +318,7 @@ async fn server(
         public_url: "https://127.0.0.1".parse()?,
         providers: vec![Provider {
             kind: ProviderKind::Oidc,
-            issuer: idp.issuer().to_string(),
+            issuer: issuer.to_owned(),
             audiences: vec![CLIENT_ID.to_owned()],
             organization: None,
             organization_is_issuer: true,
@@ -249,11 +329,11 @@ async fn server(
     };
     settings(&mut config);
     let names = InitTls::Make(vec!["127.0.0.1".to_owned(), NAME.to_owned()]);
-    let made = init::init(config, names, &ServerClock::new(), &SystemEntropy).await?;
+    let made = init::init(config, names, clock.as_ref(), &SystemEntropy).await?;
     let config = init::read_config(&made.config, [])?;
     let relay = Relay::new();
     let seams = Seams {
-        clock: Arc::new(ServerClock::new()),
+        clock: Arc::clone(clock),
         entropy: Arc::new(SystemEntropy),
         jwks: Arc::new(HttpJwks::new(None)?),
         links: Arc::clone(&relay) as Arc<dyn Links>,
@@ -262,19 +342,25 @@ async fn server(
     Ok((server, relay, (made.claim, TrustBundle::parse(&made.bundle)?)))
 }
 
-async fn log_in(address: SocketAddr, ca: &str, bundle: &TrustBundle, (claim, user): (&str, &str)) -> Result<Client> {
+async fn log_in(
+    (address, ca): (SocketAddr, &str),
+    bundle: &TrustBundle,
+    (claim, user): (Option<&str>, &str),
+    clock: &Arc<dyn Clock>,
+) -> Result<Client> {
     let server = ServerAddress::new(&format!("https://{address}"))?.with_roots(Roots::Ca(ca.to_owned()))?;
     let trust = Trust::given(bundle.clone())?;
-    let options = LoginOptions { claim: Some(Secret::new(claim)), ..LoginOptions::default() };
-    let login = Login::begin(&server, &trust, &options, &Walker { user: user.to_owned() }).await?;
-    let client = Client::new(&server, trust, login)?;
+    let options = LoginOptions { claim: claim.map(Secret::new), ..LoginOptions::default() };
+    let walker = Walker { user: user.to_owned() };
+    let login = Login::begin_at(&server, &trust, &options, &walker, clock).await?;
+    let client = Client::new(&server, trust, login)?.with_clock(Arc::clone(clock))?;
     Ok(client.with_known_agents(Arc::new(MemoryPins::default()), FirstContact::Accept))
 }
 
 async fn enroll(
     client: &Client,
     (address, name): (SocketAddr, &str),
-    tls: Arc<rustls::ClientConfig>,
+    (tls, clock): (&Arc<rustls::ClientConfig>, &Arc<dyn Clock>),
 ) -> Result<Identity> {
     let key = NewApiKey { name: name.to_owned(), is_registration_key: true };
     let key = client.create_api_key(&key).await?;
@@ -286,9 +372,10 @@ async fn enroll(
         environment: None,
         local_policy: false,
         replaces: None,
-        now: SystemClock::new().now().wall,
+        now: clock.now().wall,
     };
-    Ok(register(&registration, &key.secret, Reach { tls, dial: Arc::new(Direct) }).await?)
+    let reach = Reach { tls: Arc::clone(tls), dial: Arc::new(Direct) };
+    Ok(register(&registration, &key.secret, reach).await?)
 }
 
 async fn shells_on(client: &Client, identity: &Identity, (name, user): (&str, &str)) -> Result<TargetConnectContent> {

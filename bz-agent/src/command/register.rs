@@ -67,7 +67,7 @@ pub(crate) async fn register(vault: &Vault, options: &Register) -> anyhow::Resul
         "the server has registered this agent, but the identity cannot be kept here: mend this, then register again",
     )?;
     say(&format!(
-        "Registered as target {} ({}). Its key's fingerprint is {}.\nNext: `bz-agent run`, as a service.\n",
+        "Registered as target {} ({}). Its key's fingerprint is {}.\n",
         registered.name,
         registered.identity.target,
         registered.identity.identity_key.public().fingerprint()
@@ -130,7 +130,7 @@ fn host_name() -> String {
     if name.is_empty() { "unnamed".to_owned() } else { name.to_owned() }
 }
 
-fn say(text: &str) {
+pub(crate) fn say(text: &str) {
     // Who cannot be told is no reason to undo what is done.
     drop(std::io::stderr().write_all(text.as_bytes()));
 }

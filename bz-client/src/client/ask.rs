@@ -10,7 +10,6 @@ use bz_core::target::TargetUser;
 use bz_core::wire::{self, WireError};
 
 use crate::client::{Client, Lie, made};
-use crate::clock;
 use crate::pins::{self, KnownBy, Meeting, PinError};
 use crate::rest::RestError;
 use crate::target_name::{TargetName, TargetRef};
@@ -115,11 +114,11 @@ impl Client {
     /// [`PinError`] when the key is another than known by now, or cannot be kept.
     pub fn met(&self, asked: &Asked) -> Result<(), PinError> {
         let meeting = Meeting { asked: &asked.name, made: &asked.made, first: self.first };
-        pins::keep(&meeting, self.trust.bundle(), self.known.as_ref(), clock::now())
+        pins::keep(&meeting, self.trust.bundle(), self.known.as_ref(), self.now())
     }
 
     fn check(&self, question: &Question, made: ConnectionMade) -> Result<Asked, AskError> {
-        let (bundle, now) = (self.trust.bundle(), clock::now());
+        let (bundle, now) = (self.trust.bundle(), self.now());
         let checked = made::check(question, &made, (bundle, &self.login.get()), now)?;
         let meeting = Meeting { asked: &question.target, made: &made, first: self.first };
         let known_by = pins::check(&meeting, bundle, self.known.as_ref(), now)?;

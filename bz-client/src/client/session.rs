@@ -7,7 +7,6 @@ use bz_core::time::UnixTime;
 use tokio::sync::Mutex;
 
 use crate::client::Client;
-use crate::clock;
 use crate::file::FileError;
 use crate::login::{LockedLogin, Login, LoginError};
 use crate::rest::Caller;
@@ -66,13 +65,13 @@ impl Client {
     pub async fn refresh(&self) -> Result<(), RefreshError> {
         let mut failed = self.login.refreshing.lock().await;
         let outcome = self.refresh_locked().await;
-        *failed = outcome.is_err().then(clock::now);
+        *failed = outcome.is_err().then(|| self.now());
         outcome
     }
 
     /// Refreshes the login when that is due; a failure is logged and left for the next time.
     pub(crate) async fn refresh_when_due(&self) {
-        if self.login.get().is_refresh_due(clock::now())
+        if self.login.get().is_refresh_due(self.now())
             && let Err(error) = self.refresh_if_due().await
         {
             tracing::warn!(%error, "the login could not be refreshed");
@@ -81,7 +80,7 @@ impl Client {
 
     async fn refresh_if_due(&self) -> Result<(), RefreshError> {
         let mut failed = self.login.refreshing.lock().await;
-        let (login, now) = (self.login.get(), clock::now());
+        let (login, now) = (self.login.get(), self.now());
         let lately = failed.is_some_and(|at| now < at.after(RETRY_AFTER));
         // Another call may have done it meanwhile.
         if lately || !login.is_refreshable() || !login.is_refresh_due(now) {
@@ -108,7 +107,7 @@ impl Client {
     }
 
     async fn exchange(&self, present: &Login, locked: Option<&dyn LockedLogin>) -> Result<(), RefreshError> {
-        let fresh = present.refreshed(self.server(), &self.trust).await?;
+        let fresh = present.refreshed(self.server(), &self.trust, self.clock().as_ref()).await?;
         self.keep_keys(&fresh);
         // Kept before anything else can fail: the old refresh token is spent.
         self.keep(&fresh, locked)?;
@@ -120,7 +119,7 @@ impl Client {
     /// What cannot be kept is missed by a later check of a transcript, and by nothing now.
     fn keep_keys(&self, login: &Login) {
         let Some((seen, keys)) = self.seen_keys.as_ref().zip(login.issuer_keys()) else { return };
-        if let Err(error) = seen.saw(&login.person().issuer, keys, clock::now()) {
+        if let Err(error) = seen.saw(&login.person().issuer, keys, self.now()) {
             tracing::warn!(%error, "the identity provider's keys cannot be kept");
         }
     }

@@ -9,6 +9,8 @@ use bz_client::target_name::TargetName;
 use bz_client::terminal;
 use bz_core::access::request::Parameters;
 use bz_core::id::ConnectionId;
+use bz_protocol::frame::Fin;
+use bz_protocol::refusal::Code;
 use bz_protocol::session::End;
 use clap::Args;
 
@@ -87,10 +89,19 @@ async fn shell(context: &Context<'_>, client: &Client, asked: Asked) -> anyhow::
     let connection = asked.made.connection_id;
     let end = terminal::shell(client.session(asked).await?).await?;
     let exit = finish(context, &end, client.reason(connection));
-    if end == End::Completed(bz_protocol::frame::Fin::Detached) {
+    if may_run_on(&end) {
         context.output.say(&format!("Come back with: bz attach {connection}"));
     }
     Ok(exit)
+}
+
+/// Whether the shell outlives a session that ended so.
+fn may_run_on(end: &End) -> bool {
+    match end {
+        End::Completed(fin) => *fin == Fin::Detached,
+        End::Refused(code) | End::Reported(code) => *code == Code::Expired,
+        End::Misbehavior(_) | End::Timeout | End::Lost | End::Expired | End::Truncated => true,
+    }
 }
 
 /// Says how the agent's key is known, when that is by first use.
@@ -103,13 +114,13 @@ fn introduce(context: &Context<'_>, asked: &Asked) {
     }
 }
 
-/// Says how it ended, and beside an end that nobody signed what the server says about it.
+/// Says how it ended; `reason` is the server's word, which nothing proves.
 fn finish(context: &Context<'_>, end: &End, reason: Option<String>) -> Exit {
     if let Some(farewell) = terminal::farewell(end) {
         context.output.warn(&farewell);
-    }
-    if let Some(reason) = reason.filter(|_| matches!(end, End::Truncated | End::Lost)) {
-        context.output.warn(&format!("The server says: {reason}"));
+        if let Some(reason) = reason {
+            context.output.warn(&format!("The server says: {reason}"));
+        }
     }
     Exit::Status(terminal::status(end))
 }

@@ -59,7 +59,7 @@ impl CarrierFile {
                 Kept::default()
             })
         });
-        let now = clock::now();
+        let now = clock::system().now().wall;
         // A date farther off than any that is written here comes from another clock.
         kept.winner.retain(|winner| (seconds(now)..=seconds(now.after(REMEMBERED))).contains(&winner.until));
         kept
@@ -83,7 +83,7 @@ impl Memory for CarrierFile {
         }
         kept.winner.retain(|winner| !self.is_here(winner, address));
         // The newest first: the oldest go when there are too many.
-        let until = seconds(clock::now().after(REMEMBERED));
+        let until = seconds(clock::system().now().wall.after(REMEMBERED));
         let winner = Winner { server: self.server.clone(), address, carrier: carrier.to_owned(), until };
         kept.winner.insert(0, winner);
         kept.winner.truncate(MOST);
@@ -152,7 +152,7 @@ mod tests {
         let winner = |until: u64| {
             format!("[[winner]]\nserver = \"one\"\naddress = \"192.168.1.2\"\ncarrier = \"ws\"\nuntil = {until}\n")
         };
-        let now = seconds(clock::now());
+        let now = seconds(clock::system().now().wall);
         let check = |text: &str, first: Option<&str>| {
             std::fs::write(&path, text).unwrap();
             assert_eq!(memory.first().as_deref(), first, "{text}");

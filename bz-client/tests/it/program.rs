@@ -72,6 +72,7 @@ async fn help_says_everything() {
         &["target", "trust"],
         &["policy", "list"],
         &["policy", "create", "target-access"],
+        &["policy", "create", "session-recording"],
         &["api-key", "list"],
         &["api-key", "create"],
         &["doctor"],
@@ -242,6 +243,18 @@ async fn an_administrator_makes_keys_and_policies() {
     ] {
         check(config.path(), &with(more), status, expect![""]).await;
     }
+    stand.rest.answer(
+        "POST policies/session-recording",
+        200,
+        json!({"id": id, "type": "SessionRecording", "name": "all"}),
+    );
+    let record =
+        ["policy", "create", "session-recording", "--name", "all", "--user", "bob@example.com", "--record-input"];
+    let made = expect![[r#"
+        Policy all was made (00000000-0000-4000-8000-000000000007).
+    "#]];
+    check(config.path(), &record, 0, made).await;
+    check(config.path(), &record[..5], 2, expect![""]).await;
 }
 
 #[tokio::test]

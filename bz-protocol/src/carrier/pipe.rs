@@ -56,6 +56,9 @@ struct State {
     mux: Mux,
     readers: BTreeMap<u32, Waker>,
     writers: BTreeMap<u32, Waker>,
+    /// Messages that were given to the pipe, and how many of them the pipe has flushed.
+    given: u64,
+    flushed: u64,
     /// Why the link is gone.
     gone: Option<String>,
 }
@@ -80,7 +83,14 @@ impl MuxLink {
     /// Starts the task that moves messages.
     #[must_use]
     pub fn new(role: Role, pipe: impl Pipe) -> Self {
-        let state = State { mux: Mux::new(role), readers: BTreeMap::new(), writers: BTreeMap::new(), gone: None };
+        let state = State {
+            mux: Mux::new(role),
+            readers: BTreeMap::new(),
+            writers: BTreeMap::new(),
+            given: 0,
+            flushed: 0,
+            gone: None,
+        };
         let shared = Arc::new(Shared { state: Mutex::new(state), work: Notify::new() });
         let (opened, accept) = mpsc::channel(BACKLOG);
         let run = run(Arc::clone(&shared), opened, pipe);
@@ -111,14 +121,14 @@ impl Link for MuxLink {
                 state.mux.open(class).map_err(|e| LinkError(e.to_string()))?
             };
             self.shared.work.notify_one();
-            Ok(Box::new(MuxStream { id, shared: Arc::clone(&self.shared) }) as Box<dyn Stream>)
+            Ok(MuxStream::boxed(id, &self.shared))
         })
     }
 
     fn accept(&self) -> Boxed<'_, Result<Box<dyn Stream>, LinkError>> {
         Box::pin(async move {
             let id = self.accept.lock().await.recv().await.ok_or_else(|| self.gone())?;
-            Ok(Box::new(MuxStream { id, shared: Arc::clone(&self.shared) }) as Box<dyn Stream>)
+            Ok(MuxStream::boxed(id, &self.shared))
         })
     }
 
@@ -177,6 +187,7 @@ where
         let message = {
             let mut state = shared.lock();
             let message = state.mux.poll();
+            state.given = state.given.wrapping_add(u64::from(message.is_some()));
             wake_writers(&mut state);
             message
         };
@@ -184,11 +195,25 @@ where
         pipe.feed(message).await?;
         batch += 1;
         if batch == BATCH {
-            pipe.flush().await?;
+            flush(shared, pipe).await?;
             batch = 0;
         }
     }
-    pipe.flush().await
+    flush(shared, pipe).await
+}
+
+/// Only then has a stream been flushed: a program that ends takes what its pipe still holds with it.
+async fn flush<S>(shared: &Shared, pipe: &mut S) -> std::io::Result<()>
+where
+    S: Sink<Vec<u8>, Error = std::io::Error> + Unpin + ?Sized,
+{
+    pipe.flush().await?;
+    let mut state = shared.lock();
+    if state.flushed != state.given {
+        state.flushed = state.given;
+        std::mem::take(&mut state.writers).into_values().for_each(Waker::wake);
+    }
+    Ok(())
 }
 
 fn wake(state: &mut State, opened: &mpsc::Sender<u32>) -> Result<(), String> {
@@ -215,6 +240,15 @@ fn wake_writers(state: &mut State) {
 struct MuxStream {
     id: u32,
     shared: Arc<Shared>,
+    /// How much the pipe must have flushed until this stream is; known once its last byte was given to the pipe.
+    flushed_at: Option<u64>,
+    finished: bool,
+}
+
+impl MuxStream {
+    fn boxed(id: u32, shared: &Arc<Shared>) -> Box<dyn Stream> {
+        Box::new(Self { id, shared: Arc::clone(shared), flushed_at: None, finished: false })
+    }
 }
 
 impl Drop for MuxStream {
@@ -252,39 +286,110 @@ impl AsyncRead for MuxStream {
 
 impl AsyncWrite for MuxStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
-        let mut state = self.shared.lock();
+        let this = self.get_mut();
+        this.flushed_at = None;
+        let mut state = this.shared.lock();
         if let Some(why) = &state.gone {
             return Poll::Ready(Err(broken(why)));
         }
-        match state.mux.write(self.id, bytes) {
+        match state.mux.write(this.id, bytes) {
             None => Poll::Ready(Err(broken("the other end reads no more"))),
             Some(0) if !bytes.is_empty() => {
-                state.writers.insert(self.id, cx.waker().clone());
+                state.writers.insert(this.id, cx.waker().clone());
                 Poll::Pending
             }
             Some(n) => {
                 drop(state);
-                self.shared.work.notify_one();
+                this.shared.work.notify_one();
                 Poll::Ready(Ok(n))
             }
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        let mut state = self.shared.lock();
-        if state.mux.is_flushed(self.id) {
-            return Poll::Ready(Ok(()));
+        let this = self.get_mut();
+        let mut state = this.shared.lock();
+        if state.mux.is_flushed(this.id) {
+            let at = *this.flushed_at.get_or_insert(state.given);
+            if state.flushed >= at {
+                return Poll::Ready(Ok(()));
+            }
         }
         if let Some(why) = &state.gone {
             return Poll::Ready(Err(broken(why)));
         }
-        state.writers.insert(self.id, cx.waker().clone());
+        state.writers.insert(this.id, cx.waker().clone());
         Poll::Pending
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        self.shared.lock().mux.finish(self.id);
-        self.shared.work.notify_one();
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        if !self.finished {
+            self.finished = true;
+            self.flushed_at = None;
+            self.shared.lock().mux.finish(self.id);
+            self.shared.work.notify_one();
+        }
         self.poll_flush(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::channel::mpsc::{self, Sender};
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    /// A pipe on which nothing comes, and whose flush waits until what was put on it has been taken.
+    struct OneWay(Sender<Vec<u8>>);
+
+    impl futures::Stream for OneWay {
+        type Item = std::io::Result<Vec<u8>>;
+
+        fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+            Poll::Pending
+        }
+    }
+
+    impl Sink<Vec<u8>> for OneWay {
+        type Error = std::io::Error;
+
+        fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            self.0.poll_ready_unpin(cx).map_err(std::io::Error::other)
+        }
+
+        fn start_send(mut self: Pin<&mut Self>, message: Vec<u8>) -> std::io::Result<()> {
+            self.0.start_send_unpin(message).map_err(std::io::Error::other)
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            self.poll_ready(cx)
+        }
+
+        fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Who flushed and then ends the process loses nothing.
+    #[tokio::test]
+    async fn a_stream_is_flushed_when_its_pipe_is() {
+        let (pipe, mut taken) = mpsc::channel(0);
+        let link = MuxLink::new(Role::Dialer, OneWay(pipe));
+        let mut stream = link.open(Class::Interactive).await.unwrap();
+        stream.write_all(b"last words").await.unwrap();
+        let flushed = tokio::spawn(async move { stream.flush().await.map(|()| stream) });
+        loop {
+            // On one thread, whatever can go on without this test has gone on by then.
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+            assert!(!flushed.is_finished(), "flushed before the pipe was");
+            let message = taken.next().await.unwrap();
+            if message.windows(10).any(|window| window == b"last words") {
+                break;
+            }
+        }
+        flushed.await.unwrap().unwrap();
     }
 }

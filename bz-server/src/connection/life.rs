@@ -58,7 +58,7 @@ pub enum Input {
     ClientConnected,
     /// Its client's carrier left.
     ClientDisconnected,
-    /// The agent says which shell the client is on, or was on when it left.
+    /// The agent says which shell the client is on, or was on when it left; the first word counts.
     ShellAttached(ShellId),
     /// Its target went offline.
     TargetLost,
@@ -137,6 +137,11 @@ impl Life {
         use ConnectionEventType as Row;
         let same = |rows| Ok(Step { life: self, rows });
         let to = |state, rows| Ok(Step { life: Self { state, ..self }, rows });
+        // The shell is named once; after that whoever comes to the connection comes to it.
+        let come = || match self.shell {
+            Some(_) => vec![Row::ClientConnect, Row::ShellConnect],
+            None => vec![Row::ClientConnect],
+        };
         let leave = || match self.shell {
             Some(_) => vec![Row::ShellDisconnect, Row::ClientDisconnect],
             None => vec![Row::ClientDisconnect],
@@ -150,12 +155,12 @@ impl Life {
             (State::Lost, Input::ShellAttached(shell)) if self.shell == Some(shell) => {
                 to(State::Detached, vec![Row::ShellDisconnect])
             }
-            (State::Opening | State::Detached, Input::ClientConnected) => to(State::Open, vec![Row::ClientConnect]),
+            (State::Opening | State::Detached, Input::ClientConnected) => to(State::Open, come()),
             (State::Open, Input::ClientConnected) | (State::Opening | State::Detached, Input::ClientDisconnected) => {
                 same(Vec::new())
             }
             (State::Open, Input::ClientDisconnected) => to(State::Detached, leave()),
-            (State::Open, Input::ShellAttached(shell)) if self.shell.is_none_or(|s| s == shell) => {
+            (State::Open, Input::ShellAttached(shell)) if self.shell.is_none() => {
                 Ok(Step { life: Self { shell: Some(shell), ..self }, rows: vec![Row::ShellConnect] })
             }
             // The agent's word came after the client had gone: the shell runs on and can be attached to.
@@ -163,7 +168,10 @@ impl Life {
                 let life = Self { shell: Some(shell), ..self };
                 Ok(Step { life, rows: vec![Row::ShellConnect, Row::ShellDisconnect] })
             }
-            (State::Detached, Input::ShellAttached(shell)) if self.shell == Some(shell) => same(Vec::new()),
+            // Agents say it again with every new link.
+            (State::Open | State::Detached, Input::ShellAttached(shell)) if self.shell == Some(shell) => {
+                same(Vec::new())
+            }
             (State::Opening | State::Open | State::Detached | State::Lost, Input::ShellAttached(_)) => {
                 Err(StepError::Shell)
             }
@@ -198,7 +206,7 @@ mod tests {
         assert_eq!(got, want.map(|(s, rows)| (s, rows.to_vec())), "{state:?} with {shell:?} gets {input:?}");
     }
 
-    /// F-165, F-169: every state × every input.
+    /// F-165, F-169, F-172~: every state × every input.
     #[test]
     fn a_life_goes_one_way() {
         use Input::{ClientConnected as Comes, ClientDisconnected as Leaves, Closed as Close, ShellAttached as On};
@@ -208,12 +216,13 @@ mod tests {
         check(State::Opening, None, Close, Ok((State::Closed, &[Row::Closed])));
         check(State::Open, None, Comes, Ok((State::Open, &[])));
         check(State::Open, None, On(SHELL), Ok((State::Open, &[Row::ShellConnect])));
-        check(State::Open, Some(SHELL), On(SHELL), Ok((State::Open, &[Row::ShellConnect])));
+        check(State::Open, Some(SHELL), On(SHELL), Ok((State::Open, &[])));
         check(State::Open, Some(SHELL), On(OTHER), Err(StepError::Shell));
         check(State::Open, None, Leaves, Ok((State::Detached, &[Row::ClientDisconnect])));
         check(State::Open, Some(SHELL), Leaves, Ok((State::Detached, &[Row::ShellDisconnect, Row::ClientDisconnect])));
         check(State::Open, None, Close, Ok((State::Closed, &[Row::ClientDisconnect, Row::Closed])));
-        check(State::Detached, Some(SHELL), Comes, Ok((State::Open, &[Row::ClientConnect])));
+        check(State::Detached, None, Comes, Ok((State::Open, &[Row::ClientConnect])));
+        check(State::Detached, Some(SHELL), Comes, Ok((State::Open, &[Row::ClientConnect, Row::ShellConnect])));
         check(State::Detached, Some(SHELL), Leaves, Ok((State::Detached, &[])));
         check(State::Detached, None, On(SHELL), Ok((State::Detached, &[Row::ShellConnect, Row::ShellDisconnect])));
         check(State::Detached, Some(SHELL), On(SHELL), Ok((State::Detached, &[])));

@@ -113,7 +113,7 @@ pub async fn target_of(app: &App, control_key: PublicKey) -> Result<Option<Targe
     Ok(app.store.target_of_control_key(control_key).await?)
 }
 
-/// The connection's client came. Logs `ClientConnect`.
+/// The connection's client came. Logs `ClientConnect`, and `ShellConnect` when it comes back to a shell.
 ///
 /// # Errors
 /// [`LinkError::Step`] when it has ended.
@@ -129,8 +129,8 @@ pub async fn client_disconnected(app: &App, connection: ConnectionId, why: &str)
     step(app, connection, Input::ClientDisconnected, why).await
 }
 
-/// The agent of `target` says which shell the client is on. Logs `ShellConnect`, and `ShellDisconnect` after it when the
-/// client has already gone.
+/// The agent of `target` says which shell the client is on. Logs `ShellConnect` the first time, and `ShellDisconnect`
+/// after it when the client has already gone.
 ///
 /// # Errors
 /// [`LinkError::Connection`] when the connection is unknown or on another target: an agent speaks for its own alone.
@@ -182,6 +182,19 @@ pub async fn shells_known(app: &App, target: TargetId, shells: &BTreeSet<ShellId
         }
     }
     Ok(())
+}
+
+/// A session ended at the target, and said nothing of a shell's end: where there is a shell, its client left.
+///
+/// # Errors
+/// [`LinkError`].
+pub async fn session_ended(app: &App, connection: ConnectionId, why: &str) -> Result<(), LinkError> {
+    let found = app.store.connection(connection).await?.ok_or(LinkError::Connection)?;
+    if found.access.spec().detaches && found.life.shell.is_some() {
+        client_disconnected(app, connection, why).await.map(drop)
+    } else {
+        closed(app, connection, &By::Service, why).await
+    }
 }
 
 /// The connection ended, at the target or here. Logs `Closed` once, and tells the links.

@@ -15,6 +15,7 @@ use bz_core::wire;
 use bz_protocol::frame::{Fin, Kind, Notice};
 use bz_protocol::keys::Direction;
 use bz_protocol::packet::{Packet, SynPacket};
+use bz_protocol::refusal::Code;
 use bz_protocol::transcript::{Keep, Observed, Observer, Parties, Seen, Violation};
 use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -86,6 +87,7 @@ struct Inner {
     /// The last frame that was read of what the target shows.
     shown: u64,
     fin: Option<Fin>,
+    refused: Option<Code>,
     carriers: usize,
     over: Option<String>,
     /// Gone when the record is to end.
@@ -245,6 +247,7 @@ impl Carrier {
                 return Err(Unrecorded::Conflict(number));
             }
             inner.fin = observed.seen.as_ref().and_then(fin).or_else(|| inner.fin.take());
+            inner.refused = observed.seen.as_ref().and_then(refused).or(inner.refused);
             if let Some(seen) = &observed.seen {
                 inner.read(seen);
             }
@@ -261,6 +264,12 @@ impl Carrier {
     #[must_use]
     pub fn fin(&self) -> Option<Fin> {
         self.session.get().and_then(|session| session.lock().fin.clone())
+    }
+
+    /// Why the agent said it goes no further.
+    #[must_use]
+    pub fn refused(&self) -> Option<Code> {
+        self.session.get().and_then(|session| session.lock().refused)
     }
 
     /// The opening that the observer just accepted.
@@ -351,6 +360,7 @@ impl Carrier {
             lines: Vec::new(),
             shown: 0,
             fin: None,
+            refused: None,
             carriers: 1,
             over: None,
             notes: Some(notes),
@@ -460,4 +470,10 @@ impl Drop for Carrier {
 fn fin(seen: &Seen) -> Option<Fin> {
     let ends = seen.kind == Some(Kind::Fin) && seen.direction == Direction::ToClient;
     if ends { wire::decode(&seen.payload, MAX_SMALL).ok() } else { None }
+}
+
+/// The refusal that a frame of the agent carries.
+fn refused(seen: &Seen) -> Option<Code> {
+    let refuses = seen.kind == Some(Kind::Refuse) && seen.direction == Direction::ToClient;
+    if refuses { wire::decode(&seen.payload, MAX_SMALL).ok() } else { None }
 }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use bz_core::id::TargetId;
+use bz_core::time::Mono;
 use bz_protocol::carrier::{Link, LinkError, Stream};
 use bz_protocol::control::{
     AgentHello, ClientHello, FromServer, LINK_VERSIONS, LinkRefusal, Preamble, ShellReport, ToServer,
 };
-use bz_protocol::driver::Clock;
 use bz_protocol::limits::HANDSHAKE;
 use bz_protocol::link::{Conversation, greet, receive, send};
 use tokio::sync::mpsc;
@@ -19,15 +19,8 @@ use crate::relay::{AgentLink, ClientLink, Relay, WORDS, issuer, pair, segment};
 use crate::store::login::Login;
 use crate::store::target::{Announced, Target};
 
-/// The server's clock, as links read it.
-#[derive(Debug)]
-struct AppClock(Arc<App>);
-
-impl Clock for AppClock {
-    fn now(&self) -> bz_core::time::Now {
-        self.0.now()
-    }
-}
+/// Stands for a link that was lost before this start; numbers begin above it.
+const BEFORE_START: u64 = 0;
 
 /// Serves a link to its end.
 pub(super) async fn serve(relay: Arc<Relay>, app: Arc<App>, link: Arc<dyn Link>, end: CancellationToken) {
@@ -106,6 +99,7 @@ async fn agent(
             shells: None,
             end: end.clone(),
         };
+        table.lost.remove(&target.id);
         // A newer link of the same target takes the older one's place.
         if let Some(older) = table.agents.insert(target.id, entry) {
             older.end.cancel();
@@ -115,7 +109,7 @@ async fn agent(
     let _registered = Registered { relay: Arc::clone(relay), app: Arc::clone(app), target: target.id, number };
     send(&mut control, &FromServer::Welcome).await?;
     tracing::info!(target = %target.name, "agent linked");
-    let clock = Arc::new(AppClock(Arc::clone(app)));
+    let clock = Arc::clone(app.clock());
     let mut talk = Conversation::<ToServer, FromServer>::new(control, FromServer::Ping, clock);
     let mut to_say = to_say;
     loop {
@@ -146,25 +140,31 @@ impl Drop for Registered {
             let mut table = self.relay.lock();
             if table.agents.get(&self.target).is_some_and(|a| a.number == self.number) {
                 table.agents.remove(&self.target);
+                table.lost.insert(self.target, self.number);
             } else {
                 return;
             }
         }
-        let (relay, app, target) = (Arc::clone(&self.relay), Arc::clone(&self.app), self.target);
-        self.relay.tasks.spawn(async move { offline_after_window(&relay, &app, target).await });
+        let (relay, app, lost) = (Arc::clone(&self.relay), Arc::clone(&self.app), (self.target, self.number));
+        let since = app.now().mono;
+        self.relay.tasks.spawn(async move { offline_after_window(&relay, &app, lost, since).await });
     }
 }
 
-/// Marks a target offline when it has had no link for the window.
-async fn offline_after_window(relay: &Relay, app: &Arc<App>, target: TargetId) {
+/// Marks a target offline when it has had no link for the window since it lost this one.
+async fn offline_after_window(relay: &Relay, app: &Arc<App>, (target, number): (TargetId, u64), since: Mono) {
     let window = std::time::Duration::from_secs(app.config.offline_seconds.into());
-    let (clock, at) = (AppClock(Arc::clone(app)), app.now().mono.after(window));
+    let at = since.after(window);
     tokio::select! {
-        () = bz_protocol::driver::sleep_until(&clock, Some(at)) => {}
+        () = bz_protocol::driver::sleep_until(app.clock().as_ref(), Some(at)) => {}
         () = relay.end.cancelled() => return,
     }
-    if relay.lock().agents.contains_key(&target) {
-        return;
+    {
+        let mut table = relay.lock();
+        if table.lost.get(&target) != Some(&number) {
+            return;
+        }
+        table.lost.remove(&target);
     }
     if let Err(error) = target_offline(app, target).await {
         tracing::error!(%target, %error, "a target could not be marked offline");
@@ -176,9 +176,17 @@ pub(super) async fn grace_after_start(relay: Arc<Relay>, app: Arc<App>) {
     match link::believed_online(&app).await {
         Ok(targets) => {
             for target in targets {
+                {
+                    let mut table = relay.lock();
+                    if table.agents.contains_key(&target) {
+                        continue;
+                    }
+                    table.lost.insert(target, BEFORE_START);
+                }
                 let (relay, app) = (Arc::clone(&relay), Arc::clone(&app));
                 let tasks = relay.tasks.clone();
-                tasks.spawn(async move { offline_after_window(&relay, &app, target).await });
+                let since = app.now().mono;
+                tasks.spawn(async move { offline_after_window(&relay, &app, (target, BEFORE_START), since).await });
             }
         }
         Err(error) => tracing::error!(%error, "targets could not be read"),
@@ -235,7 +243,7 @@ async fn client(
     };
     let _registered = RegisteredClient { relay: Arc::clone(relay), number };
     send(&mut control, &FromServer::Welcome).await?;
-    let clock = Arc::new(AppClock(Arc::clone(app)));
+    let clock = Arc::clone(app.clock());
     let mut talk = Conversation::<ToServer, FromServer>::new(control, FromServer::Ping, clock);
     loop {
         tokio::select! {

@@ -10,12 +10,15 @@ use bz_protocol::frame::Fin;
 use bz_protocol::keys::Direction;
 use bz_protocol::limits::{HANDSHAKE, MAX_PACKET};
 use bz_protocol::link::{receive, send};
+use bz_protocol::refusal::Code;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::connection::life::By;
-use crate::connection::link::{self, agent_for, authorize_link, client_connected, client_disconnected, closed};
+use crate::connection::link::{
+    self, agent_for, authorize_link, client_connected, client_disconnected, closed, session_ended,
+};
 use crate::record::{Carrier, Ends, Unrecorded};
 use crate::relay::link::end_the_gone;
 use crate::relay::{Pair, Relay};
@@ -76,14 +79,14 @@ async fn pair(
         () = end.cancelled() => Ended::Client,
     };
     let goes_on = forget(relay, connection, number);
-    let fin = carrier.fin();
+    let (fin, refused) = (carrier.fin(), carrier.refused());
     drop(carrier);
     // Also when the younger stream has ended by now: the session was there, not here.
     let goes_on = goes_on || superseded.load(Ordering::Acquire);
     if goes_on && leaves(&ended, fin.as_ref()) {
         return Ok(());
     }
-    settle(app, connection, ended, fin).await.map_err(fail)?;
+    settle(app, connection, ended, (fin, refused)).await.map_err(fail)?;
     // A shell that ended while its client was thought to be there was reported before.
     end_the_gone(relay, app, place.target).await;
     Ok(())
@@ -181,7 +184,12 @@ async fn pass<S: AsyncWrite + Unpin>(stream: &mut S, packet: &[u8]) -> std::io::
 }
 
 /// Writes into the log what the end of a stream means.
-async fn settle(app: &App, connection: ConnectionId, ended: Ended, fin: Option<Fin>) -> Result<(), link::LinkError> {
+async fn settle(
+    app: &App,
+    connection: ConnectionId,
+    ended: Ended,
+    (fin, refused): (Option<Fin>, Option<Code>),
+) -> Result<(), link::LinkError> {
     match (ended, fin) {
         (Ended::Here(why), _) => {
             tracing::warn!(%connection, %why, "a session was ended by the relay");
@@ -195,8 +203,12 @@ async fn settle(app: &App, connection: ConnectionId, ended: Ended, fin: Option<F
         (_, Some(Fin::Detached)) => {
             client_disconnected(app, connection, "its client left; the shell runs on").await.map(drop)
         }
+        // A login that ran out, or an attach that was refused: neither is a shell's end.
+        (Ended::Agent, Some(Fin::Done) | None) if refused != Some(Code::Unavailable) => {
+            session_ended(app, connection, "the session ended at the target").await
+        }
         (Ended::Agent, Some(Fin::Done) | None) => {
-            closed(app, connection, &By::Service, "the session ended at the target").await
+            closed(app, connection, &By::Service, "the target could not go on with it").await
         }
         (Ended::Client, Some(Fin::Done) | None) => {
             client_disconnected(app, connection, "its client's link ended").await.map(drop)

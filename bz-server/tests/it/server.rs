@@ -154,7 +154,7 @@ async fn the_program_serves_until_it_is_told_to_stop() {
     };
     let init = ["init", "--from", from.to_str().unwrap()];
     let (done, said, complaint) = run(&init);
-    assert!(done && said.contains("bz login --claim"), "{said}{complaint}");
+    assert!(done && said.contains("bz login --server ") && said.contains(" --claim "), "{said}{complaint}");
     assert!(run(&init).2.contains("overwrites nothing"));
     assert!(run(&["bundle"]).1.contains("# Trust bundle. Fingerprint"));
     assert_eq!(run(&["admin", "claim"]).1.trim().len(), 23);

@@ -77,7 +77,7 @@ async fn dropping_ends_the_process() {
 }
 
 /// Nothing where the package is not installed, unless this is CI, which may leave out nothing.
-async fn started() -> Option<CertifiedIdp> {
+pub(crate) async fn started() -> Option<CertifiedIdp> {
     match CertifiedIdp::start().await {
         Ok(idp) => Some(idp),
         Err(missing @ (StartError::NotInstalled(_) | StartError::NoNode))

@@ -34,6 +34,8 @@ mod kept;
 #[cfg(test)]
 mod person;
 #[cfg(test)]
+mod guide;
+#[cfg(test)]
 mod quickstart;
 #[cfg(test)]
 mod recordings;
@@ -51,3 +53,5 @@ mod terminal;
 mod tidy;
 #[cfg(test)]
 mod typist;
+#[cfg(test)]
+mod time;

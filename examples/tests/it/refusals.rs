@@ -74,7 +74,7 @@ async fn a_connection_that_is_closed_is_told() {
     let asked = stage.world.client.ask(&target, parameters, None).await.unwrap();
     stage.world.client.close(asked.made.connection_id).await.unwrap();
     // Another link, which nobody told.
-    let elsewhere = stage.world.client.clone().with_carrier(Arc::clone(&stage.world.carrier));
+    let elsewhere = stage.world.client.clone().with_carrier(stage.world.carrier.clone());
     let opening = tokio::time::timeout(Duration::from_secs(20), elsewhere.session(asked));
     let told = opening.await.expect("it waits for nothing").unwrap_err().to_string();
     let reason = format!("closed by the end user {}@example.com: closed on request", stage.user);

@@ -7,11 +7,13 @@ use bz_agent::user::User;
 use bz_client::client::Client;
 use bz_client::session::{Session, SessionError};
 use bz_core::access::request::{Parameters, Size};
+use bz_core::api::access::Connection;
 use bz_core::api::error::Code;
 use bz_core::api::record::{ConnectionEvent, ConnectionEventType};
 use bz_examples::world::{TARGET, Way, World};
 use bz_protocol::client::{Action, Event};
 use bz_protocol::frame::{Fin, Notice};
+use bz_protocol::gate::LocalRule;
 use bz_protocol::session::End;
 use bz_protocol::transcript::{Anchors, JwksArchive, Trust, Verdict, verify};
 
@@ -91,7 +93,7 @@ pub(crate) async fn expect(session: &mut Session, wanted: &str) -> String {
     expect_in_order(session, &[wanted]).await
 }
 
-async fn expect_in_order(session: &mut Session, wanted: &[&str]) -> String {
+pub(crate) async fn expect_in_order(session: &mut Session, wanted: &[&str]) -> String {
     let come =
         |seen: &str| wanted.iter().try_fold(seen, |rest, one| rest.split_once(one).map(|(_, after)| after)).is_some();
     let mut seen = String::new();
@@ -269,6 +271,36 @@ async fn a_client_that_vanishes_leaves_its_shell() {
     let mut again = place.client().session(asked).await.unwrap();
     expect(&mut again, "up").await;
     place.world.stop().await;
+}
+
+/// F-010~: an attach that the target refuses ends neither the shell nor its connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_attach_leaves_the_shell() {
+    let place = place().await;
+    let mut session = place.shell().await;
+    type_in(&session, "echo up\r").await;
+    expect(&mut session, "up\r\n").await;
+    act(&session, Action::Finish(Fin::Detached)).await;
+    ended(&mut session).await;
+    let id = session.connection();
+    let found = async || place.client().connections().await.unwrap().into_iter().find(|c| c.id == id);
+    let detached = |c: &Option<_>| c.as_ref().is_some_and(|c: &Connection| c.shell_id.is_some() && !c.attached);
+    let connection = until(found, detached).await.unwrap();
+    let attach = async || {
+        let asked = place.client().attach_grant(&connection, Size { rows: 24, columns: 80 }).await.unwrap();
+        place.client().session(asked).await
+    };
+    place.world.agent.set_local(LocalRule::RefuseAll("the test says so".to_owned()));
+    let refused = attach().await.map(drop).unwrap_err().to_string();
+    assert!(refused.contains("local policy"), "{refused}");
+    let left = async || {
+        let log = place.client().connection_events(1000).await.unwrap();
+        let left = |e: &&ConnectionEvent| e.connection_event_type == ConnectionEventType::ClientDisconnect;
+        log.iter().filter(|e| e.connection_id == id).filter(left).count()
+    };
+    until(left, |left| *left == 2).await;
+    place.world.agent.set_local(LocalRule::Unrestricted);
+    expect(&mut attach().await.unwrap(), "up").await;
 }
 
 async fn password_asked(session: &mut Session) {

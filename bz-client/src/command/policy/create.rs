@@ -5,7 +5,8 @@ use bz_client::client::Client;
 use bz_client::target_name::TargetRef;
 use bz_core::access::Verb;
 use bz_core::api::policy::{
-    Group, PolicyEnvironment, PolicyTarget, Subject, SubjectType, TargetConnectContent, TargetConnectPolicy,
+    Group, PolicyEnvironment, PolicyTarget, RecordingContent, RecordingPolicy, Subject, SubjectType,
+    TargetConnectContent, TargetConnectPolicy,
 };
 use bz_core::api::target::TargetUserName;
 use bz_core::target::UserRule;
@@ -19,6 +20,8 @@ use crate::exit::Exit;
 pub(crate) enum Create {
     /// Who may open what on which targets
     TargetAccess(TargetAccess),
+    /// Whose sessions are recorded; without one nobody's are
+    SessionRecording(SessionRecording),
 }
 
 /// What `bz policy create target-access` takes. Each plural is taken, too, as `zli` spelled them.
@@ -62,13 +65,55 @@ pub(crate) struct TargetAccess {
     verb: Vec<Verb>,
 }
 
+/// What `bz policy create session-recording` takes.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("whom").args(["user", "group"]).multiple(true).required(true))]
+pub(crate) struct SessionRecording {
+    /// The policy's name, unique
+    #[arg(long, short)]
+    name: String,
+    /// What it is for
+    #[arg(long, short, default_value = "", hide_default_value = true)]
+    description: String,
+    /// A person, by address; may be given several times
+    #[arg(long, short, alias = "users", value_name = "EMAIL")]
+    user: Vec<String>,
+    /// A group of the identity provider, by id; may be given several times
+    #[arg(long, short, alias = "groups", value_name = "GROUP")]
+    group: Vec<String>,
+    /// Record what people type, too, save passwords
+    #[arg(long)]
+    record_input: bool,
+}
+
 impl Create {
     pub(crate) async fn run(self, context: &Context<'_>) -> anyhow::Result<Exit> {
-        let Self::TargetAccess(access) = self;
-        let policy = access.create(&context.client()?).await?;
-        let line = format!("Policy {} was made ({}).", policy.content.name, policy.id);
-        context.output.result(&policy, &line)?;
+        let client = context.client()?;
+        let line = |name: &str, id| format!("Policy {name} was made ({id}).");
+        match self {
+            Self::TargetAccess(access) => {
+                let policy = access.create(&client).await?;
+                context.output.result(&policy, &line(&policy.content.name, policy.id))?;
+            }
+            Self::SessionRecording(recording) => {
+                let policy = recording.create(&client).await?;
+                context.output.result(&policy, &line(&policy.content.name, policy.id))?;
+            }
+        }
         Ok(Exit::Fine)
+    }
+}
+
+impl SessionRecording {
+    async fn create(self, client: &Client) -> anyhow::Result<RecordingPolicy> {
+        let content = RecordingContent {
+            name: self.name,
+            description: self.description,
+            subjects: subjects(client, &self.user).await?,
+            groups: groups(self.group),
+            record_input: self.record_input,
+        };
+        Ok(client.create_recording_policy(&content).await?)
     }
 }
 
@@ -84,7 +129,7 @@ impl TargetAccess {
             name: self.name,
             description: self.description,
             subjects,
-            groups: self.group.into_iter().map(|id| Group { name: id.clone(), id }).collect(),
+            groups: groups(self.group),
             environments,
             targets,
             target_users: self.target_user.into_iter().map(|user_name| TargetUserName { user_name }).collect(),
@@ -93,6 +138,10 @@ impl TargetAccess {
         };
         Ok(client.create_policy(&content).await?)
     }
+}
+
+fn groups(ids: Vec<String>) -> Vec<Group> {
+    ids.into_iter().map(|id| Group { name: id.clone(), id }).collect()
 }
 
 async fn subjects(client: &Client, emails: &[String]) -> anyhow::Result<Vec<Subject>> {
