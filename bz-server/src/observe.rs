@@ -40,6 +40,15 @@ impl Observer {
         }
     }
 
+    /// The same for a terminal that is come back to.
+    #[must_use]
+    pub fn attached(self) -> Self {
+        match self {
+            Self::Command(lens) => Self::Command(Box::new(lens.attached())),
+            Self::Request | Self::Opaque => self,
+        }
+    }
+
     /// The command that opened the stream, where the request is the command.
     #[must_use]
     pub fn request(&self, command: &str) -> Option<Line> {

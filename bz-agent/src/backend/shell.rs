@@ -82,7 +82,7 @@ impl Shells {
                 let Some(table) = table.upgrade() else { return };
                 let _holding = table.hold(shell).await;
                 match holders.connect(shell).await {
-                    Ok(held) => end(held).await,
+                    Ok(held) => end(&table, held).await,
                     Err(error) => tracing::warn!(%shell, %error, "a shell to be ended does not answer"),
                 }
             });
@@ -174,7 +174,7 @@ fn unavailable(error: impl std::fmt::Display) -> Code {
 }
 
 /// Hangs a shell up, and kills one that does not listen.
-async fn end(mut shell: Shell) {
+async fn end(table: &Table, mut shell: Shell) {
     let heard = async {
         shell.hangup().await?;
         shell.take(shell.state().end).await?;
@@ -184,7 +184,10 @@ async fn end(mut shell: Shell) {
         }
     };
     match heard.await {
-        Ok(()) => shell.release().await.unwrap_or_default(),
+        Ok(()) => {
+            table.forget(shell.id());
+            shell.release().await.unwrap_or_default();
+        }
         // It has ended, or another session holds it.
         Err(error) => tracing::debug!(%error, "a shell that was hung up"),
     }
@@ -230,11 +233,22 @@ pub(super) async fn run(
         shell.ack(offset).await.unwrap_or_default();
     }
     match then {
-        Then::Leave => {}
-        Then::End => shells.table.spawn(async move {
-            end(shell).await;
-            drop(holding);
-        }),
+        Then::Leave => {
+            drop(writer);
+            shells.table.spawn(async move {
+                shell.leave().await;
+                drop(holding);
+            });
+        }
+        Then::End => {
+            let table = Arc::downgrade(&shells.table);
+            shells.table.spawn(async move {
+                if let Some(table) = table.upgrade() {
+                    end(&table, shell).await;
+                }
+                drop(holding);
+            });
+        }
         Then::Release => {
             let (table, delivered) = (Arc::downgrade(&shells.table), delivered.clone());
             shells.table.spawn(async move {

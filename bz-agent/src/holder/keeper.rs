@@ -202,15 +202,21 @@ impl Keeper {
     fn connected(&mut self, stream: UnixStream) {
         self.link = Some(Link::new(stream));
         self.staged = None;
+        // Until it says otherwise it came without a person; who was here before is gone.
+        self.left();
         self.kept.connected();
     }
 
     fn disconnected(&mut self) {
         self.link = None;
         self.staged = None;
-        // An agent that came only for the output leaves the shell as idle as it was.
-        self.timers.abandon = self.timers.abandon.or_else(|| after(self.idle));
+        self.left();
         self.kept.disconnected();
+    }
+
+    /// An agent that came only for the output leaves the shell as idle as it was.
+    fn left(&mut self) {
+        self.timers.abandon = self.timers.abandon.or_else(|| after(self.idle));
     }
 
     fn message(&mut self, message: ToHolder) -> Next {

@@ -150,6 +150,16 @@ impl Shell {
         self.writer.say(&ToHolder::Repaint).await
     }
 
+    /// Leaves, and waits until the holder has read everything that was said: an agent that comes sooner would cut it off.
+    /// Writers elsewhere must be gone.
+    pub async fn leave(mut self) {
+        drop(self.writer);
+        let gone = async { while matches!(self.events.recv().await, Some(Ok(_))) {} };
+        if tokio::time::timeout(PATIENCE, gone).await.is_err() {
+            tracing::warn!(id = %self.state.id, "a shell's holder does not let go");
+        }
+    }
+
     /// The exit and all output are safe: lets the holder of an ended shell go. Does nothing before
     /// the exit. A holder that is not released goes by itself ten minutes after its shell.
     pub async fn release(self) -> Result<(), LinkError> {

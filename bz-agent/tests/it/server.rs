@@ -190,13 +190,14 @@ impl Server {
         self.words.send(FromServer::Order(order)).await.unwrap();
     }
 
-    /// The shells that the agent reports, once there are so many.
+    /// The shells that the agent reports as running, once there are so many.
     pub(crate) async fn reports(&self, count: usize) -> Vec<ShellReport> {
         let mut shells = self.shells.clone();
-        let fits = |reports: &Option<Vec<ShellReport>>| reports.as_ref().is_some_and(|r| r.len() == count);
+        let running = |all: &Vec<ShellReport>| all.iter().filter(|r| r.running).cloned().collect::<Vec<_>>();
+        let fits = |reports: &Option<Vec<ShellReport>>| reports.as_ref().is_some_and(|r| running(r).len() == count);
         let got = tokio::time::timeout(DEADLINE, shells.wait_for(fits)).await;
         let Ok(got) = got else { panic!("{count} shells were not reported, but {:?}", self.shells.borrow()) };
-        got.unwrap().clone().unwrap()
+        running(got.unwrap().as_ref().unwrap())
     }
 
     /// Opens a session and waits until the agent accepts it.

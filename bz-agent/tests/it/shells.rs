@@ -21,7 +21,7 @@ async fn a_detached_shell_works_on_and_is_repainted_on_attach() {
     let (person, place) = (Person::new(), Place::new());
     let (_running, mut server, _links) = serving_shells(&place).start().await;
     assert_eq!(server.reports(0).await, []);
-    let mut session = server.open(start(1, &person)).await;
+    let mut session = shell(&mut server, 1, &person).await;
     let done = place.directory.path().join("done");
     fifo(&place, &done);
     line(&session, &format!("value=kept; (read -r go; echo wo''rked; echo > {}) < {}", done.display(), done.display()))
@@ -51,7 +51,7 @@ async fn a_detached_shell_works_on_and_is_repainted_on_attach() {
 async fn a_shell_is_its_persons_alone() {
     let (person, place) = (Person::new(), Place::new());
     let (_running, mut server, _links) = serving_shells(&place).start().await;
-    let session = server.open(start(1, &person)).await;
+    let session = shell(&mut server, 1, &person).await;
     let shell = reported(&server, 1).await;
     let mallory = Ask { subject: Some("mallory"), ..attach(1, shell, &person) };
     assert_eq!(server.ask(mallory).await.refused().await, Code::Grant);
@@ -68,7 +68,7 @@ async fn a_shell_is_its_persons_alone() {
 async fn a_second_session_takes_the_shell_over() {
     let (person, place) = (Person::new(), Place::new());
     let (_running, mut server, _links) = serving_shells(&place).start().await;
-    let mut first = server.open(start(1, &person)).await;
+    let mut first = shell(&mut server, 1, &person).await;
     line(&first, "echo fi''rst").await;
     first.shows("first").await;
     let shell = reported(&server, 1).await;
@@ -85,19 +85,19 @@ async fn a_second_session_takes_the_shell_over() {
 async fn closing_a_connection_ends_its_shell_detached_or_not() {
     let (person, place) = (Person::new(), Place::new());
     let (_running, mut server, _links) = serving_shells(&place).start().await;
-    let mut session = server.open(start(1, &person)).await;
+    let mut session = shell(&mut server, 1, &person).await;
     let pid = pid(&mut session).await;
     session.act(Action::Finish(Fin::Closed)).await;
     assert_eq!(session.end().await, End::Completed(Fin::Closed));
     pid.ended("a shell that its person closed").await;
-    let mut session = server.open(start(2, &person)).await;
+    let mut session = shell(&mut server, 2, &person).await;
     let pid = self::pid(&mut session).await;
     session.detach().await;
     server.reports(1).await;
     server.order(Order::Close { connection: ConnectionId::from_bytes([2; 16]) }).await;
     pid.ended("a detached shell that was closed").await;
     assert_eq!(server.reports(0).await, []);
-    let mut session = server.open(start(3, &person)).await;
+    let mut session = shell(&mut server, 3, &person).await;
     let pid = self::pid(&mut session).await;
     line(&session, "trap '' HUP; echo deaf=1''2").await;
     session.shows("deaf=12").await;
@@ -112,9 +112,9 @@ async fn closing_a_connection_ends_its_shell_detached_or_not() {
 async fn the_next_agent_adopts_the_shells_with_their_owners() {
     let (person, place) = (Person::new(), Place::new());
     let (running, mut server, _links) = serving_shells(&place).start().await;
-    let mut ending = server.open(start(1, &person)).await;
+    let mut ending = shell(&mut server, 1, &person).await;
     let ended = pid(&mut ending).await;
-    let mut session = server.open(start(2, &person)).await;
+    let mut session = shell(&mut server, 2, &person).await;
     line(&session, "value=kept; echo read''y").await;
     session.shows("ready").await;
     let reports = server.reports(2).await;
@@ -146,7 +146,7 @@ async fn the_next_agent_adopts_the_shells_with_their_owners() {
 async fn a_shell_whose_owner_is_not_known_is_attached_by_nobody() {
     let (person, place) = (Person::new(), Place::new());
     let (running, mut server, _links) = serving_shells(&place).start().await;
-    let mut session = server.open(start(1, &person)).await;
+    let mut session = shell(&mut server, 1, &person).await;
     let shell = reported(&server, 1).await;
     line(&session, "echo re''ady").await;
     session.shows("ready").await;
@@ -166,6 +166,13 @@ async fn a_shell_whose_owner_is_not_known_is_attached_by_nobody() {
     std::fs::remove_file(&file).unwrap();
     let shells = Shells::new(helper(), place.directory.path().join("shells")).unwrap();
     assert_eq!(shells.adopt().await.unwrap(), 0);
+}
+
+/// A shell that has shown its prompt: what is typed sooner may lie in the terminal until the next key.
+async fn shell(server: &mut Server, number: u8, person: &Person) -> Session {
+    let mut session = server.open(start(number, person)).await;
+    session.shows("\x1b]133;B").await;
+    session
 }
 
 fn start(number: u8, person: &Person) -> Ask {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use bz_client::profile::ProfileError;
 use bz_core::trust::TrustBundle;
-use bz_protocol::transcript::{Anchors, JwksArchive, Reason, Refused, Trust, Verdict, explain, verify};
+use bz_protocol::transcript::{Anchors, Following, JwksArchive, Reason, Refused, Trust, Verdict, explain, verify};
 use clap::Args;
 
 use crate::context::Context;
@@ -28,7 +28,8 @@ Without a trust bundle a transcript is checked against itself alone: the verdict
 exit status is not 0. The keys file is a JSON object of issuers and their key sets (JWKS); `bz` keeps one in its profile \
 and adds to it at each login.
 
-Receipts that this profile keeps of the sessions in question are always compared. With --receipts or --own-receipts a \
+Transcripts of one shell name each other: one that ends where another goes on is whole, and one that lacks what the \
+other names is not. Receipts that this profile keeps of the sessions in question are always compared. With --receipts or --own-receipts a \
 session without a transcript is missing, and the exit status is not 0. An agent's receipts are in its state folder.")]
 pub(crate) struct Verify {
     /// Transcripts, and folders of them (*.bzt)
@@ -56,17 +57,28 @@ struct Checked {
     path: PathBuf,
     verdict: Result<Box<Verdict>, Refused>,
     findings: Vec<Finding>,
+    /// Another of the transcripts here, that names this one as its predecessor.
+    goes_on: Option<GoesOn>,
+}
+
+/// Where a shell's record goes on.
+struct GoesOn {
+    path: PathBuf,
+    /// Whether this one holds everything that the agent knew to have passed the server.
+    whole: bool,
 }
 
 impl Checked {
     /// Whether it is proved to its end and nothing known is missing.
     fn is_good(&self) -> bool {
         let proved = self.verdict.as_ref().is_ok_and(|verdict| verdict.trust == Trust::Proved && self.has_end(verdict));
-        proved && self.findings.iter().all(|finding| finding.good)
+        let whole = self.goes_on.as_ref().is_none_or(|goes_on| goes_on.whole);
+        proved && whole && self.findings.iter().all(|finding| finding.good)
     }
 
     fn has_end(&self, verdict: &Verdict) -> bool {
-        verdict.complete || self.findings.iter().any(|finding| finding.explains_end)
+        let goes_on = self.goes_on.as_ref().is_some_and(|goes_on| goes_on.whole);
+        verdict.complete || goes_on || self.findings.iter().any(|finding| finding.explains_end)
     }
 }
 
@@ -86,8 +98,9 @@ impl Verify {
                 tell(context, &path, &bytes)?;
             }
             let findings = verdict.as_ref().map(|verdict| receipts.compare(verdict)).unwrap_or_default();
-            all.push(Checked { path, verdict, findings });
+            all.push(Checked { path, verdict, findings, goes_on: None });
         }
+        link(&mut all);
         if all.iter().any(|checked| matches!(&checked.verdict, Err(r) if matches!(r.reason, Reason::KeyNotArchived(_))))
         {
             context.output.say("The profile has not seen that key: name a file that has it with --keys FILE.");
@@ -138,10 +151,24 @@ impl Verify {
                 Err(error) => return Err(error.into()),
             },
         };
-        if self.bundle.is_some() && keys.is_none() {
-            bail!("this profile has seen no keys of identity providers: name a file that has them with --keys FILE");
-        }
-        Ok(bundle.zip(keys))
+        // Transcripts that the server gives out hold no tokens, and need no keys.
+        Ok(bundle.map(|bundle| (bundle, keys.unwrap_or_default())))
+    }
+}
+
+/// Finds for each transcript the one that goes on behind it.
+fn link(all: &mut [Checked]) {
+    let behind = |one: &Checked| {
+        let earlier = one.verdict.as_ref().ok()?;
+        all.iter().find_map(|other| match other.verdict.as_ref().ok()?.follows(earlier) {
+            Following::Other => None,
+            Following::Whole => Some(GoesOn { path: other.path.clone(), whole: true }),
+            Following::Shortened => Some(GoesOn { path: other.path.clone(), whole: false }),
+        })
+    };
+    let found: Vec<Option<GoesOn>> = all.iter().map(behind).collect();
+    for (one, goes_on) in all.iter_mut().zip(found) {
+        one.goes_on = goes_on;
     }
 }
 

@@ -8,9 +8,9 @@ use bz_core::key::PublicKey;
 use bz_core::oidc::jwks::Jwks;
 use bz_core::signed::{ObjectError, Signed};
 use bz_core::trust::DirectoryEntry;
-use bz_core::wire::WireError;
+use bz_core::wire::{self, WireError};
 
-use crate::frame::{Fin, Kind};
+use crate::frame::{Fin, Kind, Notice};
 use crate::handshake::{Syn, SynAck, session_id};
 use crate::keys::Direction;
 use crate::limits::MAX_UNACKED;
@@ -25,6 +25,9 @@ use crate::transcript::verdict::{Reason, Refused};
 /// Heads remembered in each direction: an honest sender never sends again what is older, because it holds no more
 /// than this unacknowledged (its last frames are ends of streams and checkpoints). 32 bytes each: 576 KiB a session at most.
 const WINDOW: usize = MAX_UNACKED + 1024;
+
+/// A notice is one small value.
+const MAX_NOTICE: usize = 64;
 
 /// What the server knows of a session before it begins.
 #[derive(Debug, Clone)]
@@ -150,6 +153,8 @@ struct Open {
     answer: Digest,
     /// An agent's segment: only one direction, and no packets.
     segment: bool,
+    /// The terminal asks for a password: what is typed is not kept, whatever the settings.
+    password: bool,
 }
 
 impl Observer {
@@ -361,7 +366,8 @@ impl Observer {
         let State::Open(open) = &mut self.state else { return Err(Violation::OutOfTurn) };
         let (header, number) = (frame.header, frame.header.number);
         let violation = |fault| Violation::Frame { number, fault };
-        let withheld = header.kind == Some(Kind::Bytes) && !self.keep.keeps(direction);
+        let secret = direction == Direction::ToAgent && open.password;
+        let withheld = header.kind == Some(Kind::Bytes) && (secret || !self.keep.keeps(direction));
         let kept = if withheld { frame.withheld() } else { frame.clone() };
         match open.history.known(direction, frame).map_err(violation)? {
             Known::Same => return Ok(Observed::default()),
@@ -371,6 +377,7 @@ impl Observer {
             }
             Known::New => open.history.add(direction, frame).map_err(violation)?,
         }
+        open.notice(direction, frame);
         let payload = frame.payload().map(<[u8]>::to_vec).unwrap_or_default();
         let seen = Seen { direction, number, kind: header.kind, stream: header.stream, payload };
         Ok(Observed { keep: vec![Record::Frame { direction, frame: kept }], seen: Some(seen), conflict: None })
@@ -394,6 +401,7 @@ impl Observer {
                 let (direction, number) = (*direction, frame.header.number);
                 let refused = |fault| Reason::Frame { direction, number, fault };
                 open.history.add(direction, frame).map_err(refused)?;
+                open.notice(direction, frame);
             }
             (Record::Checkpoint { direction, payload }, State::Open(open)) => {
                 let number = open.history.way(*direction).next();
@@ -413,7 +421,16 @@ impl Observer {
 
 impl Open {
     fn new(history: History, syn: &Signed<Syn>, answer: &Signed<SynAck>) -> Self {
-        Self { history, syn: syn.digest(), answer: answer.digest(), segment: false }
+        Self { history, syn: syn.digest(), answer: answer.digest(), segment: false, password: false }
+    }
+
+    /// Whether a frame says that a password is asked for, or no longer.
+    fn notice(&mut self, direction: Direction, frame: &Frame) {
+        let told = direction == Direction::ToClient && frame.header.kind == Some(Kind::Notice);
+        let notice = frame.payload().filter(|_| told).and_then(|payload| wire::decode(payload, MAX_NOTICE).ok());
+        if let Some(Notice::Password(on)) = notice {
+            self.password = on;
+        }
     }
 
     /// From here on the frames are the segment's.

@@ -898,6 +898,45 @@ fn the_directory_names_the_agent() {
     assert_eq!(got, Err(ended));
 }
 
+/// TR-OBSERVE-5: what is typed while the terminal asks for a password is not kept, also where input is.
+#[test]
+fn a_password_is_withheld_where_input_is_kept() {
+    let world = World::new();
+    let mut sim = Sim::new(&world, 7);
+    sim.tap = Some(Tap::new(&world, ALL));
+    sim.connect();
+    sim.settle();
+    let typed = |sim: &mut Sim, text: &[u8]| {
+        sim.client.act(sim.now, Action::Bytes { stream: 0, bytes: text.to_vec() }).unwrap();
+        sim.settle();
+    };
+    let asks = |sim: &mut Sim, on| {
+        sim.agent.act(sim.now, agent::Action::Notice(Notice::Password(on))).unwrap();
+        sim.settle();
+    };
+    typed(&mut sim, b"sudo id\r");
+    asks(&mut sim, true);
+    typed(&mut sim, b"hunter2\r");
+    sim.tap.as_mut().unwrap().restart();
+    typed(&mut sim, b"again\r");
+    asks(&mut sim, false);
+    typed(&mut sim, b"ls\r");
+    sim.close();
+    let tap = sim.tap.unwrap();
+    let kept: Vec<u8> = records(&tap.file)
+        .into_iter()
+        .filter_map(|(_, record)| match record {
+            Record::Frame { direction: Direction::ToAgent, frame } if frame.header.kind == Some(Kind::Bytes) => {
+                Some(frame.payload().unwrap_or(b"(withheld)").to_vec())
+            }
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    assert_eq!(String::from_utf8(kept).unwrap(), "sudo id\r(withheld)(withheld)ls\r");
+    assert!(check(&world, &tap.file).unwrap().complete);
+}
+
 /// TR-ATTACH-1: an attach names the session before it, exactly as the agent signed.
 #[test]
 fn an_attach_names_its_predecessor() {

@@ -5,7 +5,8 @@
 //! what the shell made of editing, completion and history stands there. What was not shown is not logged.
 //!
 //! A line with nothing before it stands at no prompt: it was typed ahead, or answers a program. It waits for the shell's
-//! next word, so that what the shell then names is logged once. A program's questions look like a shell's, so answers
+//! next word, so that what the shell then names is logged once. So does the first line of a terminal that was come back
+//! to, whose prompt's marks went by before. A program's questions look like a shell's, so answers
 //! that are shown are logged too. Where a shell makes something else of what was typed, as bash does with keys struck
 //! between Ctrl-C and its next prompt, the log has what ran. What is typed into a program that has the whole screen is
 //! not read, and a terminal multiplexer is such a program.
@@ -36,6 +37,8 @@ pub struct CommandLens {
     ahead: VecDeque<String>,
     shell: Shell,
     password: bool,
+    /// The prompt was drawn before this began: whether a shell marks it is not known.
+    unknown: bool,
 }
 
 /// One line, from its first key on.
@@ -90,7 +93,14 @@ impl CommandLens {
             ahead: VecDeque::new(),
             shell: Shell::default(),
             password: false,
+            unknown: false,
         }
+    }
+
+    /// The same for a terminal that is come back to: its first line may yet be named, and waits for that.
+    #[must_use]
+    pub fn attached(self) -> Self {
+        Self { unknown: true, ..self }
     }
 
     /// What came from the target, and the lines that it completes.
@@ -230,8 +240,9 @@ impl CommandLens {
     }
 
     fn read(&mut self, line: Option<Found>, lines: &mut Vec<Line>) {
+        let unknown = line.is_some() && std::mem::take(&mut self.unknown);
         match (line, self.shell.phase) {
-            (Some(Found { line, alone: true }), Phase::Elsewhere) => {
+            (Some(Found { line, alone }), Phase::Elsewhere) if alone || unknown => {
                 self.ahead.push_back(line);
                 if self.ahead.len() > MOST_ENTERED {
                     lines.extend(self.ahead.pop_front().and_then(|oldest| on_screen(&oldest)));

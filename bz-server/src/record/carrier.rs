@@ -25,6 +25,7 @@ use crate::observe::{self, Line};
 use crate::record::pen::{Note, Pen};
 use crate::record::{Records, blocking};
 use crate::store::connection::Connection;
+use crate::store::event::EventFilter;
 
 /// Packets whose records wait to be written.
 const QUEUE: usize = 256;
@@ -82,6 +83,9 @@ struct Inner {
     syn: Option<Digest>,
     /// What reads the streams for the command log.
     lens: observe::Observer,
+    /// The line of this connection that was logged last: output that nobody acknowledged is told again, up to the
+    /// repaint of an attach, and a line in it is the same one. Of several only the first is known again.
+    again: Option<String>,
     /// Lines that no checkpoint of the agent covers yet, by the frame they were read in.
     lines: Vec<(u64, Line)>,
     /// The last frame that was read of what the target shows.
@@ -153,7 +157,10 @@ impl Inner {
     fn read(&mut self, seen: &Seen) {
         match (seen.direction, seen.kind) {
             (Direction::ToClient, Some(Kind::Bytes)) if seen.stream == 0 => {
-                let lines = self.lens.output(&seen.payload);
+                let mut lines = self.lens.output(&seen.payload);
+                if lines.first().is_some_and(|first| Some(&first.text) == self.again.take().as_ref()) {
+                    lines.remove(0);
+                }
                 self.shown = seen.number;
                 self.add(lines);
             }
@@ -163,11 +170,11 @@ impl Inner {
                     self.lens.resize(size.rows, size.columns);
                 }
             }
-            (Direction::ToClient, Some(Kind::Notice)) => {
-                if let Ok(Notice::Password(on)) = wire::decode(&seen.payload, MAX_SMALL) {
-                    self.lens.password(on);
-                }
-            }
+            (Direction::ToClient, Some(Kind::Notice)) => match wire::decode(&seen.payload, MAX_SMALL) {
+                Ok(Notice::Password(on)) => self.lens.password(on),
+                Ok(Notice::Repaint) => self.again = None,
+                Ok(Notice::TakenOver | Notice::LoginEnds) | Err(_) => {}
+            },
             _ => {}
         }
     }
@@ -281,7 +288,9 @@ impl Carrier {
             Parameters::Shell { size, .. } | Parameters::Attach { size, .. } => size.clamped(),
             Parameters::Exec { .. } | Parameters::Handler { .. } => Size { rows: 24, columns: 80 },
         };
-        inner.lens = observe::Observer::new(request.access().spec().lens, size.rows, size.columns);
+        let lens = observe::Observer::new(request.access().spec().lens, size.rows, size.columns);
+        let attached = matches!(request.parameters, Parameters::Attach { .. });
+        inner.lens = if attached { lens.attached() } else { lens };
         inner.lines.clear();
         if let Parameters::Exec { command } = &request.parameters {
             inner.lines.extend(inner.lens.request(command).map(|line| (0, line)));
@@ -300,7 +309,12 @@ impl Carrier {
                 let digest = Some(syn.syn.digest());
                 match self.join(|inner| inner.syn == digest) {
                     Some(found) => Ok(found),
-                    None => Ok(self.begin(Observer::new(self.parties().await, self.keep()), Pen::new())),
+                    None => {
+                        let again = self.last_line().await;
+                        let session = self.begin(Observer::new(self.parties().await, self.keep()), Pen::new());
+                        session.lock().again = again;
+                        Ok(session)
+                    }
                 }
             }
             Packet::Resume(resume) => {
@@ -357,6 +371,7 @@ impl Carrier {
             segment: false,
             syn: None,
             lens: observe::Observer::Opaque,
+            again: None,
             lines: Vec::new(),
             shown: 0,
             fin: None,
@@ -408,6 +423,12 @@ impl Carrier {
             keys: keys.map(|keys| Jwks::clone(&keys)).unwrap_or_default(),
             directory: None,
         }
+    }
+
+    async fn last_line(&self) -> Option<String> {
+        let filter = EventFilter { connections: vec![self.connection.id], limit: 1, ..EventFilter::default() };
+        let last = self.app.store.command_events(filter).await.ok()?;
+        last.into_iter().next().map(|event| event.command)
     }
 
     /// A command line for the log; whether a checkpoint of the agent covers it.

@@ -104,7 +104,7 @@ async fn an_agent_speaks_for_its_own_target_alone() {
     assert_ne!(world.app.store.connection(id).await.unwrap().unwrap().life, before);
 }
 
-/// F-009~, F-011~: a shell that no client comes back to is closed after seven days or what the settings say, to the
+/// F-009, F-011: a shell that no client comes back to is closed after seven days or what the settings say, to the
 /// second; the agent's repeated word about it does not make it younger, a client that came does.
 #[tokio::test]
 async fn an_idle_shell_is_closed_after_a_week_or_what_the_settings_say() {

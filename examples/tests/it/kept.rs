@@ -78,7 +78,7 @@ async fn a_connection_ends_with_the_shell_behind_it() {
     room.leave(typist).await;
     tokio::task::spawn_blocking(move || std::fs::write(pipe, "go\n")).await.unwrap().unwrap();
     let (_, last) = room.log(id, Row::Closed).await;
-    assert!(last.contains("its shell has ended"), "{last}");
+    assert!(last.contains("it exited with 0"), "{last}");
 
     let shells = Shells::new(room.helper.clone(), room.folder.path().join("more")).unwrap();
     let identity = room.world.enroll("impatient").await.unwrap();
@@ -91,7 +91,7 @@ async fn a_connection_ends_with_the_shell_behind_it() {
     let id = typist.session.connection();
     room.leave(typist).await;
     let (log, last) = room.log(id, Row::Closed).await;
-    assert!(last.contains("its shell has ended"), "{last}");
+    assert!(last.contains("signal 1 ended it"), "{last}");
     assert_eq!(log.last(), Some(&Row::Closed), "{log:?}");
     agent.stop().await;
     room.world.stop().await;

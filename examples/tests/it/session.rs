@@ -19,6 +19,9 @@ use bz_protocol::transcript::{Anchors, JwksArchive, Trust, Verdict, verify};
 
 use crate::logged::Logged;
 
+/// How a shell marks the end of its prompt.
+const PROMPT: &str = "\x1b]133;B";
+
 pub(crate) struct Place {
     pub(crate) world: World,
     user: String,
@@ -49,9 +52,12 @@ impl Place {
         self.open(Parameters::Exec { command: command.to_owned() }).await
     }
 
+    /// A shell that has shown its prompt: what is typed sooner may lie in the terminal until the next key.
     pub(crate) async fn shell(&self) -> Session {
         let size = Size { rows: 24, columns: 80 };
-        self.open(Parameters::Shell { term: "xterm".to_owned(), size }).await
+        let mut session = self.open(Parameters::Shell { term: "xterm".to_owned(), size }).await;
+        expect(&mut session, PROMPT).await;
+        session
     }
 
     /// The log of one connection, oldest first, once it holds `last`.
@@ -336,8 +342,7 @@ async fn typed_lines_are_logged_and_a_password_is_nowhere() {
     let place = place().await;
     let mut session = place.shell().await;
     // Each line waits for its prompt: what is typed ahead may be shown, and so logged, twice.
-    let prompt = "\x1b]133;B";
-    expect(&mut session, prompt).await;
+    let prompt = PROMPT;
     type_in(&session, "echo first-$((40+2))\r").await;
     expect_in_order(&mut session, &["first-42\r\n", prompt]).await;
     type_in(&session, "read -s secret\r").await;

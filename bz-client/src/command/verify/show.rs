@@ -66,8 +66,12 @@ fn word(checked: &Checked, verdict: &Verdict) -> &'static str {
     if checked.findings.iter().any(|finding| !finding.good) {
         return "FAILED: it does not hold what a receipt says";
     }
+    if checked.goes_on.as_ref().is_some_and(|goes_on| !goes_on.whole) {
+        return "FAILED: it does not hold what the transcript behind it names";
+    }
     match (verdict.trust, verdict.complete, checked.has_end(verdict)) {
         (Trust::Proved, true, _) => "proved",
+        (Trust::Proved, false, true) if checked.goes_on.is_some() => "proved, up to where another goes on",
         (Trust::Proved, false, true) => "proved, and the receipts show that nothing follows",
         (Trust::Proved, false, false) => "proved so far as it goes: its end is missing",
         (Trust::SelfConsistent, _, _) => "self-consistent: it agrees with itself, and nothing more is known",
@@ -84,7 +88,8 @@ fn line(checked: &Checked) -> String {
         return bad.join("; ");
     }
     let compared = if checked.findings.is_empty() { "; no receipt of it" } else { "" };
-    format!("{}: {}, {}{compared}", word(checked, verdict), verdict.person.subject, verdict.started)
+    let alone = if verdict.segment.is_some() { ", nobody attached" } else { "" };
+    format!("{}: {}{alone}, {}{compared}", word(checked, verdict), verdict.person.subject, verdict.started)
 }
 
 fn identity(verdict: &Verdict) -> &'static str {
@@ -117,7 +122,10 @@ fn text(checked: &Checked) -> String {
         verdict.uncovered_tail.bytes,
     );
     let receipts = checked.findings.iter().map(|finding| format!("\nreceipt   {}", finding.text));
-    facts + &receipts.collect::<String>()
+    let alone =
+        verdict.segment.map_or("", |_| "\nsegment   of a shell that nobody was attached to: the agent alone signs it");
+    let goes_on = checked.goes_on.as_ref().map(|goes_on| format!("\ngoes on   in {}", text_of(&goes_on.path)));
+    facts + alone + &goes_on.unwrap_or_default() + &receipts.collect::<String>()
 }
 
 fn value(checked: &Checked) -> Value {
@@ -137,6 +145,7 @@ fn value(checked: &Checked) -> Value {
         members.insert("file".to_owned(), json!(text_of(&checked.path)));
         members.insert("good".to_owned(), json!(checked.is_good()));
         members.insert("receipts".to_owned(), receipts.collect());
+        members.insert("goesOnIn".to_owned(), json!(checked.goes_on.as_ref().map(|goes_on| text_of(&goes_on.path))));
     }
     value
 }
@@ -154,6 +163,8 @@ fn facts(verdict: &Verdict) -> Value {
         "targetUser": verdict.user.as_ref().map(ToString::to_string),
         "started": verdict.started.to_string(),
         "ended": verdict.ended.map(|t| t.to_string()),
+        "segment": verdict.segment.is_some(),
+        "predecessor": verdict.predecessor.map(|p| p.session.to_string()),
         "withheldFrames": verdict.to_agent.withheld + verdict.to_client.withheld,
         "uncoveredBytes": verdict.uncovered_tail.bytes,
     })

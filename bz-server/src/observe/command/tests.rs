@@ -286,6 +286,26 @@ fn run(events: &[Event]) -> Vec<Line> {
 
 /// Lines that the shell named are expected with `= ` before them.
 #[track_caller]
+/// The first line after an attach stands at a prompt whose marks went by before: it is logged once, by the shell's name for
+/// it where there is one.
+#[test]
+fn the_first_line_after_an_attach_is_logged_once() {
+    let check = |name: &str, output: &[&str], expected: &[(&str, CommandSource)]| {
+        let mut lens = CommandLens::new(24, 80).attached();
+        let mut lines = lens.output(b"$ ");
+        lens.input(b"ls\r");
+        lines.extend(output.iter().flat_map(|output| lens.output(output.as_bytes())));
+        lens.input(b"id\r");
+        lines.extend(lens.output(b"id\r\n$ "));
+        lines.extend(lens.finish());
+        let got: Vec<_> = lines.iter().map(|line| (line.text.as_str(), line.source)).collect();
+        assert_eq!(got, expected, "{name}");
+    };
+    let named = ["ls\r\n", "\x1b]633;E;ls\x07\x1b]133;C\x07x\r\n\x1b]133;D;0\x07\x1b]133;A\x07$ "];
+    check("with marks", &named, &[("ls", Marks)]);
+    check("without marks", &["ls\r\n", "x\r\n$ "], &[("ls", Screen), ("id", Screen)]);
+}
+
 fn check(name: &str, events: &[Event], expected: &[&str]) {
     let expected = expected.iter().map(|line| match line.strip_prefix("= ") {
         Some(named) => Line { text: named.into(), source: Marks },

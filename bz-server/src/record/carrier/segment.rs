@@ -30,9 +30,11 @@ impl Carrier {
     ) -> Result<Self, Unrecorded> {
         let carrier = Self { app, connection, ends, session: OnceCell::new() };
         let (observer, records) = carrier.held(opening).await?;
+        let again = carrier.last_line().await;
         let session = carrier.begin(observer, Pen::new());
         {
             let mut inner = session.lock();
+            inner.again = again;
             inner.segment = true;
             let lens = carrier.connection.access.spec().lens;
             inner.lens = observe::Observer::new(lens, SCREEN.0, SCREEN.1);

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bz_client::login::Login;
 use bz_core::api::proof::{Call, Proof};
-use bz_core::api::record::{CommandEvent, CommandSource, ConnectionEvent, ConnectionEventType, TranscriptFile};
+use bz_core::api::record::{CommandEvent, ConnectionEvent, ConnectionEventType, TranscriptFile};
 use bz_core::id::ConnectionId;
 use bz_core::time::UnixTime;
 use bz_protocol::transcript::{Anchors, verify};
@@ -72,9 +72,9 @@ impl Api {
         all.into_iter().rev().filter(|event| event.connection_id == id).collect()
     }
 
-    /// The command lines that the shell of a connection named, oldest first, once there are so many.
+    /// The command lines of a connection, oldest first, once there are so many.
     pub(super) async fn command_log(&self, id: ConnectionId, count: usize) -> Vec<String> {
-        let named = |e: &CommandEvent| e.connection_id == id && e.source == CommandSource::Marks;
+        let named = |e: &CommandEvent| e.connection_id == id;
         let enough = |all: &Vec<CommandEvent>| all.iter().filter(|event| named(event)).count() >= count;
         let all = self.until("events/command?eventCount=100", enough).await;
         all.into_iter().rev().filter(named).map(|event| event.command).collect()
