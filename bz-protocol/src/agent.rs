@@ -387,11 +387,14 @@ impl Agent {
         });
         flow.sign(now)?;
         let answer = |carrier| (carrier, Packet::SynAck(Box::new(ack.clone())));
+        let asks = admission.request().access().spec().detaches;
         self.early.extend(expect.carrier.map(answer));
         self.events.push_back(Event::Answered { session });
         self.state = State::Open(Box::new(Open {
             line: Line::new(flow, expect.carrier, Direction::ToClient),
             ends: admission.ends,
+            asks,
+            warn_at: admission.ends.warning(now).filter(|_| asks),
             unconfirmed: Some(Box::new(Unconfirmed { admission, ack, until: now.mono.after(HANDSHAKE) })),
             randoms: VecDeque::new(),
             epoch: 0,
@@ -435,6 +438,7 @@ impl Agent {
             }
             Input::Tick => open.give_up(now, self.config.patience)?,
         }
+        open.warn(now);
         // A tick of a flow that has ended has nothing to sign.
         open.line.flow.tick(now).unwrap_or_default();
         Ok(())

@@ -32,7 +32,7 @@ use bz_core::wire;
 use crate::gate::cache::Certificates;
 use crate::gate::used::Used;
 use crate::handshake::Syn;
-use crate::limits::{SUITES, VERSIONS};
+use crate::limits::{LOGIN_WARNING, SUITES, VERSIONS};
 use crate::packet::SynPacket;
 use crate::refusal::Code;
 
@@ -248,6 +248,12 @@ impl Ends {
 
     pub(crate) fn wake(self) -> Mono {
         self.login.mono.min(self.cap.mono)
+    }
+
+    /// When to ask for a new login: not when it ends so soon anyway that the warning would come at once.
+    pub(crate) fn warning(self, now: Now) -> Option<Mono> {
+        let left = self.login.mono.since(now.mono).checked_sub(LOGIN_WARNING)?;
+        (!left.is_zero()).then(|| now.mono.after(left))
     }
 
     /// A login's end only moves on: the same token again, under a wall clock that was set back, moves nothing.

@@ -46,6 +46,8 @@ pub const ACK_BYTES: u64 = 128 << 10;
 pub const HANDSHAKE: Duration = Duration::from_secs(30);
 /// How long a session without a detached state waits for its client's carrier.
 pub const PATIENCE: Duration = Duration::from_secs(120);
+/// How long before the end of its login an attached person is asked to log in again.
+pub const LOGIN_WARNING: Duration = Duration::from_secs(600);
 /// How long an agent waits for the client's answer to its signed end, while there is a carrier.
 pub const LINGER: Duration = Duration::from_secs(10);
 /// Keepalive on every link, both ways.

@@ -8,7 +8,7 @@ use bz_core::time::{Mono, Now};
 
 use crate::agent::Action;
 use crate::flow::{Misbehavior, Resuming, SendError};
-use crate::frame::{Fin, Kind};
+use crate::frame::{Fin, Kind, Notice};
 use crate::gate::{Admission, Ends};
 use crate::handshake::SynAck;
 use crate::limits::LINGER;
@@ -21,6 +21,10 @@ use crate::session::{CarrierId, End, Line, encode};
 pub(super) struct Open {
     pub(super) line: Line,
     pub(super) ends: Ends,
+    /// Whether somebody sits at a terminal, to be asked to log in again; a command has nobody to ask.
+    pub(super) asks: bool,
+    /// When, unless a newer token comes before.
+    pub(super) warn_at: Option<Mono>,
     /// What waits for the client's confirmation.
     pub(super) unconfirmed: Option<Box<Unconfirmed>>,
     /// Randoms of carriers that may resume.
@@ -68,6 +72,7 @@ impl Open {
             Action::Finish(fin) => self.finish(now, &fin, End::Completed(fin.clone())),
             Action::Renew(renewal) => {
                 self.ends = self.ends.renewed(&renewal);
+                self.warn_at = self.ends.warning(now).filter(|_| self.asks);
                 Ok(())
             }
             Action::Admit { .. } | Action::Refuse(_) => Err(SendError::NotOpen),
@@ -88,6 +93,16 @@ impl Open {
         let payload = encode(&Code::Expired).map_err(|_| End::Expired)?;
         self.line.flow.send(now, Kind::Refuse, 0, &payload).map_err(|_| End::Expired)?;
         self.finish(now, &Fin::Done, End::Expired).map_err(|_| End::Expired)
+    }
+
+    /// Asks for a new login, once.
+    pub(super) fn warn(&mut self, now: Now) {
+        if self.unconfirmed.is_none() && self.finished.is_none() && self.warn_at.take_if(|at| now.mono >= *at).is_some()
+        {
+            let notice = encode(&Notice::LoginEnds).and_then(|n| self.line.flow.send(now, Kind::Notice, 0, &n));
+            // A session without room for it ends without the warning.
+            notice.unwrap_or_default();
+        }
     }
 
     pub(super) fn give_up(&self, now: Now, patience: Duration) -> Result<(), End> {
@@ -115,11 +130,12 @@ impl Open {
         if matches!(end, End::Completed(_)) { End::Truncated } else { end.clone() }
     }
 
-    pub(super) fn wakes(&self, patience: Duration) -> [Option<(Mono, &'static str)>; 5] {
+    pub(super) fn wakes(&self, patience: Duration) -> [Option<(Mono, &'static str)>; 6] {
         [
             self.unconfirmed.as_ref().map(|u| (u.until, "confirmation")),
             self.finished.as_ref().map(|ending| (self.lingers(ending, patience), "linger")),
             (self.finished.is_none()).then(|| (self.ends.wake(), "expiry")),
+            self.warn_at.filter(|_| self.unconfirmed.is_none() && self.finished.is_none()).map(|at| (at, "warning")),
             self.line.gives_up(patience).filter(|_| self.finished.is_none()).map(|at| (at, "patience")),
             self.line.active.and_then(|_| self.line.flow.wake()),
         ]

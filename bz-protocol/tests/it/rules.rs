@@ -95,6 +95,7 @@ fn all_limits() -> BTreeMap<String, u64> {
         ("ACK_BYTES", limits::ACK_BYTES),
         ("HANDSHAKE", millis(limits::HANDSHAKE)),
         ("PATIENCE", millis(limits::PATIENCE)),
+        ("LOGIN_WARNING", millis(limits::LOGIN_WARNING)),
         ("LINGER", millis(limits::LINGER)),
         ("KEEPALIVE", millis(limits::KEEPALIVE)),
         ("LINK_DEAD", millis(limits::LINK_DEAD)),

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use bz_core::access::request::Parameters;
+use bz_core::oidc::SKEW;
 use bz_protocol::client::{Action, Event};
-use bz_protocol::frame::Fin;
+use bz_protocol::frame::{Fin, Notice};
+use bz_protocol::limits::LOGIN_WARNING;
 use bz_protocol::refusal::Code;
 use bz_protocol::session::End;
 
@@ -71,6 +74,39 @@ fn a_newer_token_keeps_a_session_alive() {
     assert_eq!(sim.client_ended, None);
     sim.pass(Duration::from_secs(40));
     assert_eq!(sim.client_ended, Some(End::Refused(Code::Expired)));
+}
+
+/// PR-REAUTH-4: who is at a shell is asked to log in again ten minutes before the login ends, once for each token; a
+/// login that ends sooner anyway, and a command, are not worth the question.
+#[test]
+fn a_person_is_asked_to_log_in_again() {
+    let asked = |sim: &Sim| sim.client_events.iter().filter(|e| matches!(e, Event::Notice(Notice::LoginEnds))).count();
+    let world = World::new();
+    let mut sim = Sim::new(&world, 1);
+    sim.connect();
+    sim.settle();
+    // A token counts for as long as clocks may differ beyond its end.
+    let before = Duration::from_secs(world.token_life) + SKEW - LOGIN_WARNING;
+    sim.pass(before - Duration::from_secs(5));
+    assert_eq!(asked(&sim), 0);
+    sim.pass(Duration::from_secs(10));
+    assert_eq!(asked(&sim), 1);
+    sim.client.act(sim.now, Action::Reauthenticate(world.certificate(before.as_secs()))).unwrap();
+    sim.pass(before - Duration::from_secs(15));
+    assert_eq!(asked(&sim), 1, "the newer token put it off");
+    sim.pass(Duration::from_secs(30));
+    assert_eq!(asked(&sim), 2);
+    assert_eq!(sim.client_ended, None);
+    for (life, parameters) in
+        [(500, world.parameters.clone()), (3600, Parameters::Exec { command: "sleep 9999".to_owned() })]
+    {
+        let world = World { token_life: life, parameters, ..World::new() };
+        let mut sim = Sim::new(&world, 1);
+        sim.connect();
+        sim.settle();
+        sim.pass(Duration::from_secs(life - 10));
+        assert_eq!((asked(&sim), sim.client_ended.clone()), (0, None), "{life}");
+    }
 }
 
 /// PR-FLOW-1 (T8): a client that takes nothing is sent no more than its credit.
