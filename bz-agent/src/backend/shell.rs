@@ -234,10 +234,11 @@ pub(super) async fn run(
     }
     match then {
         Then::Leave => {
+            let off = holding.leaves().done.drop_guard();
             drop(writer);
             shells.table.spawn(async move {
                 shell.leave().await;
-                drop(holding);
+                drop((off, holding));
             });
         }
         Then::End => {

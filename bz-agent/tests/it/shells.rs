@@ -22,16 +22,18 @@ async fn a_detached_shell_works_on_and_is_repainted_on_attach() {
     let (_running, mut server, _links) = serving_shells(&place).start().await;
     assert_eq!(server.reports(0).await, []);
     let mut session = shell(&mut server, 1, &person).await;
-    let done = place.directory.path().join("done");
+    // A pipe for each way: one that the job itself holds open takes its word with nobody there to hear it.
+    let (go, done) = (place.directory.path().join("go"), place.directory.path().join("done"));
+    fifo(&place, &go);
     fifo(&place, &done);
-    line(&session, &format!("value=kept; (read -r go; echo wo''rked; echo > {}) < {}", done.display(), done.display()))
-        .await;
+    let job = format!("value=kept; (read -r go; echo wo''rked; echo > {}) < {}", done.display(), go.display());
+    line(&session, &job).await;
     session.shows("value=kept").await;
     let shell = reported(&server, 1).await;
     session.detach().await;
     // The long job's first half waits for this, its second half says that it is done.
     let job = tokio::task::spawn_blocking(move || {
-        std::fs::write(&done, "go\n").unwrap();
+        std::fs::write(&go, "go\n").unwrap();
         std::fs::read(&done).unwrap()
     });
     crate::server::soon("the end of the job", job).await.unwrap();

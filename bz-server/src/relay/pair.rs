@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bz_core::id::{ConnectionId, LoginId, TargetId};
 use bz_protocol::carrier::{Class, LinkError, Stream, read_message, write_message};
@@ -118,6 +119,9 @@ async fn open_agent(relay: &Relay, target: TargetId, connection: ConnectionId) -
     Ok(stream)
 }
 
+/// How long a client whose agent ended may take to say what it had to say.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Which end's stream ended first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Ended {
@@ -135,13 +139,13 @@ async fn carry(client: Box<dyn Stream>, agent: Box<dyn Stream>, carrier: &Carrie
     let (mut from_agent, mut to_agent) = tokio::io::split(agent);
     let client_left = AtomicBool::new(false);
     let inward = async {
+        let mut gone = false;
         while let Ok(Some(packet)) = next(&mut from_client).await {
             if let Err(why) = carrier.see(Direction::ToAgent, &packet).await {
                 return Ended::Here(why);
             }
-            if pass(&mut to_agent, &packet).await.is_err() {
-                break;
-            }
+            // What the client said to an agent that has ended is recorded all the same.
+            gone = gone || pass(&mut to_agent, &packet).await.is_err();
         }
         // The agent answers the end of a carrier with the end of its own: that is not its session's.
         client_left.store(true, Ordering::Relaxed);
@@ -168,10 +172,17 @@ async fn carry(client: Box<dyn Stream>, agent: Box<dyn Stream>, carrier: &Carrie
             }
         }
     };
-    tokio::select! {
-        ended = inward => ended,
-        ended = outward => ended,
+    tokio::pin!(inward, outward);
+    let ended = tokio::select! {
+        ended = &mut inward => return ended,
+        ended = &mut outward => ended,
+    };
+    if ended == Ended::Agent
+        && let Ok(Ended::Here(why)) = tokio::time::timeout(LAST_WORDS, inward).await
+    {
+        return Ended::Here(why);
     }
+    ended
 }
 
 async fn next<S: AsyncRead + Unpin>(stream: &mut S) -> std::io::Result<Option<Vec<u8>>> {

@@ -61,7 +61,8 @@ struct Kept {
 #[derive(Debug)]
 struct Hold {
     number: u64,
-    /// How a segment is asked to let go; nothing asks a session, which is cut off.
+    /// How a segment is asked to let go, or when a session that leaves has; nothing asks another session, which is cut
+    /// off.
     segment: Option<LetGo>,
 }
 
@@ -362,6 +363,14 @@ impl Holding {
             Some(owner) => table.write_entry(self.shell, &owner, shown).await,
             None => Ok(()),
         }
+    }
+
+    /// The session is over and lets go as soon as the shell's holder has heard everything: until `done`.
+    pub(super) fn leaves(&self) -> LetGo {
+        let let_go = LetGo::default();
+        let segment = Some(let_go.clone());
+        self.with(|kept| kept.hold = Some(Hold { number: self.number, segment }));
+        let_go
     }
 
     /// So much of the session or segment passed the server.
