@@ -1,6 +1,7 @@
 //! Sessions: one task each, from the first packet to the end; one that panics takes no other with it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -294,7 +295,7 @@ impl Session {
         let (delivered, seen) = watch::channel(None);
         let io = Io { words, actions, delivered: seen };
         task.spawn(crate::backend::run(context, connection, admitted.clone(), io));
-        Running { admitted: Box::new(admitted), to_backend, delivered, task }
+        Running { admitted: Box::new(admitted), to_backend, delivered, asked: AtomicBool::new(false), task }
     }
 }
 
@@ -304,6 +305,8 @@ struct Running {
     to_backend: mpsc::Sender<ToBackend>,
     /// Not among the words: those may wait for a program that does not read.
     delivered: watch::Sender<Option<Delivered>>,
+    /// Whether it was asked to end after it had said its end.
+    asked: AtomicBool,
     task: JoinSet<()>,
 }
 
@@ -322,8 +325,8 @@ async fn ended(backend: &mut Option<Running>) -> Result<(), JoinError> {
 /// Ends a session by order; `false` when there is nothing to wait for.
 async fn close(backend: Option<&Running>, closing: Closing, actions: &mpsc::Sender<Action>) -> bool {
     match backend {
-        // Its end was said, and nobody waits for more than the answer.
-        Some(running) if running.task.is_empty() => false,
+        // Its end was said: the first time its client may still answer, the second time nobody waits for that.
+        Some(running) if running.task.is_empty() => !running.asked.swap(true, Ordering::Relaxed),
         Some(running) => {
             running.tell(ToBackend::Close(closing)).await;
             true
