@@ -97,9 +97,7 @@ fn a_person_is_asked_to_log_in_again() {
     sim.pass(Duration::from_secs(30));
     assert_eq!(asked(&sim), 2);
     assert_eq!(sim.client_ended, None);
-    for (life, parameters) in
-        [(500, world.parameters.clone()), (3600, Parameters::Exec { command: "sleep 9999".to_owned() })]
-    {
+    for (life, parameters) in [(500, world.parameters), (3600, Parameters::Exec { command: "sleep 9999".to_owned() })] {
         let world = World { token_life: life, parameters, ..World::new() };
         let mut sim = Sim::new(&world, 1);
         sim.connect();
