@@ -254,7 +254,6 @@ fn person() -> Option<Person> {
     Some(Person::new())
 }
 
-/// Types a line into a shell, and waits for its echo's answer; the shell's process.
 /// The process of the shell that runs this line.
 async fn typed(session: &mut Session, line: &str) -> u32 {
     session.bytes(format!("{line}; echo pid=$$.\r").as_bytes()).await;

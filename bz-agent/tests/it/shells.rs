@@ -170,7 +170,7 @@ async fn a_shell_whose_owner_is_not_known_is_attached_by_nobody() {
     assert_eq!(shells.adopt().await.unwrap(), 0);
 }
 
-/// A shell that has shown its prompt: what is typed sooner may lie in the terminal until the next key.
+/// A shell that has shown its prompt: what is typed sooner is typed ahead, and shown twice.
 async fn shell(server: &mut Server, number: u8, person: &Person) -> Session {
     let mut session = server.open(start(number, person)).await;
     session.shows("\x1b]133;B").await;

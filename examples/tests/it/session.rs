@@ -52,7 +52,7 @@ impl Place {
         self.open(Parameters::Exec { command: command.to_owned() }).await
     }
 
-    /// A shell that has shown its prompt: what is typed sooner may lie in the terminal until the next key.
+    /// A shell that has shown its prompt: what is typed sooner is typed ahead, and shown twice.
     pub(crate) async fn shell(&self) -> Session {
         let size = Size { rows: 24, columns: 80 };
         let mut session = self.open(Parameters::Shell { term: "xterm".to_owned(), size }).await;
