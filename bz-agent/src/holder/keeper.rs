@@ -29,6 +29,9 @@ const LINGER: Duration = Duration::from_secs(600);
 /// stranger's.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// A line editor that is just about to read can miss a signal until the next one; its shell is told twice.
+const TOLD_AGAIN: Duration = Duration::from_secs(1);
+
 /// From the hang-up of an idle shell to the end of its patience.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -66,6 +69,8 @@ struct Timers {
     looks: usize,
     /// Without a person: when the shell has been alone for too long.
     abandon: Option<Instant>,
+    /// After a hang-up that the shell may have missed.
+    again: Option<Instant>,
     /// After the hang-up of an abandoned shell.
     kill: Option<Instant>,
     /// After the shell's exit, while its terminal is still open.
@@ -229,7 +234,8 @@ impl Keeper {
                     self.kept.resize(size);
                 }
             }
-            ToHolder::Signal(signal) => self.control.signal(signal),
+            ToHolder::Signal(ShellSignal::Hangup) => self.hang_up(),
+            ToHolder::Signal(ShellSignal::Kill) => self.control.signal(ShellSignal::Kill),
             ToHolder::Take { from } => self.kept.take(from),
             ToHolder::Ack { offset } => self.kept.ring.release(offset),
             ToHolder::Repaint => self.kept.repaint(),
@@ -248,6 +254,11 @@ impl Keeper {
         self.kept.password(self.control.password());
         self.input.extend(bytes);
         self.kept.input = self.kept.input.saturating_add(bytes.len() as u64);
+    }
+
+    fn hang_up(&mut self) {
+        self.timers.again = after(TOLD_AGAIN);
+        self.control.signal(ShellSignal::Hangup);
     }
 
     fn ended(&mut self, status: &io::Result<std::process::ExitStatus>) {
@@ -293,7 +304,11 @@ impl Keeper {
         }
         if due(&mut timers.abandon) {
             timers.kill = after(GRACE).filter(|_| self.status.is_none());
+            timers.again = after(TOLD_AGAIN);
             self.control.signal(ShellSignal::Hangup);
+        }
+        if due(&mut timers.again) {
+            self.control.hang_up_shell();
         }
         if due(&mut timers.last_words) {
             if self.link.is_some() && self.kept.ring.is_full() {
@@ -312,7 +327,7 @@ impl Keeper {
 
 impl Timers {
     fn next(&self) -> Option<Instant> {
-        [self.look, self.abandon, self.kill, self.last_words, self.end].into_iter().flatten().min()
+        [self.look, self.abandon, self.again, self.kill, self.last_words, self.end].into_iter().flatten().min()
     }
 }
 

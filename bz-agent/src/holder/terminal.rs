@@ -19,6 +19,9 @@ use std::path::Path;
 use tokio::net::UnixStream;
 use tokio::process::Child;
 
+/// A stopped process hears nothing before it goes on.
+const HANG_UP: &[Signal] = &[Signal::HUP, Signal::CONT];
+
 pub(super) struct Terminal {
     pub(super) reader: OwnedReadPty,
     pub(super) writer: OwnedWritePty,
@@ -90,15 +93,26 @@ impl Control {
     pub(super) fn signal(&self, signal: ShellSignal) {
         let foreground = tcgetpgrp(&self.master).ok().filter(|_| self.shell.is_some());
         let signals: &[_] = match signal {
-            ShellSignal::Hangup => &[Signal::HUP, Signal::CONT],
+            ShellSignal::Hangup => HANG_UP,
             ShellSignal::Kill => &[Signal::KILL],
         };
         for group in [foreground.filter(|group| Some(*group) != self.shell), self.shell].into_iter().flatten() {
-            for signal in signals {
-                // A group that is gone, or is root's while this holder is not, is left alone.
-                kill_process_group(group, *signal).unwrap_or_default();
-            }
+            send(group, signals);
         }
+    }
+
+    /// Once more to the shell alone: what has the terminal hears of it when the shell ends.
+    pub(super) fn hang_up_shell(&self) {
+        if let Some(shell) = self.shell {
+            send(shell, HANG_UP);
+        }
+    }
+}
+
+fn send(group: Pid, signals: &[Signal]) {
+    for signal in signals {
+        // A group that is gone, or is root's while this holder is not, is left alone.
+        kill_process_group(group, *signal).unwrap_or_default();
     }
 }
 

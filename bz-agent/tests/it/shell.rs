@@ -148,8 +148,11 @@ async fn a_paste_waits_for_the_program_and_none_of_it_is_lost() {
 #[tokio::test]
 async fn a_hang_up_ends_the_shell_and_its_jobs() {
     at_a_prompt!(place, seen);
-    seen.line("sleep 1000 & echo jo''b=$!.").await;
+    // A job that is not its program yet loses a hang-up in bash, and between a command and the next
+    // prompt bash passes none on.
+    seen.line(r#"sleep 1000 & until [ "$(</proc/$!/comm)" = sleep ]; do :; done; echo jo''b=$!."#).await;
     seen.shows("job=").await;
+    seen.shows("at-prompt>").await;
     let text = String::from_utf8_lossy(&seen.output).into_owned();
     let job = text.rsplit("job=").find_map(|rest| rest.split_once('.')?.0.parse().ok()).unwrap();
     let (job, shell) = (Watched::new(job), Watched::new(seen.shell.state().pid));
@@ -172,6 +175,17 @@ async fn a_shell_that_ignores_a_hang_up_can_be_killed() {
     seen.shows("not yet").await;
     seen.shell.kill().await.unwrap();
     assert_eq!(seen.ends().await, ExitStatus::Signal(9));
+}
+
+/// As bash misses one between its prompt and its first read.
+#[tokio::test]
+async fn a_shell_that_missed_a_hang_up_is_told_again() {
+    at_a_prompt!(place, seen);
+    seen.line(r#"exec perl -e '$SIG{HUP} = sub { $SIG{HUP} = "DEFAULT" }; print STDERR "re", "ady"; sleep 1 while 1'"#)
+        .await;
+    seen.shows("ready").await;
+    seen.shell.hangup().await.unwrap();
+    assert_eq!(seen.ends().await, ExitStatus::Signal(1));
 }
 
 #[tokio::test]
