@@ -129,9 +129,7 @@ impl Holders {
             match Shell::connect(&socket).await {
                 Ok(shell) => shells.push(shell),
                 Err(LinkError::Io(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                    if let Err(error) = std::fs::remove_file(&socket) {
-                        tracing::warn!(%error, socket = %socket.display(), "a dead shell's socket stays");
-                    }
+                    clear(&socket);
                 }
                 Err(error) => {
                     tracing::warn!(%error, socket = %socket.display(), "a shell was not adopted");
@@ -157,6 +155,11 @@ impl Holders {
         &self.directory
     }
 
+    /// Clears away what a holder that is gone may have left.
+    pub(crate) fn clear(&self, id: ShellId) {
+        clear(&self.socket(id));
+    }
+
     /// Whether a shell's holder has its socket, as long as it lives.
     pub(crate) fn has(&self, id: ShellId) -> bool {
         self.socket(id).exists()
@@ -169,6 +172,14 @@ impl Holders {
 
     fn socket(&self, id: ShellId) -> PathBuf {
         self.directory.join(Path::new(&id.to_string())).with_extension(SUFFIX)
+    }
+}
+
+fn clear(socket: &Path) {
+    match std::fs::remove_file(socket) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => tracing::warn!(%error, socket = %socket.display(), "a dead shell's socket stays"),
     }
 }
 

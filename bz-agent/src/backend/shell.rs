@@ -66,7 +66,6 @@ impl Shells {
     /// [`HoldersError`] when the directory cannot be read.
     pub async fn adopt(&self) -> Result<usize, HoldersError> {
         let found = self.holders.adopt().await?;
-        let found: Vec<_> = found.iter().map(|s| (s.id(), s.state().pid, s.state().exited.is_none())).collect();
         Ok(self.table.adopt(&found))
     }
 
@@ -157,7 +156,7 @@ impl Shells {
         self.table.write(id, owner).await.map_err(unavailable)?;
         match self.holders.start_as(id, user, request).await {
             Ok(shell) => {
-                self.table.started(id, shell.state().pid);
+                self.table.started(&shell);
                 Ok(shell)
             }
             Err(error) => {

@@ -59,6 +59,7 @@ pub enum LinkError {
 #[derive(Debug)]
 pub struct Shell {
     state: ShellState,
+    holder: u32,
     events: mpsc::Receiver<Result<HolderEvent, LinkError>>,
     writer: ShellWriter,
     _reader: JoinSet<()>,
@@ -87,12 +88,14 @@ impl Shell {
     async fn connect_as(socket: &Path, version: u16) -> Result<Self, LinkError> {
         let opening = async {
             let mut stream = UnixStream::connect(socket).await?;
-            if stream.peer_cred()?.uid() != geteuid().as_raw() {
+            let peer = stream.peer_cred()?;
+            if peer.uid() != geteuid().as_raw() {
                 return Err(LinkError::Stranger);
             }
+            let holder = peer.pid().and_then(|pid| u32::try_from(pid).ok()).ok_or(LinkError::Stranger)?;
             frame::write(&mut stream, &ToHolder::Hello { version }).await?;
             match frame::read(&mut stream).await? {
-                Some(FromHolder::State(state)) => Ok(Self::new(stream, state)),
+                Some(FromHolder::State(state)) => Ok(Self::new(stream, holder, state)),
                 Some(FromHolder::Refused { version }) => Err(LinkError::Version { theirs: version }),
                 Some(_) => Err(LinkError::Malformed),
                 None => Err(LinkError::Closed),
@@ -101,7 +104,7 @@ impl Shell {
         tokio::time::timeout(PATIENCE, opening).await.map_err(|_| LinkError::Silent)?
     }
 
-    fn new(stream: UnixStream, state: ShellState) -> Self {
+    fn new(stream: UnixStream, holder: u32, state: ShellState) -> Self {
         let (reader, writer) = stream.into_split();
         let (to_caller, events) = mpsc::channel(16);
         let (frames, queue) = mpsc::channel(16);
@@ -111,7 +114,7 @@ impl Shell {
         // Ends by itself with the last writer, after everything that was said has been sent.
         tokio::spawn(send(writer, queue));
         let sent = Arc::new(Mutex::new(state.input));
-        Self { state, events, writer: ShellWriter { frames, sent, written: watched }, _reader: reading }
+        Self { state, holder, events, writer: ShellWriter { frames, sent, written: watched }, _reader: reading }
     }
 
     /// How the shell stood when this connection was made.
@@ -121,6 +124,11 @@ impl Shell {
 
     pub const fn id(&self) -> ShellId {
         self.state.id
+    }
+
+    /// The process that keeps the shell.
+    pub(crate) const fn holder(&self) -> u32 {
+        self.holder
     }
 
     /// The next thing that happened. After an error there is nothing more. Cancel-safe.

@@ -190,6 +190,14 @@ impl Server {
         self.words.send(FromServer::Order(order)).await.unwrap();
     }
 
+    /// Waits until the agent reports exactly these shells.
+    pub(crate) async fn lists(&self, wanted: &[ShellReport]) {
+        let mut shells = self.shells.clone();
+        let fits = shells.wait_for(|reports| reports.as_deref() == Some(wanted));
+        let late = tokio::time::timeout(DEADLINE, fits).await.is_err();
+        assert!(!late, "{wanted:?} was not reported, but {:?}", self.shells.borrow());
+    }
+
     /// The shells that the agent reports as running, once there are so many.
     pub(crate) async fn reports(&self, count: usize) -> Vec<ShellReport> {
         let mut shells = self.shells.clone();

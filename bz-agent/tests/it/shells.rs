@@ -170,6 +170,28 @@ async fn a_shell_whose_owner_is_not_known_is_attached_by_nobody() {
     assert_eq!(shells.adopt().await.unwrap(), 0);
 }
 
+/// An ended shell that nobody saw end can be looked at, until its holder is gone; then the server hears of it.
+#[tokio::test]
+async fn an_ended_shell_is_listed_as_long_as_its_holder_is_there() {
+    let (person, place) = (Person::new(), Place::new());
+    let (_running, mut server, _links) = serving_shells(&place).start().await;
+    let mut session = shell(&mut server, 1, &person).await;
+    let holder = number(&mut session, "holder", "$PPID").await;
+    let shell = reported(&server, 1).await;
+    let go = place.directory.path().join("go");
+    fifo(&place, &go);
+    line(&session, &format!("echo wait''ing; read -r go < {}; exit", go.display())).await;
+    session.shows("waiting").await;
+    session.detach().await;
+    tokio::task::spawn_blocking(move || std::fs::write(go, "go\n")).await.unwrap().unwrap();
+    let connection = ConnectionId::from_bytes([1; 16]);
+    server.lists(&[ShellReport { shell, connection, running: false }]).await;
+    crate::world::run("kill", &["-KILL", &holder.to_string()]);
+    server.lists(&[]).await;
+    let left: Vec<_> = std::fs::read_dir(place.directory.path().join("shells")).unwrap().map(Result::unwrap).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
 /// A shell that has shown its prompt: what is typed sooner is typed ahead, and shown twice.
 async fn shell(server: &mut Server, number: u8, person: &Person) -> Session {
     let mut session = server.open(start(number, person)).await;
@@ -199,12 +221,17 @@ async fn reported(server: &Server, number: u8) -> ShellId {
 
 /// The shell's process.
 async fn pid(session: &mut Session) -> Watched {
-    line(session, "echo pid=$$.").await;
+    Watched::new(number(session, "pid", "$$").await)
+}
+
+/// What the shell says this is.
+async fn number(session: &mut Session, name: &str, of: &str) -> u32 {
+    line(session, &format!("echo {name}={of}.")).await;
     loop {
         let text = String::from_utf8_lossy(&session.shown).into_owned();
-        let found = text.split("pid=").filter_map(|part| part.split_once('.')?.0.parse().ok()).next();
-        if let Some(pid) = found {
-            return Watched::new(pid);
+        let found = text.split(&format!("{name}=")).filter_map(|part| part.split_once('.')?.0.parse().ok()).next();
+        if let Some(number) = found {
+            return number;
         }
         assert_eq!(session.step().await, None);
     }

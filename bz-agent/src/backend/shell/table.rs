@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::file::{self, FileError};
 use crate::helper::process::Stranger;
-use crate::holders::Holders;
+use crate::holders::{Holders, Shell};
 
 const SUFFIX: &str = "owner";
 const MAX_OWNER: u64 = 8 << 10;
@@ -117,7 +117,6 @@ impl Table {
     }
 
     pub(super) fn has_room(&self) -> bool {
-        self.forget_the_gone();
         self.lock().len() < MAX_SHELLS
     }
 
@@ -180,9 +179,7 @@ impl Table {
 
     /// The shells that nobody has, where a segment may be made of them.
     pub(super) fn left(&self) -> Vec<ShellId> {
-        let has = |shell, kept: &Kept| kept.life != Life::Ended || self.holders.has(shell);
-        let kept = self.lock();
-        kept.iter().filter(|(shell, kept)| kept.is_left() && has(**shell, kept)).map(|(shell, _)| *shell).collect()
+        self.lock().iter().filter(|(_, kept)| kept.is_left()).map(|(shell, _)| *shell).collect()
     }
 
     /// Changes whenever a shell may have been left.
@@ -204,23 +201,28 @@ impl Table {
         number
     }
 
-    /// The shell runs, as this process.
-    pub(super) fn started(self: &Arc<Self>, shell: ShellId, pid: u32) {
-        let watched = match Stranger::new(pid) {
+    /// The shell is there, running or ended: it is listed until its holder is gone.
+    pub(super) fn started(self: &Arc<Self>, shell: &Shell) {
+        let (id, running) = (shell.id(), shell.state().exited.is_none());
+        let watched = Stranger::new(shell.holder()).and_then(|holder| {
+            let process = running.then(|| Stranger::new(shell.state().pid)).transpose()?;
+            Ok((process, holder))
+        });
+        let (process, holder) = match watched {
             Ok(watched) => watched,
-            Err(error) => return tracing::warn!(%shell, %error, "a shell cannot be watched and is not listed"),
+            Err(error) => return tracing::warn!(shell = %id, %error, "a shell cannot be watched and is not listed"),
         };
-        if let Some(kept) = self.lock().get_mut(&shell) {
-            kept.life = Life::Running;
+        if let Some(kept) = self.lock().get_mut(&id) {
+            kept.life = if running { Life::Running } else { Life::Ended };
         }
         let table = Arc::downgrade(self);
         self.spawn(async move {
-            if let Err(error) = watched.ended().await {
-                tracing::warn!(%shell, %error, "a shell's end is not known");
+            if let Some(process) = process {
+                end_of(id, process).await;
+                table.upgrade().inspect(|table| table.ended(id));
             }
-            if let Some(table) = table.upgrade() {
-                table.ended(shell);
-            }
+            end_of(id, holder).await;
+            table.upgrade().inspect(|table| table.gone(id));
         });
         self.publish();
     }
@@ -239,21 +241,19 @@ impl Table {
         self.publish();
     }
 
-    /// Finds the owners of shells that an earlier agent left: (shell, process, whether it runs).
-    pub(super) fn adopt(self: &Arc<Self>, shells: &[(ShellId, u32, bool)]) -> usize {
+    /// Finds the owners of shells that an earlier agent left; how many.
+    pub(super) fn adopt(self: &Arc<Self>, shells: &[Shell]) -> usize {
         let mut adopted = 0;
-        for (shell, pid, running) in shells {
-            match self.read(*shell) {
+        for shell in shells {
+            match self.read(shell.id()) {
                 Ok((owner, shown)) => {
-                    let kept = Kept { owner, life: Life::Ended, shown, delivered: None, hold: None };
-                    self.lock().insert(*shell, kept);
-                    if *running {
-                        self.started(*shell, *pid);
-                    }
+                    let kept = Kept { owner, life: Life::Starting, shown, delivered: None, hold: None };
+                    self.lock().insert(shell.id(), kept);
+                    self.started(shell);
                     adopted += 1;
                 }
                 // Nobody can attach to it; it ends with its idle limit.
-                Err(why) => tracing::warn!(%shell, %why, "it is not known whose shell this is"),
+                Err(why) => tracing::warn!(shell = %shell.id(), %why, "it is not known whose shell this is"),
             }
         }
         self.sweep();
@@ -276,27 +276,21 @@ impl Table {
         self.publish();
     }
 
-    /// Lets go of ended shells whose holders went by themselves.
-    fn forget_the_gone(&self) {
-        self.lock().retain(|shell, kept| {
-            let stays = kept.life != Life::Ended || self.holders.has(*shell);
-            if !stays {
-                remove(&self.path(*shell));
-            }
-            stays
-        });
+    /// Nobody keeps the shell any more.
+    fn gone(&self, shell: ShellId) {
+        self.holders.clear(shell);
+        self.forget(shell);
     }
 
     fn publish(&self) {
         let kept = self.lock();
-        let there = |shell, kept: &Kept| match kept.life {
-            Life::Starting => None,
-            Life::Running => Some(true),
-            Life::Ended => self.holders.has(shell).then_some(false),
-        };
         let report = |(shell, kept): (&ShellId, &Kept)| {
-            let connection = kept.owner.connection;
-            there(*shell, kept).map(|running| ShellReport { shell: *shell, connection, running })
+            let running = match kept.life {
+                Life::Starting => return None,
+                Life::Running => true,
+                Life::Ended => false,
+            };
+            Some(ShellReport { shell: *shell, connection: kept.owner.connection, running })
         };
         let reports: Vec<_> = kept.iter().filter_map(report).collect();
         self.reports.send_if_modified(|old| {
@@ -397,6 +391,12 @@ impl Drop for Holding {
         if let Some(table) = self.table.upgrade() {
             table.count();
         }
+    }
+}
+
+async fn end_of(shell: ShellId, process: Stranger) {
+    if let Err(error) = process.ended().await {
+        tracing::warn!(%shell, %error, "the end of a shell or its holder is not known");
     }
 }
 
