@@ -73,19 +73,9 @@ impl Shells {
         self.table.reports()
     }
 
-    /// Ends a connection's shells that no session is on.
+    /// Ends a connection's shells: those that a session is on when it leaves them, if it does not end them itself.
     pub(crate) fn hang_up(&self, connection: ConnectionId) {
-        for shell in self.table.alone(connection) {
-            let (holders, table) = (self.holders.clone(), Arc::downgrade(&self.table));
-            self.table.spawn(async move {
-                let Some(table) = table.upgrade() else { return };
-                let _holding = table.hold(shell).await;
-                match holders.connect(shell).await {
-                    Ok(held) => end(&table, held).await,
-                    Err(error) => tracing::warn!(%shell, %error, "a shell to be ended does not answer"),
-                }
-            });
-        }
+        self.table.close(connection);
     }
 
     /// What an attach to this shell goes on from.

@@ -108,6 +108,23 @@ async fn closing_a_connection_ends_its_shell_detached_or_not() {
     pid.ended("a shell that does not listen to a hang-up").await;
 }
 
+/// The order comes while the person is leaving: at whatever moment of that, the shell ends.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_close_that_meets_a_detach_ends_the_shell() {
+    let (person, place) = (Person::new(), Place::new());
+    let (_running, mut server, _links) = serving_shells(&place).start().await;
+    for number in 1..=8 {
+        let mut session = shell(&mut server, number, &person).await;
+        let pid = pid(&mut session).await;
+        session.act(Action::Finish(Fin::Detached)).await;
+        for _ in 0..number {
+            tokio::task::yield_now().await;
+        }
+        server.order(Order::Close { connection: ConnectionId::from_bytes([number; 16]) }).await;
+        pid.ended(&format!("shell {number}")).await;
+    }
+}
+
 /// F-008: the next agent finds the shells of the one before, and whose they are; a shell that ended meanwhile is not
 /// reported.
 #[tokio::test]

@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::backend::shell::end;
 use crate::file::{self, FileError};
 use crate::helper::process::Stranger;
 use crate::holders::{Holders, Shell};
@@ -55,6 +56,8 @@ struct Kept {
     /// How much of that session, or of the segments after it, passed the server; unknown after a restart.
     delivered: Option<Delivered>,
     hold: Option<Hold>,
+    /// Its connection was closed while a session had it.
+    closed: bool,
 }
 
 /// Who has the shell: one session or segment at a time.
@@ -124,18 +127,36 @@ impl Table {
         self.lock().get(&shell).is_some_and(|kept| kept.owner == *owner)
     }
 
-    /// The shells that a connection began and that no session has.
-    pub(super) fn alone(&self, connection: ConnectionId) -> Vec<ShellId> {
-        let alone = |kept: &Kept| kept.hold.as_ref().is_none_or(|hold| hold.segment.is_some());
-        let of = |kept: &Kept| kept.owner.connection == connection && alone(kept);
-        self.lock().iter().filter(|(_, kept)| of(kept)).map(|(shell, _)| *shell).collect()
+    /// Ends the shells that a connection began. One that a session has is the session's to end; should the session
+    /// leave it instead, it ends then.
+    pub(super) fn close(self: &Arc<Self>, connection: ConnectionId) {
+        let mut alone = Vec::new();
+        for (shell, kept) in self.lock().iter_mut().filter(|(_, kept)| kept.owner.connection == connection) {
+            kept.closed = kept.hold.as_ref().is_some_and(|hold| hold.segment.is_none());
+            if !kept.closed {
+                alone.push(*shell);
+            }
+        }
+        alone.into_iter().for_each(|shell| self.hang_up(shell));
+    }
+
+    fn hang_up(self: &Arc<Self>, shell: ShellId) {
+        let table = Arc::downgrade(self);
+        self.spawn(async move {
+            let Some(table) = table.upgrade() else { return };
+            let _holding = table.hold(shell).await;
+            match table.holders.connect(shell).await {
+                Ok(held) => end(&table, held).await,
+                Err(error) => tracing::warn!(%shell, %error, "a shell to be ended does not answer"),
+            }
+        });
     }
 
     /// Writes down whose a shell will be, before it exists: a crash in between leaves no shell that is nobody's.
     pub(super) async fn write(&self, shell: ShellId, owner: &Owner) -> Result<(), FileError> {
         self.write_entry(shell, owner, None).await?;
         let owner = owner.clone();
-        let kept = Kept { owner, life: Life::Starting, shown: None, delivered: None, hold: None };
+        let kept = Kept { owner, life: Life::Starting, shown: None, delivered: None, hold: None, closed: false };
         self.lock().insert(shell, kept);
         Ok(())
     }
@@ -247,7 +268,7 @@ impl Table {
         for shell in shells {
             match self.read(shell.id()) {
                 Ok((owner, shown)) => {
-                    let kept = Kept { owner, life: Life::Starting, shown, delivered: None, hold: None };
+                    let kept = Kept { owner, life: Life::Starting, shown, delivered: None, hold: None, closed: false };
                     self.lock().insert(shell.id(), kept);
                     self.started(shell);
                     adopted += 1;
@@ -387,9 +408,14 @@ impl Holding {
 
 impl Drop for Holding {
     fn drop(&mut self) {
-        self.with(|kept| kept.hold = None);
-        if let Some(table) = self.table.upgrade() {
-            table.count();
+        let closed = self.with(|kept| {
+            kept.hold = None;
+            std::mem::take(&mut kept.closed)
+        });
+        let Some(table) = self.table.upgrade() else { return };
+        table.count();
+        if closed == Some(true) {
+            table.hang_up(self.shell);
         }
     }
 }
