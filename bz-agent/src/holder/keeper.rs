@@ -250,8 +250,8 @@ impl Keeper {
         if self.input.len().saturating_add(bytes.len()) > INPUT_LIMIT {
             return self.disconnected();
         }
-        // Before the bytes, so that the agent learns of the mode that they were typed in.
-        self.kept.password(self.control.password());
+        // Before the bytes, so that the agent learns of the mode that they are read in.
+        self.kept.password(self.control.asks_for_secret());
         self.input.extend(bytes);
         self.kept.input = self.kept.input.saturating_add(bytes.len() as u64);
     }
@@ -288,8 +288,10 @@ impl Keeper {
     }
 
     fn look(&mut self) {
-        if self.timers.end.is_none() {
-            self.kept.password(self.control.password());
+        let secret = self.control.asks_for_secret();
+        // Output that waits to be read may be older than the question; who has read it looks again.
+        if self.timers.end.is_none() && (!secret || !self.control.output_waits()) {
+            self.kept.password(secret);
         }
         self.timers.look = LOOKS.get(self.timers.looks).and_then(|pause| after(*pause));
         self.timers.looks = self.timers.looks.saturating_add(1);

@@ -67,16 +67,14 @@ impl Control {
     }
 
     /// A program that reads a whole line with the echo off asks for a secret. A line editor, which
-    /// draws the echo itself, reads single keys. As long as output waits to be read it is not known
-    /// whether that came before the question; who has read it asks again.
-    pub(super) fn password(&self) -> bool {
-        let secret = tcgetattr(&self.master).is_ok_and(|modes| {
+    /// draws the echo itself, reads single keys.
+    pub(super) fn asks_for_secret(&self) -> bool {
+        tcgetattr(&self.master).is_ok_and(|modes| {
             modes.local_modes.contains(LocalModes::ICANON) && !modes.local_modes.contains(LocalModes::ECHO)
-        });
-        secret && !self.output_waits()
+        })
     }
 
-    fn output_waits(&self) -> bool {
+    pub(super) fn output_waits(&self) -> bool {
         poll(&mut [PollFd::new(&self.master, PollFlags::IN)], Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
     }
 
