@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use bz_client::client::{AskError, FindError, RefreshError};
-use bz_client::login::{LoginError, RedirectError};
+use bz_client::login::{LoginError, ProviderFailed, RedirectError};
 use bz_client::profile::ProfileError;
 use bz_client::server::ServerError;
 use bz_client::session::SessionError;
@@ -102,7 +102,8 @@ fn rest(error: &RestError) -> Exit {
 fn login(error: &LoginError) -> Exit {
     match error {
         LoginError::Redirect(RedirectError::TimedOut) => Exit::Cancelled,
-        LoginError::Provider(bz_client::login::ProviderFailed::NoAnswer(_)) => Exit::Unreachable,
+        LoginError::Provider(ProviderFailed::NoAnswer(_)) => Exit::Unreachable,
+        LoginError::Provider(ProviderFailed::Client(_)) => Exit::Configuration,
         LoginError::Server(error) => rest(error),
         LoginError::Trust(_) => Exit::Configuration,
         LoginError::Provider(_)

@@ -144,15 +144,16 @@ impl Login {
         let organization = trust.bundle().organization;
         let key = PrivateKey::from_seed(&clock::random()?)?;
         let request = CertRequest::new(organization, &key, clock::random()?);
-        let oidc = Oidc::discover(provider, server).await?;
+        let rest = Rest::new(server)?.with_clock(clock);
+        let settings = rest.login_settings(&provider.issuer).await?;
+        let oidc = Oidc::discover(provider, server).await?.with(settings);
         let tokens = by_browser(&oidc, provider, &request.commitment(), (options, browser)).await?;
         let certificate = request.certificate(tokens.id.reveal(), tokens.id.reveal())?;
         // As a target will: what it would refuse is better said now.
         let verified = BzCert::verify(&certificate, &check(organization, provider, &oidc, clock.now().wall))?;
         let claims = verified.claims();
         let caller = Caller { login: LoginId::from_random(clock::random()?), key: key.clone() };
-        let registered =
-            register(&Rest::new(server)?.with_clock(clock), &caller, (certificate, options.claim.as_ref())).await?;
+        let registered = register(&rest, &caller, (certificate, options.claim.as_ref())).await?;
         honest(&registered, organization, &claims.person)?;
         Ok(Self {
             id: caller.login,
@@ -182,13 +183,14 @@ impl Login {
     /// [`LoginError`]; most mean that the person must log in again.
     pub(crate) async fn refreshed(
         &self,
-        server: &Server,
+        (server, rest): (&Server, &Rest),
         trust: &Trust,
         clock: &dyn Clock,
     ) -> Result<Self, LoginError> {
         let refresh = self.refresh.as_ref().ok_or(LoginError::NoRefreshToken)?;
         let provider = trust.login_provider(Some(&self.issuer))?;
-        let oidc = Oidc::discover(provider, server).await?;
+        let settings = rest.login_settings(&provider.issuer).await?;
+        let oidc = Oidc::discover(provider, server).await?.with(settings);
         let tokens = oidc.refresh(refresh).await?;
         let keys = (oidc.jwks(), provider);
         let claims = oidc::verify(tokens.id.reveal(), keys, Audience::Client, Expiry::Checked, clock.now().wall)?;

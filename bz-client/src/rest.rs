@@ -7,7 +7,7 @@ mod error;
 use std::sync::Arc;
 
 use bz_core::api::error::ErrorBody;
-use bz_core::api::login::TrustBundleText;
+use bz_core::api::login::{LoginSettings, TrustBundleText};
 use bz_core::api::proof::{Call, Proof};
 use bz_core::id::LoginId;
 use bz_core::key::PrivateKey;
@@ -110,6 +110,12 @@ impl Rest {
         let draft = Draft { method: Method::GET, path: "trust-bundle", query: &[], body: Vec::new() };
         let answer = self.send(None, draft).await?;
         Ok((parse(&answer)?, answer.date()))
+    }
+
+    /// What this provider wants to hear at a login, as the server knows it.
+    pub(crate) async fn login_settings(&self, issuer: &str) -> Result<LoginSettings, RestError> {
+        let (text, _) = self.trust_bundle().await?;
+        Ok(text.logins.into_iter().find(|login| login.issuer == issuer).unwrap_or_default())
     }
 
     async fn read<T: DeserializeOwned>(&self, caller: Option<&Caller>, draft: Draft<'_>) -> Result<T, RestError> {

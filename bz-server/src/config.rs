@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bz_core::api::login::LoginSettings;
 use bz_core::oidc::provider::{Provider, ProviderError};
 use bz_core::time::UnixTime;
 use serde::{Deserialize, Serialize};
@@ -65,9 +66,6 @@ pub struct Config {
     /// This server's name in logs and certificates.
     #[serde(default = "node")]
     pub node: String,
-    /// Scopes that clients ask the identity provider for.
-    #[serde(default = "scopes")]
-    pub scopes: Vec<String>,
     /// How many hours a login lasts at most, however often its token is refreshed.
     #[serde(default = "day")]
     pub login_max_hours: u32,
@@ -95,6 +93,48 @@ pub struct Config {
     /// The identity providers, as the trust bundle names them.
     #[serde(rename = "provider")]
     pub providers: Vec<Provider>,
+    /// What clients tell them besides.
+    #[serde(rename = "login", default, skip_serializing_if = "Vec::is_empty")]
+    pub logins: Vec<ProviderLogin>,
+}
+
+/// What clients tell an identity provider besides what the trust bundle says.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProviderLogin {
+    /// The provider.
+    pub issuer: String,
+    /// See [`LoginSettings::client_secret`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret: Option<String>,
+    /// Scopes to ask for besides the usual ones.
+    #[serde(default)]
+    pub scopes: Vec<String>,
+}
+
+impl ProviderLogin {
+    /// The same, for clients.
+    #[must_use]
+    pub fn settings(&self) -> LoginSettings {
+        let Self { issuer, client_secret, scopes } = self.clone();
+        LoginSettings { issuer, client_secret, scopes }
+    }
+
+    /// RFC 6749, appendices A.2 and A.4.
+    fn is_well_formed(&self) -> bool {
+        let visible = |byte: &u8| (0x20..=0x7e).contains(byte);
+        let scope = |s: &String| {
+            (1..=128).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\')
+        };
+        let secret = |s: &String| (1..=512).contains(&s.len()) && s.as_bytes().iter().all(visible);
+        self.client_secret.as_ref().is_none_or(secret) && self.scopes.len() <= 16 && self.scopes.iter().all(scope)
+    }
+}
+
+impl std::fmt::Debug for ProviderLogin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.settings().fmt(f)
+    }
 }
 
 /// What becomes of a session whose record cannot be written.
@@ -166,6 +206,12 @@ impl Config {
             let issuer = provider.issuer.clone();
             provider.check().map_err(|error| ConfigError::Provider { issuer, error })?;
         }
+        for login in &self.logins {
+            let known = self.providers.iter().any(|p| p.issuer == login.issuer);
+            value(known, "login", "must name the issuer of a [[provider]], letter for letter")?;
+            let rule = "client_secret and scopes must be plain text without line breaks, and not empty";
+            value(login.is_well_formed(), "login", rule)?;
+        }
         let local = self.listen.ip().is_loopback();
         value(!matches!(self.tls, Tls::Off(_)) || local, "tls", "may be \"off\" only on a loopback address")?;
         let local = self.metrics_listen.is_none_or(|a| a.ip().is_loopback());
@@ -226,10 +272,6 @@ fn hours(hours: u32) -> Duration {
 
 fn node() -> String {
     "main".to_owned()
-}
-
-fn scopes() -> Vec<String> {
-    ["openid", "email", "profile"].map(str::to_owned).to_vec()
 }
 
 const fn yes() -> bool {

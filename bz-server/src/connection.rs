@@ -389,7 +389,7 @@ fn names(allowed: &Allowed<'_>) -> String {
 pub(crate) fn log(app: &App, reason: String) -> Result<Log, ApiError> {
     let id = || Ok::<_, ApiError>(EventId::from_random(app.random()?));
     Ok(Log {
-        ids: [id()?, id()?, id()?],
+        ids: [id()?, id()?, id()?, id()?],
         reason,
         organization: app.organization,
         node: app.config.node.clone(),

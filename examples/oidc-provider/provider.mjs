@@ -16,6 +16,8 @@ import { Store } from './store.mjs';
 
 const HOST = '127.0.0.1';
 const CLIENT = 'bz-cli';
+// As some providers do it: a secret that is on every desk.
+const DESKTOP = { client_id: 'bz-desktop', client_secret: 'kept from nobody', token_endpoint_auth_method: 'client_secret_basic' };
 const USERS = {
   alice: { name: 'Alice', email: 'alice@example.com', email_verified: true, hd: 'example.com', groups: ['admins', 'dev'] },
   bob: { name: 'Bob', email: 'bob@example.com', email_verified: true, hd: 'example.com', groups: ['dev'] },
@@ -99,15 +101,14 @@ function configuration() {
     adapter: Store,
     jwks: { keys },
     cookies: { keys: [cookieKey] },
-    clients: [{
-      client_id: CLIENT,
+    clients: [{ client_id: CLIENT, token_endpoint_auth_method: 'none' }, DESKTOP].map((client) => ({
+      ...client,
       application_type: 'native',
-      token_endpoint_auth_method: 'none',
       // For a native client the port of these is ignored; the path is not.
       redirect_uris: ['http://127.0.0.1/callback', 'http://localhost/callback', 'http://[::1]/callback'],
       response_types: ['code'],
       grant_types: ['authorization_code', 'refresh_token', ...(options.deviceFlow ? ['urn:ietf:params:oauth:grant-type:device_code'] : [])],
-    }],
+    })),
     pkce: { required: () => true },
     rotateRefreshToken: true,
     scopes: ['openid', 'offline_access', 'email', 'profile', 'groups'],

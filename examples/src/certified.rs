@@ -1,8 +1,8 @@
 //! A certified OpenID provider (the npm package `oidc-provider`) as a child process, for tests that must not depend on
 //! our own reading of OpenID Connect.
 //!
-//! It signs with RS256, its issuer has no slash at the end, it redirects its one client ([`CLIENT_ID`]) to `/callback`
-//! on any loopback port, and it gives a refresh token only for `offline_access` with `prompt=consent`. Its users are
+//! It signs with RS256, its issuer has no slash at the end, it redirects its clients ([`CLIENT_ID`], and one that
+//! has a secret) to `/callback` on any loopback port, and it gives a refresh token only for `offline_access` with `prompt=consent`. Its users are
 //! `alice` and `bob` (`hd` example.com) and `eve` (`hd` elsewhere.test). Absent: installing it, which is npm's work.
 
 mod child;
@@ -17,6 +17,10 @@ use child::Child;
 
 /// The public client that the provider knows.
 pub const CLIENT_ID: &str = "bz-cli";
+/// A client that was given a secret, which anybody may know.
+pub const DESKTOP_CLIENT_ID: &str = "bz-desktop";
+/// See [`DESKTOP_CLIENT_ID`].
+pub const DESKTOP_CLIENT_SECRET: &str = "kept from nobody";
 
 /// How people get what is missing.
 const INSTALL: &str = "npm ci --prefix examples/oidc-provider";

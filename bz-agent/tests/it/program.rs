@@ -500,7 +500,7 @@ async fn answer(mut stream: TcpStream, bundle: &str, refuses: &Mutex<bool>, seen
     stream.read_exact(&mut body).await.unwrap();
     let refuse = *refuses.lock().unwrap();
     let (status, body): (_, Value) = if head.starts_with("get /api/v2/trust-bundle ") {
-        ("200 OK", json!({"bundle": bundle, "scopes": []}))
+        ("200 OK", json!({"bundle": bundle, "logins": []}))
     } else if refuse {
         ("401 Unauthorized", json!({"errorMsg": "this is not a registration key", "errorType": "x"}))
     } else {

@@ -107,7 +107,7 @@ impl Client {
     }
 
     async fn exchange(&self, present: &Login, locked: Option<&dyn LockedLogin>) -> Result<(), RefreshError> {
-        let fresh = present.refreshed(self.server(), &self.trust, self.clock().as_ref()).await?;
+        let fresh = present.refreshed((self.server(), &self.rest), &self.trust, self.clock().as_ref()).await?;
         self.keep_keys(&fresh);
         // Kept before anything else can fail: the old refresh token is spent.
         self.keep(&fresh, locked)?;

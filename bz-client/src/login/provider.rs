@@ -4,15 +4,18 @@
 
 use std::pin::Pin;
 
+use bz_core::api::login::LoginSettings;
 use bz_core::oidc::jwks::Jwks;
 use bz_core::oidc::provider::{Provider, ProviderKind};
 use openidconnect::core::{
-    CoreAuthPrompt, CoreAuthenticationFlow, CoreClient, CoreErrorResponseType, CoreProviderMetadata, CoreTokenResponse,
+    CoreAuthPrompt, CoreAuthenticationFlow, CoreClient, CoreClientAuthMethod, CoreErrorResponseType,
+    CoreProviderMetadata, CoreTokenResponse,
 };
 use openidconnect::{
-    AsyncHttpClient, AuthorizationCode, ClientId, CsrfToken, DiscoveryError, EndpointMaybeSet, EndpointNotSet,
-    EndpointSet, HttpRequest, HttpResponse, IssuerUrl, Nonce, OAuth2TokenResponse as _, PkceCodeChallenge,
-    PkceCodeVerifier, RedirectUrl, RefreshToken, RequestTokenError, Scope, StandardErrorResponse, TokenResponse as _,
+    AsyncHttpClient, AuthType, AuthorizationCode, ClientId, ClientSecret, CsrfToken, DiscoveryError, EndpointMaybeSet,
+    EndpointNotSet, EndpointSet, HttpRequest, HttpResponse, IssuerUrl, Nonce, OAuth2TokenResponse as _,
+    PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, RefreshToken, RequestTokenError, Scope, StandardErrorResponse,
+    TokenResponse as _,
 };
 use url::Url;
 
@@ -38,6 +41,13 @@ pub enum ProviderFailed {
         /// What is wrong.
         cause: String,
     },
+    /// It does not take the client, whoever logs in.
+    #[error(
+        "the identity provider does not accept this client: {0}. Its id is the first audience of the trust bundle; where \
+         the provider gave it a secret, as Google does, your administrator writes that under [[login]] in the server's \
+         settings"
+    )]
+    Client(String),
     /// It refused the code or the refresh token.
     #[error("the identity provider refuses: {0}; log in again")]
     Refused(String),
@@ -58,7 +68,11 @@ pub(super) struct Oidc {
     http: Http,
     jwks: Jwks,
     kind: ProviderKind,
+    issuer: String,
+    /// What the provider says that it knows.
     scopes: Option<Vec<String>>,
+    /// What the server says that clients ask for.
+    more_scopes: Vec<String>,
 }
 
 /// A page to show, and what is kept to make use of its answer.
@@ -93,8 +107,23 @@ impl Oidc {
         }
         let scopes = metadata.scopes_supported().map(|all| all.iter().map(|scope| scope.to_string()).collect());
         let id = provider.audiences.first().cloned().unwrap_or_default();
-        let client = CoreClient::from_provider_metadata(metadata, ClientId::new(id), None);
-        Ok(Self { client, http, jwks, kind: provider.kind, scopes })
+        // RFC 8414: who lists nothing takes `client_secret_basic`.
+        let takes_basic = metadata
+            .token_endpoint_auth_methods_supported()
+            .is_none_or(|all| all.contains(&CoreClientAuthMethod::ClientSecretBasic));
+        let auth = if takes_basic { AuthType::BasicAuth } else { AuthType::RequestBody };
+        let client = CoreClient::from_provider_metadata(metadata, ClientId::new(id), None).set_auth_type(auth);
+        let (kind, issuer) = (provider.kind, provider.issuer.clone());
+        Ok(Self { client, http, jwks, kind, issuer, scopes, more_scopes: Vec::new() })
+    }
+
+    /// The same, telling it what the server says that it wants to hear.
+    pub(super) fn with(self, settings: LoginSettings) -> Self {
+        let client = match settings.client_secret {
+            Some(secret) => self.client.set_client_secret(ClientSecret::new(secret)),
+            None => self.client,
+        };
+        Self { client, more_scopes: settings.scopes, ..self }
     }
 
     /// The keys that verify its tokens.
@@ -139,7 +168,7 @@ impl Oidc {
         tokens(&request.request_async(&self.http).await.map_err(refused)?)
     }
 
-    fn scopes(&self) -> Vec<&'static str> {
+    fn scopes(&self) -> Vec<&str> {
         let offers = |scope: &str| self.scopes.as_ref().map(|all| all.iter().any(|s| s == scope));
         let mut scopes = vec!["email", "profile"];
         // A provider that lists its scopes and not this one (Google) has another way, or none.
@@ -149,12 +178,16 @@ impl Oidc {
         if offers("groups") == Some(true) {
             scopes.push("groups");
         }
+        for more in &self.more_scopes {
+            if !scopes.contains(&more.as_str()) {
+                scopes.push(more);
+            }
+        }
         scopes
     }
 
     fn no_endpoint(&self) -> ProviderFailed {
-        let issuer = self.client.client_id().to_string();
-        ProviderFailed::Metadata { issuer, cause: "it names no token endpoint".to_owned() }
+        ProviderFailed::Metadata { issuer: self.issuer.clone(), cause: "it names no token endpoint".to_owned() }
     }
 }
 
@@ -168,7 +201,19 @@ fn tokens(answer: &CoreTokenResponse) -> Result<Tokens, ProviderFailed> {
 
 fn refused(error: RequestTokenError<HttpError, StandardErrorResponse<CoreErrorResponseType>>) -> ProviderFailed {
     match error {
-        RequestTokenError::ServerResponse(answer) => ProviderFailed::Refused(shown(&answer.to_string())),
+        RequestTokenError::ServerResponse(answer) => {
+            let text = shown(&answer.to_string());
+            let client = matches!(
+                answer.error(),
+                CoreErrorResponseType::InvalidClient | CoreErrorResponseType::UnauthorizedClient
+            );
+            // Google calls a client without its secret an invalid request.
+            if client || text.contains("client_secret") {
+                ProviderFailed::Client(text)
+            } else {
+                ProviderFailed::Refused(text)
+            }
+        }
         RequestTokenError::Request(error) => ProviderFailed::NoAnswer(error),
         // The body may hold tokens: only the place of the error is told.
         RequestTokenError::Parse(error, _) => ProviderFailed::Answer(match error.path().to_string().as_str() {

@@ -72,14 +72,41 @@ pub struct User {
     pub subject: String,
 }
 
-/// `GET trust-bundle`, for first use of a server: the bundle's text. Taking it trusts the server this once.
+/// `GET trust-bundle`: the bundle's text, for first use of a server (taking it trusts the server this once), and what
+/// clients need in order to log in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TrustBundleText {
     /// The file's text.
     pub bundle: String,
-    /// Scopes to ask the identity provider for.
+    /// For providers that want more than the bundle says.
+    #[serde(default)]
+    pub logins: Vec<LoginSettings>,
+}
+
+/// What a client tells an identity provider besides its id. Nothing depends on it but whether the provider answers, so
+/// it may come from the server.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LoginSettings {
+    /// The provider.
+    pub issuer: String,
+    /// The secret that some providers give even to clients that cannot keep one (RFC 8252, section 8.5). Whoever reaches
+    /// the server can read it; codes are protected by PKCE.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_secret: Option<String>,
+    /// Scopes to ask for besides the usual ones.
+    #[serde(default)]
     pub scopes: Vec<String>,
+}
+
+impl std::fmt::Debug for LoginSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LoginSettings")
+            .field("issuer", &self.issuer)
+            .field("scopes", &self.scopes)
+            .finish_non_exhaustive()
+    }
 }
 
 /// `GET organization`.

@@ -3,12 +3,14 @@
 use bz_core::api::login::{Organization, TrustBundleText};
 
 use crate::api::{Answer, Call};
+use crate::config::ProviderLogin;
 use crate::error::ApiError;
 
 /// `GET trust-bundle`: for trust on first use of this server.
 pub(super) async fn bundle(call: Call) -> Result<Answer, ApiError> {
     let bundle = call.app.bundle().to_text().map_err(ApiError::internal)?;
-    Answer::json(&TrustBundleText { bundle, scopes: call.app.config.scopes.clone() })
+    let logins = call.app.config.logins.iter().map(ProviderLogin::settings).collect();
+    Answer::json(&TrustBundleText { bundle, logins })
 }
 
 /// `GET organization`.

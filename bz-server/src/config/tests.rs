@@ -17,10 +17,11 @@ fn every_key_is_explained_in_the_example() {
     let config = Config {
         metrics_listen: Some("127.0.0.1:1".parse().unwrap()),
         provider_ca: Some("x".into()),
+        logins: vec![ProviderLogin { issuer: "x".to_owned(), client_secret: None, scopes: Vec::new() }],
         ..Config::parse(Config::default_text(), NONE).unwrap()
     };
     for key in toml::Table::try_from(&config).unwrap().keys() {
-        let named = [format!("\n{key} = "), format!("\n# {key} = "), format!("\n[[{key}]]")];
+        let named = [format!("\n{key} = "), format!("\n# {key} = "), format!("\n[[{key}]]"), format!("\n# [[{key}]]")];
         assert!(named.iter().any(|n| Config::default_text().contains(n)), "{key} is not in config/default.toml");
     }
 }
@@ -54,6 +55,20 @@ fn bad_values_are_named() {
     check("ORGANIZATION", " ", "organization");
     check("NODE", "", "node");
     check("PROVIDER", "[]", "provider");
+    let login = |rest: &str| format!("[{{ issuer = \"https://login.example.com\", {rest} }}]");
+    check("LOGIN", "[{ issuer = \"https://another.example.com\" }]", "login");
+    check("LOGIN", &login("client_secret = \"\""), "login");
+    check("LOGIN", &login("client_secret = \"two\\nlines\""), "login");
+    check("LOGIN", &login("scopes = [\"two words\"]"), "login");
     let anyone = Config::default_text().replace("claim = \"org\"", "claim = \"\"");
     assert!(matches!(Config::parse(&anyone, NONE), Err(ConfigError::Provider { .. })));
+}
+
+#[test]
+fn a_client_secret_is_not_shown() {
+    let value = "[{ issuer = \"https://login.example.com\", client_secret = \"GOCSPX-shown\", scopes = [\"more\"] }]";
+    let environment = [(format!("{ENVIRONMENT}LOGIN"), value.to_owned())];
+    let config = Config::parse(Config::default_text(), environment).unwrap();
+    let shown = format!("{config:?}");
+    assert!(shown.contains("more") && !shown.contains("GOCSPX"), "{shown}");
 }

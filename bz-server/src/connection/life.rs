@@ -56,6 +56,8 @@ impl FromStr for State {
 pub enum Input {
     /// Its client's carrier came.
     ClientConnected,
+    /// Its client gave way to another of its person, which is on it now.
+    ClientReplaced,
     /// Its client's carrier left.
     ClientDisconnected,
     /// The agent says which shell the client is on, or was on when it left; the first word counts.
@@ -96,12 +98,15 @@ pub struct Life {
     pub shell: Option<ShellId>,
 }
 
+/// More rows than this come of no step.
+pub const MAX_ROWS: usize = 4;
+
 /// One step on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     /// The life after it.
     pub life: Life,
-    /// What the log gets, in order. Nothing when nothing changed.
+    /// What the log gets, in order: at most [`MAX_ROWS`], nothing when nothing changed.
     pub rows: Vec<ConnectionEventType>,
 }
 
@@ -148,17 +153,20 @@ impl Life {
         };
         match (self.state, input) {
             (State::Closed, Input::Closed | Input::TargetLost) | (State::Lost, Input::TargetLost) => same(Vec::new()),
-            (State::Closed, Input::ClientConnected | Input::ClientDisconnected | Input::ShellAttached(_))
-            | (State::Lost, Input::ClientConnected | Input::ClientDisconnected) => Err(StepError::Ended),
+            (State::Closed, Input::ShellAttached(_))
+            | (
+                State::Closed | State::Lost,
+                Input::ClientConnected | Input::ClientReplaced | Input::ClientDisconnected,
+            ) => Err(StepError::Ended),
             // It was logged as closed when it was lost.
             (State::Lost, Input::Closed) => to(State::Closed, Vec::new()),
             (State::Lost, Input::ShellAttached(shell)) if self.shell == Some(shell) => {
                 to(State::Detached, vec![Row::ShellDisconnect])
             }
             (State::Opening | State::Detached, Input::ClientConnected) => to(State::Open, come()),
-            (State::Open, Input::ClientConnected) | (State::Opening | State::Detached, Input::ClientDisconnected) => {
-                same(Vec::new())
-            }
+            (State::Open, Input::ClientReplaced) => same([leave(), come()].concat()),
+            (State::Open, Input::ClientConnected)
+            | (State::Opening | State::Detached, Input::ClientDisconnected | Input::ClientReplaced) => same(Vec::new()),
             (State::Open, Input::ClientDisconnected) => to(State::Detached, leave()),
             (State::Open, Input::ShellAttached(shell)) if self.shell.is_none() => {
                 Ok(Step { life: Self { shell: Some(shell), ..self }, rows: vec![Row::ShellConnect] })
@@ -203,18 +211,24 @@ mod tests {
 
     fn check(state: State, shell: Option<ShellId>, input: Input, want: Result<(State, &[Row]), StepError>) {
         let got = Life { state, shell }.step(input).map(|s| (s.life.state, s.rows));
+        assert!(got.as_ref().map_or(0, |(_, rows)| rows.len()) <= MAX_ROWS, "{got:?}");
         assert_eq!(got, want.map(|(s, rows)| (s, rows.to_vec())), "{state:?} with {shell:?} gets {input:?}");
     }
 
     /// F-165, F-169, F-172~: every state × every input.
     #[test]
     fn a_life_goes_one_way() {
+        use Input::ClientReplaced as Another;
         use Input::{ClientConnected as Comes, ClientDisconnected as Leaves, Closed as Close, ShellAttached as On};
         check(State::Opening, None, Comes, Ok((State::Open, &[Row::ClientConnect])));
         check(State::Opening, None, Leaves, Ok((State::Opening, &[])));
         check(State::Opening, None, On(SHELL), Err(StepError::Shell));
         check(State::Opening, None, Close, Ok((State::Closed, &[Row::Closed])));
         check(State::Open, None, Comes, Ok((State::Open, &[])));
+        let replaced = [Row::ShellDisconnect, Row::ClientDisconnect, Row::ClientConnect, Row::ShellConnect];
+        check(State::Opening, None, Another, Ok((State::Opening, &[])));
+        check(State::Open, Some(SHELL), Another, Ok((State::Open, &replaced)));
+        check(State::Detached, Some(SHELL), Another, Ok((State::Detached, &[])));
         check(State::Open, None, On(SHELL), Ok((State::Open, &[Row::ShellConnect])));
         check(State::Open, Some(SHELL), On(SHELL), Ok((State::Open, &[])));
         check(State::Open, Some(SHELL), On(OTHER), Err(StepError::Shell));
@@ -228,7 +242,7 @@ mod tests {
         check(State::Detached, Some(SHELL), On(SHELL), Ok((State::Detached, &[])));
         check(State::Detached, Some(SHELL), On(OTHER), Err(StepError::Shell));
         check(State::Detached, Some(SHELL), Close, Ok((State::Closed, &[Row::Closed])));
-        for input in [Comes, Leaves, On(SHELL)] {
+        for input in [Comes, Another, Leaves, On(SHELL)] {
             check(State::Closed, Some(SHELL), input, Err(StepError::Ended));
         }
         check(State::Closed, None, Close, Ok((State::Closed, &[])));

@@ -121,6 +121,14 @@ pub async fn client_connected(app: &App, connection: ConnectionId) -> Result<Con
     step(app, connection, Input::ClientConnected, "its client came").await
 }
 
+/// The connection's client gave way to another of its person, which has come already. Logs the leaving and the coming.
+///
+/// # Errors
+/// [`LinkError::Step`] when it has ended.
+pub async fn client_replaced(app: &App, connection: ConnectionId) -> Result<Connection, LinkError> {
+    step(app, connection, Input::ClientReplaced, "another client of its person took its place").await
+}
+
 /// The connection's client left. Logs `ClientDisconnect`, and `ShellDisconnect` when a shell runs on.
 ///
 /// # Errors

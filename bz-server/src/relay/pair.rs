@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::App;
 use crate::connection::life::By;
 use crate::connection::link::{
-    self, agent_for, authorize_link, client_connected, client_disconnected, closed, session_ended,
+    self, agent_for, authorize_link, client_connected, client_disconnected, client_replaced, closed, session_ended,
 };
 use crate::record::{Carrier, Ends, Unrecorded};
 use crate::relay::link::end_the_gone;
@@ -79,13 +79,15 @@ async fn pair(
         ended = carry(client, agent, &carrier) => ended,
         () = end.cancelled() => Ended::Client,
     };
-    let goes_on = forget(relay, connection, number);
+    let another = forget(relay, connection, number);
     let (fin, refused) = (carrier.fin(), carrier.refused());
     drop(carrier);
     // Also when the younger stream has ended by now: the session was there, not here.
-    let goes_on = goes_on || superseded.load(Ordering::Acquire);
+    let goes_on = another || superseded.load(Ordering::Acquire);
     if goes_on && leaves(&ended, fin.as_ref()) {
-        return Ok(());
+        // A session that ended, not merely a carrier of one that goes on.
+        let replaced = another && fin.is_some();
+        return if replaced { client_replaced(app, connection).await.map(drop).map_err(fail) } else { Ok(()) };
     }
     settle(app, connection, ended, (fin, refused)).await.map_err(fail)?;
     // A shell that ended while its client was thought to be there was reported before.

@@ -7,7 +7,7 @@ use bz_core::id::{ConnectionId, EventId, LoginId, OrganizationId, ShellId, Targe
 use bz_core::time::UnixTime;
 use rusqlite::{Row, Transaction, params};
 
-use crate::connection::life::{Input, Life, State, Step, StepError};
+use crate::connection::life::{Input, Life, MAX_ROWS, State, Step, StepError};
 use crate::store::{Store, StoreError, event, first, json, millis, optional, rows, text, time, to_json};
 
 /// A connection.
@@ -43,7 +43,7 @@ pub struct Connection {
 #[derive(Debug, Clone)]
 pub struct Log {
     /// One id for each row a step can write.
-    pub ids: [EventId; 3],
+    pub ids: [EventId; MAX_ROWS],
     /// Who or what made it happen, in a sentence.
     pub reason: String,
     /// The organization.

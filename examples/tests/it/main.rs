@@ -12,6 +12,8 @@ mod api;
 #[cfg(test)]
 mod certified;
 #[cfg(test)]
+mod client_secret;
+#[cfg(test)]
 #[path = "../../../bz-core/tests/it/idp.rs"]
 #[allow(dead_code, reason = "shared with tests that need more of it")]
 mod forger;

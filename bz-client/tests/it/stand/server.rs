@@ -140,7 +140,7 @@ async fn answer(
     let path = uri.path().strip_prefix("/api/v2/").unwrap_or_default().to_owned();
     if path == "trust-bundle" {
         let text = state.bundle.to_text().unwrap();
-        return Json(json!({"bundle": text, "scopes": []})).into_response();
+        return Json(json!({"bundle": text, "logins": []})).into_response();
     }
     let header = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
     let Ok(proof) = Proof::parse(header) else { return refused("no proof") };
