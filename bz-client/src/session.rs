@@ -18,7 +18,7 @@ use bz_protocol::frame::Fin;
 use bz_protocol::limits::PATIENCE;
 use bz_protocol::session::End;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::client::{AskError, Asked, Client};
@@ -28,6 +28,8 @@ use crate::target_name::TargetName;
 
 /// How often a session looks whether its login was refreshed.
 const REFRESH_EVERY: Duration = Duration::from_secs(15);
+/// The shortest wait between two carriers.
+const FASTEST: Duration = Duration::from_millis(100);
 /// The longest wait between two carriers.
 const SLOWEST: Duration = Duration::from_secs(5);
 
@@ -87,6 +89,7 @@ pub struct Session {
     actions: mpsc::Sender<Action>,
     events: mpsc::Receiver<Event>,
     client: Client,
+    carried: Arc<watch::Sender<bool>>,
     tasks: JoinSet<()>,
 }
 
@@ -139,8 +142,10 @@ impl Client {
             let end = driver.await;
             tracing::debug!(%connection, %end, "session ended");
         });
-        tasks.spawn(supply(self.clone(), connection, first, carriers));
-        let mut session = Session { opened: nothing_yet(), asked, actions, events, client: self.clone(), tasks };
+        let carried = Arc::new(watch::channel(true).0);
+        tasks.spawn(supply(self.clone(), connection, (first, carriers), Arc::clone(&carried)));
+        let client = self.clone();
+        let mut session = Session { opened: nothing_yet(), asked, actions, events, client, carried, tasks };
         session.opened = session.wait_open().await?;
         self.met(&session.asked)?;
         session.tasks.spawn(reauthenticate(self.clone(), session.actions()));
@@ -173,7 +178,18 @@ const fn nothing_yet() -> Opened {
 impl Session {
     /// The next thing that happened; `None` after [`Event::Ended`]. Cancel-safe.
     pub async fn next(&mut self) -> Option<Event> {
-        self.events.recv().await
+        let event = self.events.recv().await;
+        if matches!(event, Some(Event::Opened(_) | Event::Resumed)) {
+            self.carried.send_replace(true);
+        }
+        event
+    }
+
+    /// Whether a carrier carries the session. `false` from when one broke until the session goes on over another, as
+    /// [`Self::next`] tells it; what is done meanwhile is done then, if it ever is.
+    #[must_use]
+    pub fn carried(&self) -> watch::Receiver<bool> {
+        self.carried.subscribe()
     }
 
     /// What can be done with it.
@@ -196,7 +212,7 @@ impl Session {
 
     async fn wait_open(&mut self) -> Result<Opened, SessionError> {
         loop {
-            match self.events.recv().await {
+            match self.next().await {
                 Some(Event::Opened(opened)) => return Ok(*opened),
                 Some(Event::Ended(end)) => return Err(SessionError::Ended { end, reason: self.reason() }),
                 Some(Event::Bytes { .. } | Event::Eof { .. } | Event::Notice(_) | Event::Resumed) => {}
@@ -211,11 +227,11 @@ impl Session {
 async fn supply(
     client: Client,
     connection: ConnectionId,
-    first: Box<dyn Stream>,
-    carriers: mpsc::Sender<Box<dyn Stream>>,
+    (first, carriers): (Box<dyn Stream>, mpsc::Sender<Box<dyn Stream>>),
+    carried: Arc<watch::Sender<bool>>,
 ) {
     let mut next = Some(first);
-    let mut wait = Duration::from_millis(100);
+    let mut wait = FASTEST;
     loop {
         let Some(links) = client.links() else { return };
         let stream = match next.take() {
@@ -224,7 +240,6 @@ async fn supply(
         };
         match stream {
             Ok(stream) => {
-                wait = Duration::from_millis(100);
                 let (gone, is_gone) = oneshot::channel();
                 if carriers.send(Box::new(Watched { stream, _gone: gone })).await.is_err() {
                     return;
@@ -233,6 +248,10 @@ async fn supply(
                     // Nothing is sent on it: it ends with the stream.
                     _ = is_gone => {}
                     () = carriers.closed() => return,
+                }
+                // Not after one that brought nothing: an agent that was started anew does not know the session.
+                if carried.send_replace(false) {
+                    wait = FASTEST;
                 }
             }
             Err(error) => tracing::debug!(%error, "no carrier yet"),

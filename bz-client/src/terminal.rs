@@ -3,12 +3,13 @@
 //! Absent: deciding what to connect to. Raw mode is left again on every way out.
 
 mod escape;
+mod window;
 
 use std::io::Write as _;
 
 use bz_core::access::request::Size;
 use bz_protocol::client::{Action, Event};
-use bz_protocol::frame::{Fin, Notice};
+use bz_protocol::frame::Fin;
 use bz_protocol::session::End;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
@@ -61,44 +62,12 @@ pub async fn pipes(session: Session) -> std::io::Result<End> {
 /// # Errors
 /// When the terminal cannot be used.
 pub async fn shell(session: Session) -> std::io::Result<End> {
-    let mut session = session;
     let raw = Raw::enter()?;
-    let actions = session.actions();
-    let input = Input::new(actions.clone(), Some(Escape::default()));
-    let mut resized = resizes()?;
-    let mut out = std::io::stdout();
-    let end = loop {
-        let event = tokio::select! {
-            event = session.next() => event,
-            () = resized.next() => {
-                // A session that has ended has no size.
-                actions.act(Action::Resize(size())).await.unwrap_or_default();
-                continue;
-            }
-        };
-        match event {
-            Some(Event::Bytes { bytes, .. }) => {
-                out.write_all(&bytes)?;
-                out.flush()?;
-            }
-            Some(Event::Notice(Notice::TakenOver)) => {
-                out.write_all(b"\r\nThis shell was taken over by another of your sessions.\r\n")?;
-            }
-            Some(Event::Notice(Notice::LoginEnds)) => {
-                out.write_all(b"\r\nYour login ends soon: run `bz login` in another window.\r\n")?;
-            }
-            Some(Event::Ended(end)) => break end,
-            Some(
-                Event::Opened(_)
-                | Event::Eof { .. }
-                | Event::Notice(Notice::Password(_) | Notice::Repaint)
-                | Event::Resumed,
-            ) => {}
-            None => break End::Lost,
-        }
-    };
+    let (leave, left) = mpsc::channel(1);
+    let input = Input::new(session.actions(), Some((Escape::default(), leave)));
+    let end = window::show(session, left).await;
     drop((input, raw));
-    Ok(end)
+    end
 }
 
 /// The exit status that stands for an end: the command's own, 128 and the signal, or 255 for anything else. A session that
@@ -144,7 +113,7 @@ pub fn farewell(end: &End) -> Option<String> {
 struct Input(tokio::task::JoinHandle<()>);
 
 impl Input {
-    fn new(actions: Actions, escape: Option<Escape>) -> Self {
+    fn new(actions: Actions, escape: Option<(Escape, mpsc::Sender<()>)>) -> Self {
         Self(tokio::spawn(feed(actions, escape)))
     }
 }
@@ -155,7 +124,7 @@ impl Drop for Input {
     }
 }
 
-async fn feed(actions: Actions, mut escape: Option<Escape>) {
+async fn feed(actions: Actions, mut escape: Option<(Escape, mpsc::Sender<()>)>) {
     let mut input = tokio::io::stdin();
     let mut buffer = vec![0; CHUNK];
     loop {
@@ -168,13 +137,19 @@ async fn feed(actions: Actions, mut escape: Option<Escape>) {
             }
         };
         let typed = match &mut escape {
-            Some(escape) => escape.typed(&bytes),
+            Some((escape, _)) => escape.typed(&bytes),
             None => Typed::Bytes(bytes),
         };
         let acted = match typed {
             Typed::Bytes(bytes) if bytes.is_empty() => continue,
             Typed::Bytes(bytes) => actions.act(Action::Bytes { stream: 0, bytes }).await,
-            Typed::Detach => actions.act(Action::Finish(Fin::Detached)).await,
+            Typed::Detach => {
+                if let Some((_, leave)) = &escape {
+                    // One word is enough.
+                    leave.try_send(()).unwrap_or_default();
+                }
+                continue;
+            }
         };
         if acted.is_err() {
             return;

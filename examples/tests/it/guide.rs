@@ -122,7 +122,10 @@ async fn a_killed_agent_loses_neither_a_shell_nor_its_record() {
     place.agent = place.desk.start(&place.run_agent);
     // The window that is still there cannot go on with a session that died with the agent, and must not end the shell.
     place.agent.says("a carrier for no session").await;
-    window.kill().await;
+    window.shows("The connection is interrupted").await;
+    window.types("\r~.").await;
+    window.shows("Come back with: bz attach").await;
+    assert_eq!(window.ends().await, Some(255));
 
     let connection = place.left_behind().await;
     let mut window = place.desk.terminal(&format!("bz attach {}", connection.id));
