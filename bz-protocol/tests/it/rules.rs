@@ -1,4 +1,5 @@
-//! `docs/protocol.md` against the code: its labels, objects and limits, and its rules against the tests that name them.
+//! `docs/protocol.md` against the code: its labels, objects and limits; and its rules, with those of
+//! `docs/transcript.md`, against the tests that name them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -19,7 +20,11 @@ fn root() -> PathBuf {
 }
 
 fn document() -> String {
-    let path = root().join("docs/protocol.md");
+    read("docs/protocol.md")
+}
+
+fn read(page: &str) -> String {
+    let path = root().join(page);
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
@@ -127,20 +132,20 @@ fn all_limits() -> BTreeMap<String, u64> {
 
 #[test]
 fn every_rule_has_a_test_and_every_test_a_rule() {
-    let document = document();
+    let document = document() + &read("docs/transcript.md");
     let defined: Vec<_> = document.lines().filter_map(|l| l.strip_prefix("- **")?.split_once("** ")).collect();
     let rules: BTreeSet<_> = defined.iter().map(|(id, _)| (*id).to_owned()).collect();
-    assert_eq!(rules.len(), defined.len(), "an id is defined twice in docs/protocol.md");
-    assert!(rules.len() > 50 && rules.iter().all(|id| ids(id) == [id.clone()]), "the rules are read: {rules:?}");
+    assert_eq!(rules.len(), defined.len(), "an id is defined twice");
+    assert!(rules.len() > 90 && rules.iter().all(|id| ids(id) == [id.clone()]), "the rules are read: {rules:?}");
     let mut named: BTreeMap<String, String> = BTreeMap::new();
     for path in tests(&root()) {
         let text = fs::read_to_string(&path).unwrap();
         named.extend(ids(&text).into_iter().map(|id| (id, path.display().to_string())));
     }
     let untested: Vec<_> = rules.iter().filter(|id| !named.contains_key(*id)).collect();
-    assert!(untested.is_empty(), "rules of docs/protocol.md that no test names: {untested:?}");
+    assert!(untested.is_empty(), "rules that no test names: {untested:?}");
     let unknown: Vec<_> = named.iter().filter(|(id, _)| !rules.contains(*id)).collect();
-    assert!(unknown.is_empty(), "tests name rules that docs/protocol.md does not have: {unknown:?}");
+    assert!(unknown.is_empty(), "tests name rules that neither page has: {unknown:?}");
 }
 
 /// Files of the workspace that hold tests, but for this one.
@@ -162,7 +167,7 @@ fn holds_tests(path: &Path) -> bool {
     fs::read_to_string(path).is_ok_and(|text| text.contains("#[test]") || text.contains("#[tokio::test"))
 }
 
-/// The ids in a text: `TRUST-1`, `PR-WIRE-1`.
+/// The ids in a text: `TRUST-1`, `PR-WIRE-1`, `TR-FILE-1`.
 fn ids(text: &str) -> Vec<String> {
     let words = text.split(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '-'));
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
@@ -170,7 +175,7 @@ fn ids(text: &str) -> Vec<String> {
     words
         .filter(|word| match word.split('-').collect::<Vec<_>>()[..] {
             ["TRUST", number] => is_number(number),
-            ["PR", name, number] => is_name(name) && is_number(number),
+            ["PR" | "TR", name, number] => is_name(name) && is_number(number),
             _ => false,
         })
         .map(str::to_owned)

@@ -25,7 +25,7 @@ struct Arguments {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
     command: Vec<String>,
     /// What carries the links of client and agent
-    #[arg(long, value_enum, default_value_t = Way::Ws)]
+    #[arg(long, value_enum, default_value_t = Way::Auto)]
     carrier: Way,
     /// Show what every part logs
     #[arg(long)]
