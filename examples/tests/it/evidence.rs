@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use bz_agent::helper::Helper;
 use bz_agent::user::User;
@@ -15,6 +14,8 @@ use bz_protocol::frame::Fin;
 use bz_protocol::receipt::{Comparison, Receipt, compare, missing};
 use bz_protocol::session::End;
 use bz_protocol::transcript::{Reader, Verdict};
+
+use crate::session::until;
 
 /// F-049~, TR-RECEIPT-1, TR-RECEIPT-4: both ends' receipts fit what the server recorded; a transcript whose end the server
 /// drops is shortened, one that it deletes is missing, and both ends show it.
@@ -85,17 +86,4 @@ fn receipts(folder: &Path) -> Vec<Receipt> {
 fn pairs(kept: &[Receipt], connections: [ConnectionId; 2]) -> Vec<(ConnectionId, &Receipt)> {
     let find = |connection| (connection, kept.iter().find(|receipt| receipt.connection == connection).unwrap());
     connections.map(find).into()
-}
-
-/// Looks again until it holds; the deadline is for a failure's sake.
-async fn until<T: std::fmt::Debug>(mut look: impl AsyncFnMut() -> T, holds: impl Fn(&T) -> bool) -> T {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
-    loop {
-        let seen = look().await;
-        if holds(&seen) {
-            return seen;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "it never held: {seen:?}");
-        tokio::task::yield_now().await;
-    }
 }

@@ -41,6 +41,7 @@ use serde_json::json;
 use crate::forger;
 use crate::liar::man::{Act, At, Man};
 use crate::logged::Logged;
+use crate::session::until;
 
 const TARGET: &str = "there";
 const DATA: u8 = 3;
@@ -509,17 +510,4 @@ fn altered(packet: &[u8]) -> Vec<u8> {
 /// A frame in the place of this one, as somebody without keys would make it.
 fn made_up(packet: &[u8], text: &[u8]) -> Vec<u8> {
     [&packet[..=HEADER_BYTES], &[0; 16], text, &[0; 16]].concat()
-}
-
-/// Looks again until it holds; the deadline is for a failure's sake.
-async fn until<T: std::fmt::Debug>(mut look: impl AsyncFnMut() -> T, holds: impl Fn(&T) -> bool) -> T {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
-    loop {
-        let seen = look().await;
-        if holds(&seen) {
-            return seen;
-        }
-        assert!(tokio::time::Instant::now() < deadline, "it never held: {seen:?}");
-        tokio::task::yield_now().await;
-    }
 }

@@ -30,21 +30,10 @@ pub(crate) enum Create {
     after_help = "A target user must exist on the hosts: making users there, and giving them their rights, is the duty \
                   of the hosts' administrators. A policy makes none; a host refuses a user that it does not have."
 )]
-#[command(group = clap::ArgGroup::new("who").args(["user", "group"]).multiple(true).required(true))]
 #[command(group = clap::ArgGroup::new("where").args(["target", "environment"]).required(true))]
 pub(crate) struct TargetAccess {
-    /// The policy's name, unique
-    #[arg(long, short)]
-    name: String,
-    /// What it is for
-    #[arg(long, short, default_value = "", hide_default_value = true)]
-    description: String,
-    /// A person, by address; may be given several times
-    #[arg(long, short, alias = "users", value_name = "EMAIL")]
-    user: Vec<String>,
-    /// A group of the identity provider, by id; may be given several times
-    #[arg(long, short, alias = "groups", value_name = "GROUP")]
-    group: Vec<String>,
+    #[command(flatten)]
+    whose: Whose,
     /// A target: target[.environment], or its id; may be given several times
     #[arg(long, short, alias = "targets", value_name = "TARGET")]
     target: Vec<TargetRef>,
@@ -65,10 +54,10 @@ pub(crate) struct TargetAccess {
     verb: Vec<Verb>,
 }
 
-/// What `bz policy create session-recording` takes.
+/// What every policy takes.
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("whom").args(["user", "group"]).multiple(true).required(true))]
-pub(crate) struct SessionRecording {
+#[command(group = clap::ArgGroup::new("who").args(["user", "group"]).multiple(true).required(true))]
+struct Whose {
     /// The policy's name, unique
     #[arg(long, short)]
     name: String,
@@ -81,6 +70,13 @@ pub(crate) struct SessionRecording {
     /// A group of the identity provider, by id; may be given several times
     #[arg(long, short, alias = "groups", value_name = "GROUP")]
     group: Vec<String>,
+}
+
+/// What `bz policy create session-recording` takes.
+#[derive(Debug, Args)]
+pub(crate) struct SessionRecording {
+    #[command(flatten)]
+    whose: Whose,
     /// Record what people type, too, save passwords
     #[arg(long)]
     record_input: bool,
@@ -107,10 +103,10 @@ impl Create {
 impl SessionRecording {
     async fn create(self, client: &Client) -> anyhow::Result<RecordingPolicy> {
         let content = RecordingContent {
-            name: self.name,
-            description: self.description,
-            subjects: subjects(client, &self.user).await?,
-            groups: groups(self.group),
+            name: self.whose.name,
+            description: self.whose.description,
+            subjects: subjects(client, &self.whose.user).await?,
+            groups: groups(self.whose.group),
             record_input: self.record_input,
         };
         Ok(client.create_recording_policy(&content).await?)
@@ -119,17 +115,17 @@ impl SessionRecording {
 
 impl TargetAccess {
     async fn create(self, client: &Client) -> anyhow::Result<TargetConnectPolicy> {
-        let subjects = subjects(client, &self.user).await?;
+        let subjects = subjects(client, &self.whose.user).await?;
         let environments = environments(client, &self.environment).await?;
         let mut targets = Vec::new();
         for target in &self.target {
             targets.push(PolicyTarget { id: client.find_target(target).await?.id, kind: "Bzero".to_owned() });
         }
         let content = TargetConnectContent {
-            name: self.name,
-            description: self.description,
+            name: self.whose.name,
+            description: self.whose.description,
             subjects,
-            groups: groups(self.group),
+            groups: groups(self.whose.group),
             environments,
             targets,
             target_users: self.target_user.into_iter().map(|user_name| TargetUserName { user_name }).collect(),
