@@ -108,6 +108,7 @@ async fn the_owner_can_narrow_a_running_agent() {
 #[tokio::test]
 async fn a_handler_that_panics_ends_its_session_alone() {
     let (_running, mut server, _links) = serving_routes().start().await;
+    server.logged.expect_error("a back end broke");
     let mut other = server.open(Ask::route(1, "echo")).await;
     assert_eq!(server.ask(Ask::route(2, "break")).await.refused().await, Code::Unavailable);
     other.bytes(b"still here").await;

@@ -15,6 +15,8 @@
 mod gate_world;
 #[path = "../../../bz-core/tests/it/idp.rs"]
 mod idp;
+#[path = "../../../bz-protocol/tests/it/logged.rs"]
+mod logged;
 
 #[cfg(test)]
 mod agent;

@@ -26,6 +26,7 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::gate_world::{ORG, START, TARGET, World, key};
 use crate::idp::ISSUER;
+use crate::logged::Logged;
 use crate::world::{DEADLINE, contains};
 
 /// Begins where every world begins, and goes on at the machine's speed.
@@ -133,6 +134,7 @@ impl Known {
 
 /// The server's end of one link of the agent.
 pub(crate) struct Server {
+    pub(crate) logged: Logged,
     pub(crate) known: Known,
     pub(crate) link: Arc<dyn Link>,
     pub(crate) boot: BootId,
@@ -170,7 +172,19 @@ impl Server {
                 }
             }
         });
-        Self { known, link, boot: hello.boot, hello: *hello, shells, words, counter: 0, grants: 0, _talk: tasks }
+        let logged = Logged::here();
+        Self {
+            logged,
+            known,
+            link,
+            boot: hello.boot,
+            hello: *hello,
+            shells,
+            words,
+            counter: 0,
+            grants: 0,
+            _talk: tasks,
+        }
     }
 
     /// Says an order of the agent, and gives it back so that it can be said again.

@@ -13,6 +13,9 @@
 #[path = "../../../bz-core/tests/it/idp.rs"]
 mod idp;
 
+#[cfg(feature = "driver")]
+#[allow(dead_code, reason = "shared with the tests above")]
+mod logged;
 mod world;
 mod tap;
 mod sim;

@@ -12,6 +12,7 @@
 #[allow(dead_code, reason = "shared with tests that need more of it")]
 mod idp;
 
+#[path = "../../../bz-protocol/tests/it/logged.rs"]
 mod logged;
 mod world;
 mod authorization;

@@ -5,7 +5,7 @@
 #[cfg(test)]
 mod carriers;
 #[cfg(test)]
-#[path = "../../../bz-server/tests/it/logged.rs"]
+#[path = "../../../bz-protocol/tests/it/logged.rs"]
 mod logged;
 #[cfg(test)]
 mod api;
