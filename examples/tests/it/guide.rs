@@ -88,6 +88,8 @@ async fn everything_is_kept(place: &mut Place, connection: &Connection) {
     let all = place.page.next("bz verify");
     let said = place.desk.run(&all).await;
     assert!(said.contains("proved, up to where another goes on"), "{said}");
+    let alone: Vec<_> = said.lines().filter(|line| line.contains("nobody attached")).collect();
+    assert!(!alone.is_empty() && alone.iter().all(|line| !line.contains("receipt")), "{said}");
     let verify = all.replace("evidence", "session.bzt");
     let check = async |bytes: &[u8], line: &str| {
         std::fs::write(place.desk.at("session.bzt"), bytes).unwrap();

@@ -87,7 +87,9 @@ fn line(checked: &Checked) -> String {
     if !bad.is_empty() {
         return bad.join("; ");
     }
-    let compared = if checked.findings.is_empty() { "; no receipt of it" } else { "" };
+    // Nobody keeps a receipt of a segment.
+    let lacks = checked.findings.is_empty() && verdict.segment.is_none();
+    let compared = if lacks { "; no receipt of it" } else { "" };
     let alone = if verdict.segment.is_some() { ", nobody attached" } else { "" };
     format!("{}: {}{alone}, {}{compared}", word(checked, verdict), verdict.person.subject, verdict.started)
 }
