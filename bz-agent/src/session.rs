@@ -7,14 +7,16 @@ use std::time::Duration;
 
 use bz_core::digest::Digest;
 use bz_core::id::ConnectionId;
+use bz_core::signed::Signed;
 use bz_protocol::agent::{Action, Agent, Config, Event};
-use bz_protocol::carrier::{Prefixed, Stream, read_message};
+use bz_protocol::carrier::{Prefixed, Stream, read_message, write_message};
 use bz_protocol::driver::{Channels, drive_keeping, random};
 use bz_protocol::gate::{Admission, Admitted, Denial, Opening};
 use bz_protocol::limits::{HANDSHAKE, MAX_PACKET};
-use bz_protocol::packet::Packet;
+use bz_protocol::packet::{Forgotten, Packet, Resume};
 use bz_protocol::refusal::Code;
 use bz_protocol::segment::Delivered;
+use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 
@@ -94,9 +96,15 @@ impl Sessions {
             | Packet::Control(_)
             | Packet::Refusal(_)
             | Packet::ResumeAck(_)
-            | Packet::ResumeDone(_) => false,
+            | Packet::ResumeDone(_)
+            | Packet::Forgotten(_) => false,
         };
         self.lock().running.values().find(fits).map(|e| e.carriers.clone())
+    }
+
+    /// Whether a session of the connection may have been answered and is not known by its id yet.
+    fn is_opening(&self, connection: ConnectionId) -> bool {
+        self.lock().running.values().any(|entry| entry.connection == connection && entry.session.is_none())
     }
 }
 
@@ -112,16 +120,35 @@ pub(crate) async fn carrier(context: &Arc<Context>, connection: ConnectionId, mu
         return;
     };
     let known = context.sessions.find(&packet);
-    let stream = Box::new(Prefixed::message(&bytes, stream));
+    let again = |stream| Box::new(Prefixed::message(&bytes, stream));
     match (known, packet) {
         (Some(carriers), _) => {
-            if carriers.send(stream).await.is_err() {
+            if carriers.send(again(stream)).await.is_err() {
                 tracing::debug!(%connection, "a carrier for a session that has just ended");
             }
         }
-        (None, Packet::Syn(syn)) => start(context, connection, syn.syn.digest(), stream).await,
+        (None, Packet::Syn(syn)) => start(context, connection, syn.syn.digest(), again(stream)).await,
+        (None, Packet::Resume(resume)) if !context.sessions.is_opening(connection) => {
+            tracing::info!(%connection, "a client comes back to a session that is not known");
+            if let Err(error) = forgotten(context, &resume, stream).await {
+                tracing::debug!(%connection, %error, "it could not be told");
+            }
+        }
         (None, packet) => tracing::debug!(%connection, packet = packet.name(), "a carrier for no session"),
     }
+}
+
+/// Says that the session is not known, so that its client need not wait for it.
+async fn forgotten(context: &Context, resume: &Resume, mut stream: Box<dyn Stream>) -> std::io::Result<()> {
+    let identity = &context.identity;
+    let body = Forgotten { session: resume.session, random: resume.random };
+    let signed = Signed::seal(&body, identity.organization, &identity.identity_key).map_err(std::io::Error::other)?;
+    let packet = Packet::Forgotten(Box::new(signed)).encode().map_err(std::io::Error::other)?;
+    let told = async {
+        write_message(&mut stream, &packet).await?;
+        stream.shutdown().await
+    };
+    tokio::time::timeout(HANDSHAKE, told).await.map_err(std::io::Error::other)?
 }
 
 async fn start(context: &Arc<Context>, connection: ConnectionId, syn: Digest, stream: Box<dyn Stream>) {

@@ -85,6 +85,7 @@ pub fn status(end: &End) -> u8 {
         | End::Timeout
         | End::Lost
         | End::Expired
+        | End::Forgotten
         | End::Truncated => 255,
     }
 }
@@ -105,7 +106,7 @@ pub fn farewell(end: &End) -> Option<String> {
             Some(format!("{end}\nA shell runs on: `bz list-connections` shows it, and `bz attach` comes back to it."))
         }
         End::Timeout => Some(format!("{end}: try again; `bz list-targets` shows whether the target is online")),
-        End::Reported(_) | End::Refused(_) | End::Expired => Some(end.to_string()),
+        End::Reported(_) | End::Refused(_) | End::Forgotten | End::Expired => Some(end.to_string()),
     }
 }
 
@@ -236,5 +237,6 @@ mod tests {
         check(End::Completed(Fin::Closed), 255, "was closed");
         check(End::Expired, 255, "bz login");
         check(End::Lost, 255, "lost");
+        check(End::Forgotten, 255, "started anew");
     }
 }

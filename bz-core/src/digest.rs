@@ -111,6 +111,8 @@ labels! {
     SynAck = "bz/1 syn ack;"
     /// The id of a session.
     Session = "bz/1 session;"
+    /// An agent's word that it does not know a session.
+    Forgotten = "bz/1 forgotten;"
     /// An agent's opening of a segment.
     Segment = "bz/1 segment;"
     /// A client's checkpoint.

@@ -316,7 +316,8 @@ impl Agent {
                         | Packet::Refusal(_)
                         | Packet::Resume(_)
                         | Packet::ResumeAck(_)
-                        | Packet::ResumeDone(_),
+                        | Packet::ResumeDone(_)
+                        | Packet::Forgotten(_),
                     ) => Err(self.hint(carrier, Misbehavior::OutOfTurn)),
                     Err(_) => Err(self.hint(carrier, Misbehavior::Malformed)),
                 };
@@ -464,7 +465,8 @@ impl Agent {
             | Packet::Refusal(_)
             | Packet::Resume(_)
             | Packet::ResumeAck(_)
-            | Packet::ResumeDone(_) => Err(Misbehavior::OutOfTurn.into()),
+            | Packet::ResumeDone(_)
+            | Packet::Forgotten(_) => Err(Misbehavior::OutOfTurn.into()),
         }
     }
 
@@ -483,7 +485,8 @@ impl Agent {
                 | Packet::Refusal(_)
                 | Packet::Resume(_)
                 | Packet::ResumeAck(_)
-                | Packet::ResumeDone(_),
+                | Packet::ResumeDone(_)
+                | Packet::Forgotten(_),
             )
             | Err(_) => {
                 open.forget(carrier);

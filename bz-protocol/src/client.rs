@@ -19,7 +19,7 @@ use crate::frame::{Fin, Kind, Notice};
 use crate::handshake::{Attached, Fact, Syn, SynAck, session_id};
 use crate::keys::Direction;
 use crate::limits::{HANDSHAKE, SUITES, VERSIONS};
-use crate::packet::{Packet, SynPacket};
+use crate::packet::{Forgotten, Packet, SynPacket};
 use crate::receipt::Receipt;
 use crate::refusal::Code;
 use crate::session::{CarrierId, End, Input, Line, Output, decode, earliest, encode};
@@ -341,7 +341,8 @@ impl Client {
                     | Packet::Control(_)
                     | Packet::Resume(_)
                     | Packet::ResumeAck(_)
-                    | Packet::ResumeDone(_) => return Err(Misbehavior::OutOfTurn.into()),
+                    | Packet::ResumeDone(_)
+                    | Packet::Forgotten(_) => return Err(Misbehavior::OutOfTurn.into()),
                 }
             }
             Input::Tick if now.mono >= sent.deadline => return Err(End::Timeout),
@@ -449,12 +450,13 @@ impl Client {
             | Packet::Refusal(_)
             | Packet::Resume(_)
             | Packet::ResumeAck(_)
-            | Packet::ResumeDone(_) => Err(Misbehavior::OutOfTurn.into()),
+            | Packet::ResumeDone(_)
+            | Packet::Forgotten(_) => Err(Misbehavior::OutOfTurn.into()),
         }
     }
 
-    /// The answer to a resumption. Anything else than a proved one ends that carrier and nothing else: whoever stands
-    /// there may be a stranger, or an agent that was started anew and knows no session.
+    /// The answer to a resumption. An agent that was started anew knows no session and proves that; anything else than a
+    /// proved answer ends that carrier and nothing else, because whoever stands there may be a stranger.
     fn finish_resume(
         &mut self,
         open: &mut Open,
@@ -467,6 +469,9 @@ impl Client {
             Ok(Packet::ResumeAck(ack)) if ack.epoch == resuming.epoch => {
                 resuming.agent = (ack.random, ack.position);
                 keys.check_ack(&ack, &resuming).is_ok().then_some(ack)
+            }
+            Ok(Packet::Forgotten(forgotten)) if self.is_forgotten(open, &resuming, &forgotten) => {
+                return Err(End::Forgotten);
             }
             Ok(_) | Err(_) => None,
         };
@@ -482,6 +487,12 @@ impl Client {
         open.line.activate(carrier);
         self.events.push_back(Event::Resumed);
         Ok(())
+    }
+
+    /// Whether the agent signed, in answer to this resumption, that it does not know this session.
+    fn is_forgotten(&self, open: &Open, resuming: &Resuming, forgotten: &Signed<Forgotten>) -> bool {
+        let said = Forgotten { session: open.line.flow.session(), random: resuming.client.0 };
+        forgotten.open(&self.opening.agent_key, self.opening.organization).is_ok_and(|body| body == said)
     }
 
     fn received(&mut self, open: &mut Open, received: Received) -> Result<(), End> {

@@ -1,8 +1,8 @@
 //! Packets: what travels on a session's carrier stream, each one byte of kind and a body.
 
 use bincode::{Decode, Encode};
-use bz_core::digest::Digest;
-use bz_core::signed::Signed;
+use bz_core::digest::{Digest, Label};
+use bz_core::signed::{Object, Signed};
 use bz_core::wire::{self, WireError};
 
 use crate::handshake::{Syn, SynAck};
@@ -30,6 +30,8 @@ pub enum Packet {
     ResumeAck(ResumeAck),
     /// The client's proof that it is there now.
     ResumeDone(ResumeDone),
+    /// The agent's answer for a session that it does not know.
+    Forgotten(Box<Signed<Forgotten>>),
 }
 
 /// `Syn` and, unless it is believed to be known, the certificate it names.
@@ -84,6 +86,21 @@ pub struct ResumeDone {
     pub proof: [u8; 32],
 }
 
+/// What an agent signs for a session that it does not know: one that ended, or that died with an earlier start of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Forgotten {
+    /// The session.
+    pub session: Digest,
+    /// The random of the [`Resume`] that this answers, so that no answer is kept for later.
+    pub random: [u8; 32],
+}
+
+impl Object for Forgotten {
+    const LABEL: Label = Label::Forgotten;
+    const VERSION: u16 = 1;
+    const LIMIT: usize = 256;
+}
+
 impl Packet {
     /// The packet's bytes.
     ///
@@ -101,6 +118,7 @@ impl Packet {
             Self::Resume(resume) => with(7, wire::encode(resume, MAX_PACKET)?),
             Self::ResumeAck(ack) => with(8, wire::encode(ack, MAX_PACKET)?),
             Self::ResumeDone(done) => with(9, wire::encode(done, MAX_PACKET)?),
+            Self::Forgotten(forgotten) => with(10, wire::encode(forgotten.as_ref(), MAX_PACKET)?),
         };
         if bytes.len() > MAX_PACKET { Err(WireError::TooLarge { limit: MAX_PACKET }) } else { Ok(bytes) }
     }
@@ -124,6 +142,7 @@ impl Packet {
             7 => wire::decode(body, MAX_PACKET).map(Self::Resume),
             8 => wire::decode(body, MAX_PACKET).map(Self::ResumeAck),
             9 => wire::decode(body, MAX_PACKET).map(Self::ResumeDone),
+            10 => wire::decode(body, MAX_PACKET).map(|f| Self::Forgotten(Box::new(f))),
             _ => Err(WireError::Malformed),
         }
     }
@@ -141,6 +160,7 @@ impl Packet {
             Self::Resume(_) => "Resume",
             Self::ResumeAck(_) => "ResumeAck",
             Self::ResumeDone(_) => "ResumeDone",
+            Self::Forgotten(_) => "Forgotten",
         }
     }
 }

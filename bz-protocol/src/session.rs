@@ -93,6 +93,9 @@ pub enum End {
     /// No carrier for too long, or no hope of one.
     #[error("the connection was lost")]
     Lost,
+    /// The agent proved that it does not know the session any more.
+    #[error("the target's agent was started anew, or ended the session before its end could be told")]
+    Forgotten,
     /// The login or the session's cap ran out.
     #[error("the login has expired; log in again with `bz login`")]
     Expired,

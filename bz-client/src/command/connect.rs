@@ -100,7 +100,7 @@ fn may_run_on(end: &End) -> bool {
     match end {
         End::Completed(fin) => *fin == Fin::Detached,
         End::Refused(code) | End::Reported(code) => *code == Code::Expired,
-        End::Misbehavior(_) | End::Timeout | End::Lost | End::Expired | End::Truncated => true,
+        End::Misbehavior(_) | End::Timeout | End::Lost | End::Forgotten | End::Expired | End::Truncated => true,
     }
 }
 

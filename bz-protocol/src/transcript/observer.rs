@@ -251,10 +251,16 @@ impl Observer {
             // Sealed anew each time, proved to the ends alone, or proving nothing.
             (_, Packet::Control(_))
             | (Direction::ToAgent, Packet::Resume(_) | Packet::ResumeDone(_))
-            | (Direction::ToClient, Packet::ResumeAck(_) | Packet::Refusal(_)) => Ok(Observed::default()),
+            | (Direction::ToClient, Packet::ResumeAck(_) | Packet::Refusal(_) | Packet::Forgotten(_)) => {
+                Ok(Observed::default())
+            }
             (
                 Direction::ToAgent,
-                Packet::SynAck(_) | Packet::DataAck(_) | Packet::Refusal(_) | Packet::ResumeAck(_),
+                Packet::SynAck(_)
+                | Packet::DataAck(_)
+                | Packet::Refusal(_)
+                | Packet::ResumeAck(_)
+                | Packet::Forgotten(_),
             )
             | (Direction::ToClient, Packet::Syn(_) | Packet::Data(_) | Packet::Resume(_) | Packet::ResumeDone(_)) => {
                 Err(Violation::OutOfTurn)

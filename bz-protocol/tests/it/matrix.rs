@@ -7,10 +7,13 @@
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 
+use bz_core::digest::Digest;
+use bz_core::signed::Signed;
 use bz_protocol::agent;
 use bz_protocol::client;
 use bz_protocol::frame::Kind;
-use bz_protocol::packet::{Packet, Resume, ResumeAck, ResumeDone};
+use bz_protocol::handshake::session_id;
+use bz_protocol::packet::{Forgotten, Packet, Resume, ResumeAck, ResumeDone};
 use bz_protocol::refusal::Code;
 use bz_protocol::session::{CarrierId, End};
 use expect_test::{Expect, expect};
@@ -22,9 +25,16 @@ use crate::world::World;
 /// The messages: each kind of packet, right for the state where it can be, and bytes that are none.
 fn messages() -> Vec<String> {
     let named = ["Syn", "Syn other", "SynAck", "SynAck forged", "Data", "DataAck", "Control"];
-    let rest = ["Resume", "Resume forged", "ResumeAck", "ResumeAck forged", "ResumeDone", "garbage", "empty"];
+    let rest = ["Resume", "Resume forged", "ResumeAck", "ResumeAck forged", "ResumeDone"];
+    let last = ["Forgotten", "Forgotten forged", "Forgotten other", "Forgotten stale", "garbage", "empty"];
     let refusals = Code::ALL.map(|code| format!("Refusal {code:?}"));
-    [named.map(str::to_owned).to_vec(), refusals.to_vec(), rest.map(str::to_owned).to_vec()].concat()
+    [
+        named.map(str::to_owned).to_vec(),
+        refusals.to_vec(),
+        rest.map(str::to_owned).to_vec(),
+        last.map(str::to_owned).to_vec(),
+    ]
+    .concat()
 }
 
 pub(crate) type AgentState = (&'static str, fn(AgentStage) -> AgentStage, CarrierId);
@@ -72,36 +82,40 @@ fn an_agent_answers_every_message_in_every_state() {
         &AGENT.map(|s| s.0),
         |column, message| cell(&AGENT[column], message),
         &expect![[r#"
-        message                    | ExpectSyn           | Judging             | Unconfirmed | Open       | Open, aside      | Resuming | Finished   | Closed
-        Syn                        | Judge               | -                   | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
-        Syn other                  | Judge               | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
-        SynAck                     | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
-        SynAck forged              | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
-        Data                       | !OutOfTurn >Refusal | !OutOfTurn >Refusal | Confirmed   | Bytes      | -                | -        | -          | -
-        DataAck                    | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
-        Control                    | !OutOfTurn >Refusal | !OutOfTurn >Refusal | -           | -          | -                | -        | -          | -
-        Refusal CertificateUnknown | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
-        Refusal Malformed          | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
-        Refusal Identity           | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
-        Refusal Grant              | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
-        Refusal LocalPolicy        | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
-        Refusal User               | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
-        Refusal Unavailable        | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
-        Refusal Clock              | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
-        Refusal Expired            | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
-        Refusal Revoked            | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
-        Resume                     | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | >ResumeAck close | close    | !OutOfTurn | -
-        Resume forged              | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
-        ResumeAck                  | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
-        ResumeAck forged           | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
-        ResumeDone                 | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | Resumed  | !OutOfTurn | -
-        garbage                    | !Malformed >Refusal | !OutOfTurn >Refusal | !Malformed  | !Malformed | close            | close    | !Malformed | -
-        empty                      | !Malformed >Refusal | !OutOfTurn >Refusal | !Malformed  | !Malformed | close            | close    | !Malformed | -
-    "#]],
+            message                    | ExpectSyn           | Judging             | Unconfirmed | Open       | Open, aside      | Resuming | Finished   | Closed
+            Syn                        | Judge               | -                   | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
+            Syn other                  | Judge               | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
+            SynAck                     | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
+            SynAck forged              | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
+            Data                       | !OutOfTurn >Refusal | !OutOfTurn >Refusal | Confirmed   | Bytes      | -                | -        | -          | -
+            DataAck                    | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
+            Control                    | !OutOfTurn >Refusal | !OutOfTurn >Refusal | -           | -          | -                | -        | -          | -
+            Refusal CertificateUnknown | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
+            Refusal Malformed          | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
+            Refusal Identity           | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
+            Refusal Grant              | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
+            Refusal LocalPolicy        | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
+            Refusal User               | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
+            Refusal Unavailable        | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
+            Refusal Clock              | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
+            Refusal Expired            | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
+            Refusal Revoked            | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
+            Resume                     | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | >ResumeAck close | close    | !OutOfTurn | -
+            Resume forged              | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
+            ResumeAck                  | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
+            ResumeAck forged           | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
+            ResumeDone                 | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | Resumed  | !OutOfTurn | -
+            Forgotten                  | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
+            Forgotten forged           | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
+            Forgotten other            | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
+            Forgotten stale            | !OutOfTurn >Refusal | !OutOfTurn >Refusal | !OutOfTurn  | !OutOfTurn | close            | close    | !OutOfTurn | -
+            garbage                    | !Malformed >Refusal | !OutOfTurn >Refusal | !Malformed  | !Malformed | close            | close    | !Malformed | -
+            empty                      | !Malformed >Refusal | !OutOfTurn >Refusal | !Malformed  | !Malformed | close            | close    | !Malformed | -
+        "#]],
     );
 }
 
-/// PR-MATRIX-2 (T11): the client's machine.
+/// PR-MATRIX-2, PR-RESUME-6 (T11): the client's machine.
 #[test]
 fn a_client_answers_every_message_in_every_state() {
     let cell = |(_, reach, carrier): &ClientState, message: &str| {
@@ -114,32 +128,36 @@ fn a_client_answers_every_message_in_every_state() {
         &CLIENT.map(|s| s.0),
         |column, message| cell(&CLIENT[column], message),
         &expect![[r#"
-        message                    | SynSent                    | SynSent, whole                    | Open       | Resuming            | Resuming, old | Closed
-        Syn                        | !OutOfTurn                 | !OutOfTurn                        | !OutOfTurn | close               | -             | -
-        Syn other                  | !OutOfTurn                 | !OutOfTurn                        | !OutOfTurn | close               | -             | -
-        SynAck                     | Opened                     | Opened                            | !OutOfTurn | close               | -             | -
-        SynAck forged              | !OtherAgent                | !OtherAgent                       | !OutOfTurn | close               | -             | -
-        Data                       | !OutOfTurn                 | !OutOfTurn                        | !OutOfTurn | close               | -             | -
-        DataAck                    | !OutOfTurn                 | !OutOfTurn                        | Bytes      | close               | -             | -
-        Control                    | !OutOfTurn                 | !OutOfTurn                        | -          | close               | -             | -
-        Refusal CertificateUnknown | >Syn                       | End(Reported(CertificateUnknown)) | !OutOfTurn | close               | -             | -
-        Refusal Malformed          | End(Reported(Malformed))   | End(Reported(Malformed))          | !OutOfTurn | close               | -             | -
-        Refusal Identity           | End(Reported(Identity))    | End(Reported(Identity))           | !OutOfTurn | close               | -             | -
-        Refusal Grant              | End(Reported(Grant))       | End(Reported(Grant))              | !OutOfTurn | close               | -             | -
-        Refusal LocalPolicy        | End(Reported(LocalPolicy)) | End(Reported(LocalPolicy))        | !OutOfTurn | close               | -             | -
-        Refusal User               | End(Reported(User))        | End(Reported(User))               | !OutOfTurn | close               | -             | -
-        Refusal Unavailable        | End(Reported(Unavailable)) | End(Reported(Unavailable))        | !OutOfTurn | close               | -             | -
-        Refusal Clock              | End(Reported(Clock))       | End(Reported(Clock))              | !OutOfTurn | close               | -             | -
-        Refusal Expired            | End(Reported(Expired))     | End(Reported(Expired))            | !OutOfTurn | close               | -             | -
-        Refusal Revoked            | End(Reported(Revoked))     | End(Reported(Revoked))            | !OutOfTurn | close               | -             | -
-        Resume                     | !OutOfTurn                 | !OutOfTurn                        | !OutOfTurn | close               | -             | -
-        Resume forged              | !OutOfTurn                 | !OutOfTurn                        | !OutOfTurn | close               | -             | -
-        ResumeAck                  | !OutOfTurn                 | !OutOfTurn                        | !OutOfTurn | Resumed >ResumeDone | -             | -
-        ResumeAck forged           | !OutOfTurn                 | !OutOfTurn                        | !OutOfTurn | close               | -             | -
-        ResumeDone                 | !OutOfTurn                 | !OutOfTurn                        | !OutOfTurn | close               | -             | -
-        garbage                    | !Malformed                 | !Malformed                        | !Malformed | close               | -             | -
-        empty                      | !Malformed                 | !Malformed                        | !Malformed | close               | -             | -
-    "#]],
+            message                    | SynSent                    | SynSent, whole                    | Open       | Resuming            | Resuming, old | Closed
+            Syn                        | !OutOfTurn                 | !OutOfTurn                        | !OutOfTurn | close               | -             | -
+            Syn other                  | !OutOfTurn                 | !OutOfTurn                        | !OutOfTurn | close               | -             | -
+            SynAck                     | Opened                     | Opened                            | !OutOfTurn | close               | -             | -
+            SynAck forged              | !OtherAgent                | !OtherAgent                       | !OutOfTurn | close               | -             | -
+            Data                       | !OutOfTurn                 | !OutOfTurn                        | !OutOfTurn | close               | -             | -
+            DataAck                    | !OutOfTurn                 | !OutOfTurn                        | Bytes      | close               | -             | -
+            Control                    | !OutOfTurn                 | !OutOfTurn                        | -          | close               | -             | -
+            Refusal CertificateUnknown | >Syn                       | End(Reported(CertificateUnknown)) | !OutOfTurn | close               | -             | -
+            Refusal Malformed          | End(Reported(Malformed))   | End(Reported(Malformed))          | !OutOfTurn | close               | -             | -
+            Refusal Identity           | End(Reported(Identity))    | End(Reported(Identity))           | !OutOfTurn | close               | -             | -
+            Refusal Grant              | End(Reported(Grant))       | End(Reported(Grant))              | !OutOfTurn | close               | -             | -
+            Refusal LocalPolicy        | End(Reported(LocalPolicy)) | End(Reported(LocalPolicy))        | !OutOfTurn | close               | -             | -
+            Refusal User               | End(Reported(User))        | End(Reported(User))               | !OutOfTurn | close               | -             | -
+            Refusal Unavailable        | End(Reported(Unavailable)) | End(Reported(Unavailable))        | !OutOfTurn | close               | -             | -
+            Refusal Clock              | End(Reported(Clock))       | End(Reported(Clock))              | !OutOfTurn | close               | -             | -
+            Refusal Expired            | End(Reported(Expired))     | End(Reported(Expired))            | !OutOfTurn | close               | -             | -
+            Refusal Revoked            | End(Reported(Revoked))     | End(Reported(Revoked))            | !OutOfTurn | close               | -             | -
+            Resume                     | !OutOfTurn                 | !OutOfTurn                        | !OutOfTurn | close               | -             | -
+            Resume forged              | !OutOfTurn                 | !OutOfTurn                        | !OutOfTurn | close               | -             | -
+            ResumeAck                  | !OutOfTurn                 | !OutOfTurn                        | !OutOfTurn | Resumed >ResumeDone | -             | -
+            ResumeAck forged           | !OutOfTurn                 | !OutOfTurn                        | !OutOfTurn | close               | -             | -
+            ResumeDone                 | !OutOfTurn                 | !OutOfTurn                        | !OutOfTurn | close               | -             | -
+            Forgotten                  | !OutOfTurn                 | !OutOfTurn                        | !OutOfTurn | End(Forgotten)      | -             | -
+            Forgotten forged           | !OutOfTurn                 | !OutOfTurn                        | !OutOfTurn | close               | -             | -
+            Forgotten other            | !OutOfTurn                 | !OutOfTurn                        | !OutOfTurn | close               | -             | -
+            Forgotten stale            | !OutOfTurn                 | !OutOfTurn                        | !OutOfTurn | close               | -             | -
+            garbage                    | !Malformed                 | !Malformed                        | !Malformed | close               | -             | -
+            empty                      | !Malformed                 | !Malformed                        | !Malformed | close               | -             | -
+        "#]],
     );
 }
 
@@ -204,13 +222,8 @@ fn name(event: &impl Debug) -> String {
     format!("{event:?}").split([' ', '(', '{']).next().unwrap_or_default().to_owned()
 }
 
-const RESUME: Resume = Resume {
-    session: bz_core::digest::Digest::from_bytes([0; 32]),
-    epoch: 9,
-    random: [0; 32],
-    position: 0,
-    proof: [0; 32],
-};
+const RESUME: Resume =
+    Resume { session: Digest::from_bytes([0; 32]), epoch: 9, random: [0; 32], position: 0, proof: [0; 32] };
 const ACK: ResumeAck = ResumeAck { epoch: 1, random: [0; 32], position: 0, proof: [0; 32] };
 
 pub(crate) fn to_agent(stage: &mut AgentStage, message: &str) -> Vec<u8> {
@@ -239,9 +252,18 @@ pub(crate) fn to_agent(stage: &mut AgentStage, message: &str) -> Vec<u8> {
             let (resume, ack) = pending.unwrap_or((RESUME, ACK));
             Packet::ResumeDone(peer.resume_done(&resume, &ack))
         }
+        message if message.starts_with("Forgotten") => forgotten(message, &world, Digest::of(b"any"), [0; 32]),
         other => return odd(other),
     };
     packet.encode().unwrap()
+}
+
+/// An agent's word that it does not know a session: by somebody else, of another session, for another resumption.
+fn forgotten(message: &str, world: &World, session: Digest, random: [u8; 32]) -> Packet {
+    let key = if message == "Forgotten forged" { crate::world::key(99) } else { world.agent_key.clone() };
+    let session = if message == "Forgotten other" { Digest::of(b"another") } else { session };
+    let random = if message == "Forgotten stale" { [99; 32] } else { random };
+    Packet::Forgotten(Box::new(Signed::seal(&Forgotten { session, random }, crate::world::ORG, &key).unwrap()))
 }
 
 pub(crate) fn to_client(stage: &mut ClientStage, message: &str) -> Vec<u8> {
@@ -263,6 +285,9 @@ pub(crate) fn to_client(stage: &mut ClientStage, message: &str) -> Vec<u8> {
         "ResumeAck" => Packet::ResumeAck(stage.peer.resume_ack(&resume, [52; 32])),
         "ResumeAck forged" => Packet::ResumeAck(ACK),
         "ResumeDone" => Packet::ResumeDone(ResumeDone { epoch: 1, proof: [0; 32] }),
+        message if message.starts_with("Forgotten") => {
+            forgotten(message, &world, session_id(&syn, &ack), resume.random)
+        }
         other => return odd(other),
     };
     packet.encode().unwrap()

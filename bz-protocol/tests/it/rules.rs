@@ -13,6 +13,7 @@ use bz_core::trust::DirectoryEntry;
 use bz_protocol::checkpoint::{AgentCheckpoint, ClientCheckpoint};
 use bz_protocol::handshake::{Syn, SynAck};
 use bz_protocol::limits;
+use bz_protocol::packet::Forgotten;
 use bz_protocol::segment::SegmentOpening;
 
 fn root() -> PathBuf {
@@ -57,6 +58,7 @@ fn the_document_lists_every_signed_object() {
         row::<SynAck>("SynAck"),
         row::<ClientCheckpoint>("ClientCheckpoint"),
         row::<AgentCheckpoint>("AgentCheckpoint"),
+        row::<Forgotten>("Forgotten"),
         row::<SegmentOpening>("SegmentOpening"),
     ];
     assert_eq!(table(&document(), "objects"), objects);

@@ -23,7 +23,7 @@ use bz_protocol::checkpoint::{AgentCheckpoint, ClientCheckpoint, Statement};
 use bz_protocol::client::{self, Client};
 use bz_protocol::frame::{Fin, HEADER_BYTES, Header, Kind};
 use bz_protocol::handshake::{Attached, Fact, Predecessor, Syn, SynAck, session_id};
-use bz_protocol::packet::{Packet, Resume, ResumeAck, ResumeDone};
+use bz_protocol::packet::{Forgotten, Packet, Resume, ResumeAck, ResumeDone};
 use bz_protocol::refusal::Code;
 use bz_protocol::segment::SegmentOpening;
 use bz_protocol::session::{CarrierId, Input};
@@ -77,6 +77,8 @@ fn attached_answer(world: &World) -> SynAck {
         ..world.answer_body(&world.syn().syn)
     }
 }
+
+const FORGOTTEN: Forgotten = Forgotten { session: Digest::from_bytes([7; 32]), random: [8; 32] };
 
 fn segment() -> SegmentOpening {
     SegmentOpening {
@@ -136,6 +138,7 @@ fn signed_objects() {
             object("ClientCheckpoint", &ClientCheckpoint(statement()), 12),
             object("AgentCheckpoint", &AgentCheckpoint(statement()), 13),
             object("SegmentOpening", &segment(), 13),
+            object("Forgotten", &FORGOTTEN, 13),
         ]),
     );
     reseal::<bz_core::grant::ServerCert>(&all, "ServerCert");
@@ -143,6 +146,7 @@ fn signed_objects() {
     reseal::<DirectoryEntry>(&all, "DirectoryEntry");
     reseal::<Syn>(&all, "Syn");
     reseal::<SegmentOpening>(&all, "SegmentOpening");
+    reseal::<Forgotten>(&all, "Forgotten");
     reseal::<SynAck>(&all, "SynAck");
     reseal::<SynAck>(&all, "SynAck of an attach");
     reseal::<ClientCheckpoint>(&all, "ClientCheckpoint");
@@ -244,6 +248,7 @@ fn packets() {
         ("Resume", Packet::Resume(resume)),
         ("ResumeAck", Packet::ResumeAck(ResumeAck { epoch: 2, random: [3; 32], position: 4, proof: [5; 32] })),
         ("ResumeDone", Packet::ResumeDone(ResumeDone { epoch: 2, proof: [6; 32] })),
+        ("Forgotten", Packet::Forgotten(Box::new(Signed::seal(&FORGOTTEN, ORG, &world.agent_key).unwrap()))),
     ];
     let refusals = Code::ALL.map(|code| ("Refusal", Packet::Refusal(code)));
     let rows: Vec<_> = named

@@ -334,7 +334,8 @@ impl Carrier {
             | Packet::Control(_)
             | Packet::Refusal(_)
             | Packet::ResumeAck(_)
-            | Packet::ResumeDone(_) => Err(Violation::OutOfTurn.into()),
+            | Packet::ResumeDone(_)
+            | Packet::Forgotten(_) => Err(Violation::OutOfTurn.into()),
         }
     }
 

@@ -121,9 +121,8 @@ async fn a_killed_agent_loses_neither_a_shell_nor_its_record() {
     place.agent.kill().await;
     place.agent = place.desk.start(&place.run_agent);
     // The window that is still there cannot go on with a session that died with the agent, and must not end the shell.
-    place.agent.says("a carrier for no session").await;
-    window.shows("The connection is interrupted").await;
-    window.types("\r~.").await;
+    place.agent.says("a session that is not known").await;
+    window.shows("the target's agent was started anew").await;
     window.shows("Come back with: bz attach").await;
     assert_eq!(window.ends().await, Some(255));
 
