@@ -236,12 +236,12 @@ impl Mux {
     pub fn drop_stream(&mut self, id: u32) {
         self.finish(id);
         if let Some(stream) = self.streams.get_mut(&id) {
+            // What the other end sent before it hears of this comes all the same, and is thrown away.
+            if !stream.peer_done && !stream.dropped {
+                self.urgent.push_back(message(STOP, id, &[]));
+            }
             stream.dropped = true;
             stream.incoming.clear();
-            if !stream.peer_done {
-                self.urgent.push_back(message(STOP, id, &[]));
-                stream.peer_done = true;
-            }
         }
         self.forget(id);
     }
@@ -320,7 +320,7 @@ impl Mux {
     }
 
     fn forget(&mut self, id: u32) {
-        if self.streams.get(&id).is_some_and(|s| s.dropped && s.peer_done && s.done == Done::Sent) {
+        if self.streams.get(&id).is_some_and(|s| s.dropped && s.done == Done::Sent) {
             self.streams.remove(&id);
         }
     }

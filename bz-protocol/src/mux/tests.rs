@@ -98,6 +98,69 @@ fn a_dropped_stream_stops_its_writer_and_keeps_its_own_last_words() {
     assert_eq!(a.read(id, &mut [0; 1]), Read::End);
 }
 
+/// PR-MUX-3: what is under way to a dropped stream that still has words to say ends neither it nor the link.
+#[test]
+fn what_comes_to_a_dropped_stream_is_thrown_away() {
+    let (mut a, mut b) = pair();
+    let id = a.open(Class::Bulk).unwrap();
+    pump(&mut a, &mut b);
+    b.write(id, b"under way").unwrap();
+    let under_way = b.poll().unwrap();
+    a.write(id, b"last words").unwrap();
+    a.drop_stream(id);
+    a.receive(&under_way).unwrap();
+    pump(&mut a, &mut b);
+    assert_eq!(read_all(&mut b, id), b"last words");
+    assert_eq!(b.read(id, &mut [0]), Read::End);
+    assert_eq!(b.write(id, b"more"), None);
+    b.drop_stream(id);
+    pump(&mut b, &mut a);
+    assert!(a.streams.is_empty() && b.streams.is_empty(), "{a:?} {b:?}");
+}
+
+/// One end of a pipe, and the messages on their way to it.
+struct At {
+    mux: Mux,
+    coming: VecDeque<Vec<u8>>,
+    open: Vec<u32>,
+}
+
+/// Whatever two honest ends do, and however late their messages come, neither accuses the other.
+#[test]
+fn honest_ends_break_no_rule() {
+    proptest::proptest!(|(steps in proptest::collection::vec((0..2_usize, 0..7_u8, 0..4_usize), 1..300))| {
+        let end = |role| At { mux: Mux::new(role), coming: VecDeque::new(), open: Vec::new() };
+        let mut ends = [end(Role::Dialer), end(Role::Listener)];
+        for (who, what, which) in steps {
+            let end = &mut ends[who];
+            let stream = end.open.get(which).copied();
+            match (what, stream) {
+                (0, _) if end.open.len() < 4 => end.open.push(end.mux.open(Class::Bulk).unwrap()),
+                (1, Some(id)) => drop(end.mux.write(id, &[0; 100_000])),
+                (2, Some(id)) => drop(end.mux.read(id, &mut [0; 200_000])),
+                (3, Some(id)) => end.mux.finish(id),
+                (4, Some(id)) => {
+                    end.mux.drop_stream(id);
+                    end.open.remove(which);
+                }
+                (5, _) => {
+                    let message = end.mux.poll();
+                    ends[1 - who].coming.extend(message);
+                }
+                _ => {
+                    let Some(message) = end.coming.pop_front() else { continue };
+                    end.mux.receive(&message).unwrap();
+                    while let Some(event) = end.mux.event() {
+                        if let MuxEvent::Opened(id, _) = event {
+                            end.open.push(id);
+                        }
+                    }
+                }
+            }
+        }
+    });
+}
+
 #[test]
 fn a_peer_that_breaks_a_rule_is_named() {
     let check = |messages: &[Vec<u8>], want: MuxError| {
