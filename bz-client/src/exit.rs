@@ -104,7 +104,7 @@ fn login(error: &LoginError) -> Exit {
         LoginError::Redirect(RedirectError::TimedOut) => Exit::Cancelled,
         LoginError::Provider(ProviderFailed::NoAnswer(_)) => Exit::Unreachable,
         LoginError::Provider(ProviderFailed::Client(_)) => Exit::Configuration,
-        LoginError::Server(error) => rest(error),
+        LoginError::Server(error) | LoginError::Settings(error) => rest(error),
         LoginError::Trust(_) => Exit::Configuration,
         LoginError::Provider(_)
         | LoginError::Redirect(_)

@@ -101,6 +101,9 @@ pub enum LoginError {
     /// The tokens are larger than a certificate may be.
     #[error("the identity provider's tokens are {0}: its administrator must put less into them")]
     TooLarge(#[from] WireError),
+    /// The server does not say what the provider wants to hear.
+    #[error(transparent)]
+    Settings(RestError),
     /// The server does not register the certificate.
     #[error("the server refuses the login: {0}")]
     Server(#[from] RestError),
@@ -145,7 +148,7 @@ impl Login {
         let key = PrivateKey::from_seed(&clock::random()?)?;
         let request = CertRequest::new(organization, &key, clock::random()?);
         let rest = Rest::new(server)?.with_clock(clock);
-        let settings = rest.login_settings(&provider.issuer).await?;
+        let settings = rest.login_settings(&provider.issuer).await.map_err(LoginError::Settings)?;
         let oidc = Oidc::discover(provider, server).await?.with(settings);
         let tokens = by_browser(&oidc, provider, &request.commitment(), (options, browser)).await?;
         let certificate = request.certificate(tokens.id.reveal(), tokens.id.reveal())?;
@@ -189,7 +192,7 @@ impl Login {
     ) -> Result<Self, LoginError> {
         let refresh = self.refresh.as_ref().ok_or(LoginError::NoRefreshToken)?;
         let provider = trust.login_provider(Some(&self.issuer))?;
-        let settings = rest.login_settings(&provider.issuer).await?;
+        let settings = rest.login_settings(&provider.issuer).await.map_err(LoginError::Settings)?;
         let oidc = Oidc::discover(provider, server).await?.with(settings);
         let tokens = oidc.refresh(refresh).await?;
         let keys = (oidc.jwks(), provider);

@@ -114,7 +114,7 @@ impl Output {
         if error.chain().any(is_closed_pipe) {
             return;
         }
-        let text = format!("{error:#}");
+        let text = told(error);
         if self.json {
             let body = serde_json::json!({"error": {"message": text, "exitCode": exit.number()}});
             drop(writeln!(io::stderr(), "{body}"));
@@ -173,6 +173,19 @@ pub(crate) fn local(time: &str) -> String {
     stamp.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
+/// An error and its causes, but for those whose words it has said already.
+pub(crate) fn told(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,5 +199,14 @@ mod tests {
     fn what_is_no_time_is_shown_as_it_is() {
         assert_eq!(local("soon"), "soon");
         assert_eq!(local("2026-01-02T03:04:05Z").len(), "2026-01-02 03:04:05".len());
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let check = |error: anyhow::Error, want: &str| assert_eq!(told(&error), want);
+        let cause = || anyhow::anyhow!("the cable is cut");
+        check(cause(), "the cable is cut");
+        check(cause().context("no answer"), "no answer: the cable is cut");
+        check(cause().context("no answer: the cable is cut").context("x"), "x: no answer: the cable is cut");
     }
 }

@@ -249,7 +249,7 @@ async fn supply(
                     _ = is_gone => {}
                     () = carriers.closed() => return,
                 }
-                // Not after one that brought nothing: an agent that was started anew does not know the session.
+                // Not after one that brought nothing: the next may bring nothing either.
                 if carried.send_replace(false) {
                     wait = FASTEST;
                 }

@@ -209,7 +209,7 @@ impl Config {
         for login in &self.logins {
             let known = self.providers.iter().any(|p| p.issuer == login.issuer);
             value(known, "login", "must name the issuer of a [[provider]], letter for letter")?;
-            let rule = "client_secret and scopes must be plain text without line breaks, and not empty";
+            let rule = "takes a client_secret of up to 512 printable characters, and up to 16 scopes of up to 128 without spaces";
             value(login.is_well_formed(), "login", rule)?;
         }
         let local = self.listen.ip().is_loopback();

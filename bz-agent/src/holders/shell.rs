@@ -218,7 +218,8 @@ impl ShellWriter {
         self.say(&ToHolder::Resize(size)).await
     }
 
-    /// Tells the shell and the program in its foreground that the terminal is gone.
+    /// Tells the shell and the program in its foreground that the terminal is gone; the shell again after a second, when
+    /// it is still there.
     pub async fn hangup(&self) -> Result<(), LinkError> {
         self.say(&ToHolder::Signal(ShellSignal::Hangup)).await
     }

@@ -27,7 +27,8 @@ impl Logout {
         };
         match told {
             Err(error) if !over(&error) => {
-                context.output.warn(&format!("The server was not told ({error:#}); the login ends there by itself."));
+                let why = crate::output::told(&error);
+                context.output.warn(&format!("The server was not told ({why}); the login ends there by itself."));
             }
             Ok(()) | Err(_) => {}
         }

@@ -97,7 +97,7 @@ async fn failures_exit_with_their_number_and_say_what_to_do() {
         let output = run(config, arguments).await;
         let said = text(&output.stderr);
         assert_eq!(output.status.code(), Some(status), "bz {arguments:?}: {said}");
-        assert!(said.contains(words), "bz {arguments:?} does not say {words:?}: {said}");
+        assert_eq!(said.matches(words).count(), 1, "bz {arguments:?} does not say {words:?} once: {said}");
         assert!(output.stdout.is_empty(), "bz {arguments:?}");
     };
     fails(empty.path(), &["lt"], 5, "bz login --server").await;

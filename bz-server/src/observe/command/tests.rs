@@ -284,8 +284,6 @@ fn run(events: &[Event]) -> Vec<Line> {
     lines
 }
 
-/// Lines that the shell named are expected with `= ` before them.
-#[track_caller]
 /// The first line after an attach stands at a prompt whose marks went by before: it is logged once, by the shell's name for
 /// it where there is one.
 #[test]
@@ -306,6 +304,8 @@ fn the_first_line_after_an_attach_is_logged_once() {
     check("without marks", &["ls\r\n", "x\r\n$ "], &[("ls", Screen), ("id", Screen)]);
 }
 
+/// Lines that the shell named are expected with `= ` before them.
+#[track_caller]
 fn check(name: &str, events: &[Event], expected: &[&str]) {
     let expected = expected.iter().map(|line| match line.strip_prefix("= ") {
         Some(named) => Line { text: named.into(), source: Marks },
