@@ -5,6 +5,7 @@
 //!
 //! Absent: policy and log rows, which are [`crate::connection`]'s.
 
+mod carry;
 mod issuer;
 mod link;
 mod pair;

@@ -1,18 +1,15 @@
-//! Pairing: a client's stream and its agent's, packet by packet, past the record.
+//! Pairing: which agent's stream a client's is carried to, and what the end of either means for the connection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use bz_core::id::{ConnectionId, LoginId, TargetId};
-use bz_protocol::carrier::{Class, LinkError, Stream, read_message, write_message};
+use bz_protocol::carrier::{Class, LinkError, Stream};
 use bz_protocol::control::{FromServer, Preamble};
 use bz_protocol::frame::Fin;
-use bz_protocol::keys::Direction;
-use bz_protocol::limits::{HANDSHAKE, MAX_PACKET};
+use bz_protocol::limits::HANDSHAKE;
 use bz_protocol::link::{receive, send};
 use bz_protocol::refusal::Code;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
@@ -20,7 +17,8 @@ use crate::connection::life::By;
 use crate::connection::link::{
     self, agent_for, authorize_link, client_connected, client_disconnected, client_replaced, closed, session_ended,
 };
-use crate::record::{Carrier, Ends, Unrecorded};
+use crate::record::{Carrier, Ends};
+use crate::relay::carry::{Ended, carry};
 use crate::relay::link::end_the_gone;
 use crate::relay::{Pair, Relay};
 
@@ -119,81 +117,6 @@ async fn open_agent(relay: &Relay, target: TargetId, connection: ConnectionId) -
     let mut stream = link.open(Class::Interactive).await?;
     send(&mut stream, &Preamble::Session { connection }).await?;
     Ok(stream)
-}
-
-/// How long a client whose agent ended may take to say what it had to say.
-const LAST_WORDS: Duration = Duration::from_secs(1);
-
-/// Which end's stream ended first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Ended {
-    /// The agent ended its session: its stream closed cleanly.
-    Agent,
-    /// The client's stream ended or broke, or the agent's link broke.
-    Client,
-    /// A packet was not relayed.
-    Here(Unrecorded),
-}
-
-/// Each direction is a loop of its own: a message half read is never dropped for the other's sake.
-async fn carry(client: Box<dyn Stream>, agent: Box<dyn Stream>, carrier: &Carrier) -> Ended {
-    let (mut from_client, mut to_client) = tokio::io::split(client);
-    let (mut from_agent, mut to_agent) = tokio::io::split(agent);
-    let client_left = AtomicBool::new(false);
-    let inward = async {
-        let mut gone = false;
-        while let Ok(Some(packet)) = next(&mut from_client).await {
-            if let Err(why) = carrier.see(Direction::ToAgent, &packet).await {
-                return Ended::Here(why);
-            }
-            // What the client said to an agent that has ended is recorded all the same.
-            gone = gone || pass(&mut to_agent, &packet).await.is_err();
-        }
-        // The agent answers the end of a carrier with the end of its own: that is not its session's.
-        client_left.store(true, Ordering::Relaxed);
-        to_agent.shutdown().await.unwrap_or_default();
-        Ended::Client
-    };
-    let outward = async {
-        loop {
-            match next(&mut from_agent).await {
-                Ok(Some(packet)) => {
-                    if let Err(why) = carrier.see(Direction::ToClient, &packet).await {
-                        return Ended::Here(why);
-                    }
-                    if pass(&mut to_client, &packet).await.is_err() {
-                        return Ended::Client;
-                    }
-                }
-                Ok(None) if client_left.load(Ordering::Relaxed) => return Ended::Client,
-                Ok(None) => {
-                    to_client.shutdown().await.unwrap_or_default();
-                    return Ended::Agent;
-                }
-                Err(_) => return Ended::Client,
-            }
-        }
-    };
-    tokio::pin!(inward, outward);
-    let ended = tokio::select! {
-        ended = &mut inward => return ended,
-        ended = &mut outward => ended,
-    };
-    if ended == Ended::Agent
-        && let Ok(Ended::Here(why)) = tokio::time::timeout(LAST_WORDS, inward).await
-    {
-        return Ended::Here(why);
-    }
-    ended
-}
-
-async fn next<S: AsyncRead + Unpin>(stream: &mut S) -> std::io::Result<Option<Vec<u8>>> {
-    read_message(stream, MAX_PACKET).await
-}
-
-async fn pass<S: AsyncWrite + Unpin>(stream: &mut S, packet: &[u8]) -> std::io::Result<()> {
-    write_message(stream, packet).await?;
-    stream.flush().await
 }
 
 /// Writes into the log what the end of a stream means.

@@ -156,6 +156,21 @@ async fn a_killed_agent_loses_neither_a_shell_nor_its_record() {
     assert!(!alone.is_empty() && alone.iter().all(|line| !line.contains("receipt")), "{said}");
 }
 
+/// Who sits before a session that cannot go on is told, and need not wait for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_can_leave_while_the_server_is_gone() {
+    let Some(mut place) = Place::start().await else { return };
+    let mut window = place.desk.terminal(&format!("bz --carrier ws connect {}@web", place.user));
+    window.shows("\x1b]133;B").await;
+    window.types("echo before-$((40+2))\r").await;
+    window.shows("before-42\r\n").await;
+    place.server.kill().await;
+    window.shows("The connection is interrupted").await;
+    window.types("\r~.").await;
+    window.shows("Come back with: bz attach").await;
+    assert_eq!(window.ends().await, Some(255));
+}
+
 /// A system as the guide leaves it before `bz connect`.
 struct Place {
     page: Page,
@@ -167,7 +182,7 @@ struct Place {
     url: String,
     /// As whom sessions run.
     user: String,
-    _server: Program,
+    server: Program,
     _idp: CertifiedIdp,
 }
 
@@ -198,7 +213,7 @@ impl Place {
         page.put("root", &user);
         desk.run(&page.next("bz policy create target-access")).await;
         desk.run(&page.next("bz policy create session-recording")).await;
-        Some(Self { page, desk, agent, run_agent, url, user, _server: server, _idp: idp })
+        Some(Self { page, desk, agent, run_agent, url, user, server, _idp: idp })
     }
 
     /// A window with a shell that waits for a command.
