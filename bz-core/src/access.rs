@@ -4,6 +4,7 @@
 //! ([`Backend`]), how a person reaches it ([`Frontend`]), what the server can read ([`Lens`]). Beside the closed table
 //! stands one open door, [`Access::Handler`]: a route that a program embedding the agent serves itself.
 
+pub mod destination;
 pub mod request;
 
 use std::fmt;
@@ -19,6 +20,8 @@ pub enum Access {
     Exec,
     /// A route served by the program that embeds the agent.
     Handler,
+    /// Streams to wherever the target reaches.
+    Tunnel,
 }
 
 /// What the agent does with the bytes.
@@ -30,6 +33,8 @@ pub enum Backend {
     Exec,
     /// The embedding program's handler.
     Handler,
+    /// Connections of the agent's own, one for each stream that is opened.
+    Dial,
 }
 
 /// How a person reaches it.
@@ -39,6 +44,8 @@ pub enum Frontend {
     Terminal,
     /// Standard input, output and error.
     Stdio,
+    /// Ports on the person's machine.
+    Ports,
 }
 
 /// What the server can read.
@@ -75,7 +82,7 @@ pub struct Spec {
 
 impl Access {
     /// Every technology.
-    pub const ALL: [Self; 3] = [Self::Shell, Self::Exec, Self::Handler];
+    pub const ALL: [Self; 4] = [Self::Shell, Self::Exec, Self::Handler, Self::Tunnel];
 
     /// The technology's row.
     #[must_use]
@@ -107,6 +114,16 @@ impl Access {
                 verb: None,
                 backend: Backend::Handler,
                 frontend: Frontend::Stdio,
+                lens: Lens::Opaque,
+                mode: Mode::Sealed,
+                detaches: false,
+            },
+            Self::Tunnel => Spec {
+                name: "tunnel",
+                about: "any protocol to whatever the target reaches",
+                verb: Some(Verb::Tunnel),
+                backend: Backend::Dial,
+                frontend: Frontend::Ports,
                 lens: Lens::Opaque,
                 mode: Mode::Sealed,
                 detaches: false,

@@ -115,6 +115,8 @@ labels! {
     Forgotten = "bz/1 forgotten;"
     /// An agent's opening of a segment.
     Segment = "bz/1 segment;"
+    /// An agent's word about a stream that was opened in a sealed session.
+    StreamReport = "bz/1 stream report;"
     /// A client's checkpoint.
     ClientCheckpoint = "bz/1 client checkpoint;"
     /// An agent's checkpoint.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bincode::{Decode, Encode};
 
+use crate::access::destination::DestinationRule;
 use crate::access::{Mode, Verb};
 use crate::digest::{Digest, Label};
 use crate::id::{BootId, ConnectionId, GrantId, OrganizationId, PolicyId, TargetId};
@@ -123,6 +124,8 @@ pub struct Recording {
 pub enum Scope {
     /// None but what the request itself asks for.
     Request,
+    /// To these destinations.
+    Destinations(Vec<DestinationRule>),
 }
 
 /// How and when the person passed the server's second factor.
@@ -153,7 +156,7 @@ pub struct GrantBody {
     pub target: TargetId,
     /// The verb.
     pub verb: Verb,
-    /// The target user, by name or from the person's identity; none for handlers.
+    /// The target user, by name or from the person's identity; none for handlers and tunnels.
     pub user: Option<UserRule>,
     /// Who can read the content.
     pub mode: Mode,

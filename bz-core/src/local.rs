@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::access::destination::{Destination, DestinationRule};
 use crate::access::{Mode, Verb};
 use crate::oidc::Claims;
 use crate::target::{TargetUser, UserRule};
@@ -25,6 +26,9 @@ pub enum LocalPolicyError {
     /// A version this program does not know.
     #[error("the local policy's version is not 1")]
     Version,
+    /// A rule that allows tunnels to nowhere.
+    #[error("rule {0} of the local policy allows Tunnel and no destination: give destinations, such as \"*:*\"")]
+    Nowhere(usize),
     /// A rule that names nobody.
     #[error("rule {0} of the local policy names nobody: give subjects, groups, or everyone = true")]
     Nobody(usize),
@@ -58,6 +62,9 @@ pub struct Rule {
     pub everyone: bool,
     /// Verbs.
     pub verbs: Vec<Verb>,
+    /// Where tunnels may lead; nowhere when absent. Link-local addresses need a rule of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub destinations: Vec<DestinationRule>,
     /// Target users; `{username}` is the person's own.
     #[serde(default)]
     pub target_users: Vec<UserRule>,
@@ -116,6 +123,9 @@ pub enum LocalDenial {
     /// It must be recorded and would not be.
     #[error("the local policy requires a recording")]
     Recording,
+    /// A tunnel may not lead there.
+    #[error("the local policy does not allow this destination")]
+    Destination,
 }
 
 impl LocalPolicy {
@@ -131,8 +141,11 @@ impl LocalPolicy {
         if policy.version != 1 {
             return Err(LocalPolicyError::Version);
         }
-        match policy.allow.iter().position(Rule::names_nobody) {
-            Some(at) => Err(LocalPolicyError::Nobody(at + 1)),
+        if let Some(at) = policy.allow.iter().position(Rule::names_nobody) {
+            return Err(LocalPolicyError::Nobody(at + 1));
+        }
+        match policy.allow.iter().position(|rule| rule.verbs.contains(&Verb::Tunnel) && rule.destinations.is_empty()) {
+            Some(at) => Err(LocalPolicyError::Nowhere(at + 1)),
             None => Ok(policy),
         }
     }
@@ -142,9 +155,33 @@ impl LocalPolicy {
     /// # Errors
     /// [`LocalDenial`] otherwise.
     pub fn decide(&self, question: &Question<'_>) -> Result<Allowed, LocalDenial> {
+        self.by_a_rule(|rule| rule.decide(question))
+    }
+
+    /// Whether one rule allows all of it and this destination, before it is looked up, or at the address to be dialled.
+    ///
+    /// # Errors
+    /// [`LocalDenial`] otherwise.
+    pub fn decide_destination(
+        &self,
+        question: &Question<'_>,
+        destination: &Destination,
+        address: Option<IpAddr>,
+    ) -> Result<Allowed, LocalDenial> {
+        let means = |rule: &DestinationRule| match address {
+            Some(address) => rule.means(destination, address),
+            None => rule.may_mean(destination),
+        };
+        self.by_a_rule(|rule| {
+            let allowed = rule.decide(question)?;
+            if rule.destinations.iter().any(means) { Ok(allowed) } else { Err(LocalDenial::Destination) }
+        })
+    }
+
+    fn by_a_rule(&self, decide: impl Fn(&Rule) -> Result<Allowed, LocalDenial>) -> Result<Allowed, LocalDenial> {
         let mut furthest = LocalDenial::Person;
         for rule in &self.allow {
-            match rule.decide(question) {
+            match decide(rule) {
                 Ok(allowed) => return Ok(allowed),
                 Err(denial) => furthest = furthest.max(denial),
             }

@@ -5,7 +5,7 @@
 
 mod open;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bz_core::access::request::Size;
@@ -27,6 +27,7 @@ use crate::receipt::Receipt;
 use crate::refusal::Code;
 use crate::segment::Delivered;
 use crate::session::{CarrierId, End, Input, Line, Output, decode, earliest, encode};
+use crate::stream::{Answer, StreamRequest, Why};
 
 /// What an agent's end is made of.
 #[derive(Clone)]
@@ -86,6 +87,18 @@ pub enum Event {
         /// Which stream.
         stream: u32,
     },
+    /// The client opens a stream. Let the gate say whether it may, and say [`Action::Answer`].
+    Open {
+        /// Which stream.
+        stream: u32,
+        /// What for.
+        request: StreamRequest,
+    },
+    /// A stream that was opened is over in both directions.
+    Reset {
+        /// Which stream.
+        stream: u32,
+    },
     /// The terminal has a new size, within bounds.
     Resize(Size),
     /// A newer certificate. Ask the gate, and answer with [`Action::Renew`] if it agrees.
@@ -125,6 +138,18 @@ pub enum Action {
     },
     /// Ends a stream in this direction.
     Eof {
+        /// Which stream.
+        stream: u32,
+    },
+    /// Answers an opening.
+    Answer {
+        /// Which stream.
+        stream: u32,
+        /// What became of it.
+        answer: Answer,
+    },
+    /// Ends a stream that was opened, in both directions; what is under way is thrown away.
+    Reset {
         /// Which stream.
         stream: u32,
     },
@@ -268,6 +293,9 @@ impl Agent {
                 open.line.flow.send(now, Kind::Refuse, 0, &encode(&code)?)?;
                 open.finish(now, &Fin::Done, End::Refused(code))
             }
+            (Action::Answer { stream, answer }, State::Open(open)) => {
+                open.answer(now, stream, answer, (self.config.organization, &self.config.key))
+            }
             (action, State::Open(open)) => open.act(now, action),
             (_, State::ExpectSyn(_) | State::Judging(_) | State::Closed) => Err(SendError::NotOpen),
         }
@@ -388,7 +416,7 @@ impl Agent {
         });
         flow.sign(now)?;
         let answer = |carrier| (carrier, Packet::SynAck(Box::new(ack.clone())));
-        let asks = admission.request().access().spec().detaches;
+        let (mode, asks) = (admission.mode(), admission.request().access().spec().detaches);
         self.early.extend(expect.carrier.map(answer));
         self.events.push_back(Event::Answered { session });
         self.state = State::Open(Box::new(Open {
@@ -397,6 +425,8 @@ impl Agent {
             asks,
             warn_at: admission.ends.warning(now).filter(|_| asks),
             unconfirmed: Some(Box::new(Unconfirmed { admission, ack, until: now.mono.after(HANDSHAKE) })),
+            opening: BTreeMap::new(),
+            mode,
             randoms: VecDeque::new(),
             epoch: 0,
             resuming: None,
@@ -450,7 +480,7 @@ impl Agent {
         match Packet::decode(bytes).map_err(|_| Misbehavior::Malformed)? {
             Packet::Data(frame) => {
                 let received = open.line.flow.data(now, &frame)?;
-                self.received(open, received)
+                self.received(open, now, received)
             }
             Packet::Control(frame) => {
                 let before = open.line.flow.delivered();
@@ -502,16 +532,33 @@ impl Agent {
         Ok(())
     }
 
-    fn received(&mut self, open: &mut Open, received: Received) -> Result<(), End> {
+    fn received(&mut self, open: &mut Open, now: Now, received: Received) -> Result<(), End> {
         // What ended before it began (a login that ran out meanwhile) begins no more.
         if let Some(unconfirmed) = open.unconfirmed.take_if(|_| open.finished.is_none()) {
             let (admission, session) = (unconfirmed.admission, open.line.flow.session());
             self.events.push_back(Event::Confirmed(Box::new(Confirmed { admission, session })));
         }
-        let Received { kind, stream, payload, .. } = received;
+        let Received { kind, stream, payload, unwanted, .. } = received;
         match kind {
             // After the end only the client's own end matters.
-            Kind::Bytes | Kind::Eof | Kind::Resize | Kind::Reauthenticate if open.finished.is_some() => {}
+            Kind::Bytes | Kind::Eof | Kind::Resize | Kind::Reauthenticate | Kind::Open | Kind::Reset
+                if open.finished.is_some() => {}
+            Kind::Bytes | Kind::Eof | Kind::Reset if unwanted => {}
+            Kind::Open => {
+                let request = StreamRequest::decode(&payload).map_err(|_| Misbehavior::Malformed)?;
+                open.opening.insert(stream, request.clone());
+                if open.line.flow.is_crowded() {
+                    let signer = (self.config.organization, &self.config.key);
+                    // A session that cannot send has more to worry about.
+                    open.answer(now, stream, Answer::Refused(Why::Unavailable), signer).unwrap_or_default();
+                } else {
+                    self.events.push_back(Event::Open { stream, request });
+                }
+            }
+            Kind::Reset => {
+                open.opening.remove(&stream);
+                self.events.push_back(Event::Reset { stream });
+            }
             Kind::Bytes => self.events.push_back(Event::Bytes { stream, bytes: payload }),
             Kind::Eof => self.events.push_back(Event::Eof { stream }),
             // The flow has noted it.
@@ -519,7 +566,7 @@ impl Agent {
             Kind::Resize => self.events.push_back(Event::Resize(decode::<Size>(&payload)?.clamped())),
             Kind::Reauthenticate => self.events.push_back(Event::Reauthenticate(payload)),
             Kind::Fin => self.events.push_back(Event::Finished(decode(&payload)?)),
-            Kind::Notice | Kind::Refuse => return Err(Misbehavior::OutOfTurn.into()),
+            Kind::Notice | Kind::Refuse | Kind::Answer | Kind::Report => return Err(Misbehavior::OutOfTurn.into()),
         }
         Ok(())
     }

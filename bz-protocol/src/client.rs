@@ -2,7 +2,9 @@
 //!
 //! One input, then [`Client::poll`] until it waits. Any rule broken leaves it closed.
 
-use std::collections::VecDeque;
+mod received;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bz_core::access::Mode;
@@ -14,7 +16,7 @@ use bz_core::signed::{ObjectError, Signed};
 use bz_core::time::{Mono, Now, UnixTime};
 use bz_core::wire::WireError;
 
-use crate::flow::{CREDIT, Flow, Misbehavior, Parts, Received, Resuming, SendError};
+use crate::flow::{CREDIT, Flow, Misbehavior, Parts, Resuming, SendError};
 use crate::frame::{Fin, Kind, Notice};
 use crate::handshake::{Attached, Fact, Syn, SynAck, session_id};
 use crate::keys::Direction;
@@ -22,7 +24,8 @@ use crate::limits::{HANDSHAKE, SUITES, VERSIONS};
 use crate::packet::{Forgotten, Packet, SynPacket};
 use crate::receipt::Receipt;
 use crate::refusal::Code;
-use crate::session::{CarrierId, End, Input, Line, Output, decode, earliest, encode};
+use crate::session::{CarrierId, End, Input, Line, Output, earliest, encode};
+use crate::stream::{Answer, StreamRequest};
 
 /// What a session is opened with.
 #[derive(Clone)]
@@ -88,6 +91,18 @@ pub enum Event {
         /// Which stream.
         stream: u32,
     },
+    /// What became of a stream that was opened. One that was refused is over.
+    Answered {
+        /// Which stream.
+        stream: u32,
+        /// What.
+        answer: Answer,
+    },
+    /// A stream that was opened is over in both directions.
+    Reset {
+        /// Which stream.
+        stream: u32,
+    },
     /// Something to show.
     Notice(Notice),
     /// The session goes on over a new carrier.
@@ -124,6 +139,18 @@ pub enum Action {
         /// Which stream.
         stream: u32,
     },
+    /// Opens a stream. Bytes may follow at once.
+    Open {
+        /// [`Client::next_stream`].
+        stream: u32,
+        /// What for.
+        request: StreamRequest,
+    },
+    /// Ends a stream that was opened, in both directions; what is under way is thrown away.
+    Reset {
+        /// Which stream.
+        stream: u32,
+    },
     /// The terminal has a new size.
     Resize(Size),
     /// A newer token: the whole certificate.
@@ -153,7 +180,7 @@ pub struct Client {
 #[derive(Debug)]
 enum State {
     SynSent(Box<SynSent>),
-    Open(Box<Open>),
+    Open(Box<Running>),
     Closed,
 }
 
@@ -168,10 +195,12 @@ struct SynSent {
 }
 
 #[derive(Debug)]
-struct Open {
+struct Running {
     line: Line,
     epoch: u64,
     resuming: Option<(CarrierId, Resuming)>,
+    /// Streams that were opened and not answered yet, and whether the agent's report was there.
+    opening: BTreeMap<u32, (StreamRequest, bool)>,
     last: Option<Fin>,
     finished: bool,
 }
@@ -216,6 +245,15 @@ impl Client {
         }
     }
 
+    /// The number of the next stream that can be opened; `None` while that is not possible.
+    #[must_use]
+    pub fn next_stream(&self) -> Option<u32> {
+        match &self.state {
+            State::Open(open) if !open.finished => open.line.flow.next_stream(),
+            State::Open(_) | State::SynSent(_) | State::Closed => None,
+        }
+    }
+
     /// What to keep of this session, also after its end; `None` before there is one.
     #[must_use]
     pub fn receipt(&self) -> Option<Receipt> {
@@ -249,6 +287,20 @@ impl Client {
         match action {
             Action::Bytes { stream, bytes } => flow.send(now, Kind::Bytes, stream, &bytes),
             Action::Eof { stream } => flow.send(now, Kind::Eof, stream, &[]),
+            Action::Open { stream, request } => {
+                if flow.next_stream() != Some(stream) {
+                    return Err(SendError::NoRoom);
+                }
+                flow.send(now, Kind::Open, stream, &request.encode().map_err(|_| SendError::NoRoom)?)?;
+                open.opening.insert(stream, (request, false));
+                Ok(())
+            }
+            Action::Reset { stream } if flow.is_going_on(stream) => {
+                open.opening.remove(&stream);
+                flow.send(now, Kind::Reset, stream, &[])
+            }
+            // It is over already.
+            Action::Reset { .. } => Ok(()),
             Action::Resize(size) => flow.send(now, Kind::Resize, 0, &encode(&size)?),
             Action::Reauthenticate(certificate) => flow.send(now, Kind::Reauthenticate, 0, &certificate),
             Action::Consumed { stream, bytes } => {
@@ -384,10 +436,11 @@ impl Client {
         let SynAck { expires_at, attached, facts, .. } = body;
         self.events.push_back(Event::Opened(Box::new(Opened { session, expires_at, attached, facts })));
         let line = Line::new(flow, sent.carrier, Direction::ToAgent);
-        Ok(State::Open(Box::new(Open { line, epoch: 0, resuming: None, last: None, finished: false })))
+        let opening = BTreeMap::new();
+        Ok(State::Open(Box::new(Running { line, epoch: 0, resuming: None, opening, last: None, finished: false })))
     }
 
-    fn in_open(&mut self, mut open: Box<Open>, now: Now, input: Input<'_>) -> Result<State, End> {
+    fn in_open(&mut self, mut open: Box<Running>, now: Now, input: Input<'_>) -> Result<State, End> {
         match self.step(&mut open, now, input) {
             Ok(()) => Ok(State::Open(open)),
             Err(end) => {
@@ -397,7 +450,7 @@ impl Client {
         }
     }
 
-    fn step(&mut self, open: &mut Open, now: Now, input: Input<'_>) -> Result<(), End> {
+    fn step(&mut self, open: &mut Running, now: Now, input: Input<'_>) -> Result<(), End> {
         match input {
             Input::CarrierUp { carrier, random } => {
                 self.closing.extend(open.line.active);
@@ -428,7 +481,7 @@ impl Client {
     }
 
     /// The agent's signed end is here: ours goes out, and [`Self::poll`] ends the session when it is on its way.
-    fn answer_end(open: &mut Open, now: Now) -> Result<(), End> {
+    fn answer_end(open: &mut Running, now: Now) -> Result<(), End> {
         if !open.finished {
             open.line.flow.finish(now, &Fin::Done).map_err(|_| Misbehavior::OutOfTurn)?;
             open.finished = true;
@@ -437,7 +490,7 @@ impl Client {
     }
 
     /// A packet on the carrier whose agent proved itself: the first wrong one ends the session.
-    fn packet(&mut self, open: &mut Open, now: Now, bytes: &[u8]) -> Result<(), End> {
+    fn packet(&mut self, open: &mut Running, now: Now, bytes: &[u8]) -> Result<(), End> {
         match Packet::decode(bytes).map_err(|_| Misbehavior::Malformed)? {
             Packet::DataAck(frame) => {
                 let received = open.line.flow.data(now, &frame)?;
@@ -459,7 +512,7 @@ impl Client {
     /// proved answer ends that carrier and nothing else, because whoever stands there may be a stranger.
     fn finish_resume(
         &mut self,
-        open: &mut Open,
+        open: &mut Running,
         now: Now,
         (carrier, mut resuming): (CarrierId, Resuming),
         bytes: &[u8],
@@ -490,28 +543,13 @@ impl Client {
     }
 
     /// Whether the agent signed, in answer to this resumption, that it does not know this session.
-    fn is_forgotten(&self, open: &Open, resuming: &Resuming, forgotten: &Signed<Forgotten>) -> bool {
+    fn is_forgotten(&self, open: &Running, resuming: &Resuming, forgotten: &Signed<Forgotten>) -> bool {
         let said = Forgotten { session: open.line.flow.session(), random: resuming.client.0 };
         forgotten.open(&self.opening.agent_key, self.opening.organization).is_ok_and(|body| body == said)
     }
-
-    fn received(&mut self, open: &mut Open, received: Received) -> Result<(), End> {
-        let Received { kind, stream, payload, .. } = received;
-        match kind {
-            Kind::Bytes => self.events.push_back(Event::Bytes { stream, bytes: payload }),
-            Kind::Eof => self.events.push_back(Event::Eof { stream }),
-            // The flow has noted it.
-            Kind::Checkpoint => {}
-            Kind::Notice => self.events.push_back(Event::Notice(decode(&payload)?)),
-            Kind::Refuse => return Err(End::Refused(decode(&payload)?)),
-            Kind::Fin => open.last = Some(decode(&payload)?),
-            Kind::Resize | Kind::Reauthenticate => return Err(Misbehavior::OutOfTurn.into()),
-        }
-        Ok(())
-    }
 }
 
-impl Open {
+impl Running {
     fn start_resume(&mut self, carrier: CarrierId, random: [u8; 32], now: Now) {
         self.line.freeze(now);
         self.epoch = self.epoch.saturating_add(1);

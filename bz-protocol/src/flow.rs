@@ -28,6 +28,7 @@ use crate::keys::{Channel, Direction, Secrets, Space};
 use crate::limits::{ACK_DELAY, SESSION_CREDIT, STREAM_CREDIT};
 use crate::receipt::{Holder, Receipt};
 use crate::segment::Delivered;
+use crate::stream::FIRST_OPENED;
 
 /// The rule of the protocol that a peer broke. The session ends at the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -242,6 +243,25 @@ impl Flow {
     /// Queues a frame. `Bytes` within [`Self::writable`]; other kinds always.
     pub(crate) fn send(&mut self, now: Now, kind: Kind, stream: u32, payload: &[u8]) -> Result<(), SendError> {
         self.sender.send((kind, stream), payload, self.receiver.next(), now)?;
+        match kind {
+            Kind::Open => {
+                self.receiver.open_stream(stream);
+                // The peer is told of the stream's room.
+                self.ack_due = Some(now.mono);
+            }
+            Kind::Reset => self.receiver.unwanted(stream),
+            Kind::Bytes
+            | Kind::Eof
+            | Kind::Checkpoint
+            | Kind::Resize
+            | Kind::Reauthenticate
+            | Kind::Notice
+            | Kind::Refuse
+            | Kind::Fin
+            | Kind::Answer
+            | Kind::Report => {}
+        }
+        self.settle(stream);
         // Not left to the next tick: what is due now must stand before the next frame.
         self.tick(now)
     }
@@ -262,9 +282,59 @@ impl Flow {
         Ok(())
     }
 
+    /// The number of the next stream that this end may open; `None` while too many go on.
+    pub(crate) fn next_stream(&self) -> Option<u32> {
+        self.receiver.next_opened(&self.sender)
+    }
+
+    /// Whether this end must first take what came on streams that have ended.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.receiver.is_crowded()
+    }
+
+    /// Whether a stream that was opened may still carry something in either direction.
+    pub(crate) fn is_going_on(&self, stream: u32) -> bool {
+        stream >= FIRST_OPENED && !self.sender.is_ended(stream)
+    }
+
+    /// Forgets a stream that is over in both directions.
+    fn settle(&mut self, stream: u32) {
+        if stream >= FIRST_OPENED && self.sender.is_ended(stream) && self.receiver.is_done(stream) {
+            self.sender.forget_stream(stream);
+            self.receiver.forget_stream(stream);
+        }
+    }
+
+    /// What a frame of a stream means for its other direction.
+    fn follow(&mut self, now: Now, received: &mut Received) {
+        let stream = received.stream;
+        received.unwanted = self.receiver.is_unwanted(stream);
+        match received.kind {
+            Kind::Open => self.sender.open_stream(stream),
+            Kind::Bytes if received.unwanted => self.consumed(now, stream, received.payload.len()),
+            // An end that is over sends nothing more; the peer must know that, too.
+            Kind::Reset if !self.sender.is_ended(stream) => {
+                self.send(now, Kind::Reset, stream, &[]).unwrap_or_default();
+            }
+            Kind::Bytes
+            | Kind::Eof
+            | Kind::Checkpoint
+            | Kind::Resize
+            | Kind::Reauthenticate
+            | Kind::Notice
+            | Kind::Refuse
+            | Kind::Fin
+            | Kind::Answer
+            | Kind::Reset
+            | Kind::Report => {}
+        }
+        self.settle(stream);
+    }
+
     /// A data frame from the peer.
     pub(crate) fn data(&mut self, now: Now, frame: &[u8]) -> Result<Received, Misbehavior> {
-        let received = self.receiver.open(frame, &self.sender, now)?;
+        let mut received = self.receiver.open(frame, &self.sender, now)?;
+        self.follow(now, &mut received);
         self.sender.named(received.peer);
         self.note(self.sender.direction().reverse(), received.kind, &received.payload);
         if self.receiver.wants_ack() {
@@ -297,6 +367,7 @@ impl Flow {
         if self.receiver.consumed(stream, bytes as u64) {
             self.ack_due = Some(now.mono);
         }
+        self.settle(stream);
     }
 
     /// What is due now: checkpoints.

@@ -12,7 +12,6 @@
 use bz_core::digest::{Digest, Label};
 
 use crate::keys::{Direction, SALT_BYTES};
-use crate::limits::MAX_STREAMS;
 
 /// Bytes of a data frame's header.
 pub const HEADER_BYTES: usize = 21;
@@ -59,6 +58,35 @@ kinds! {
     Refuse = 7
     /// The end of the session in this direction: [`Fin`].
     Fin = 8
+    /// To the agent: opens a stream: [`crate::stream::Open`].
+    Open = 9
+    /// To the client: what became of an opening: [`crate::stream::Answer`].
+    Answer = 10
+    /// A stream is over in both directions, and what is under way is thrown away.
+    Reset = 11
+    /// To the client, and readable in a sealed session as well: [`crate::stream::Report`].
+    Report = 12
+}
+
+impl Kind {
+    /// Whether it may name another stream than 0.
+    #[must_use]
+    pub const fn is_of_stream(self) -> bool {
+        match self {
+            Self::Bytes | Self::Eof | Self::Open | Self::Answer | Self::Reset | Self::Report => true,
+            Self::Checkpoint | Self::Resize | Self::Reauthenticate | Self::Notice | Self::Refuse | Self::Fin => false,
+        }
+    }
+
+    /// Whether only the client sends it, or only the agent; `None` for both.
+    #[must_use]
+    pub const fn belongs_to(self) -> Option<Direction> {
+        match self {
+            Self::Resize | Self::Reauthenticate | Self::Open => Some(Direction::ToAgent),
+            Self::Notice | Self::Refuse | Self::Answer | Self::Report => Some(Direction::ToClient),
+            Self::Bytes | Self::Eof | Self::Checkpoint | Self::Fin | Self::Reset => None,
+        }
+    }
 }
 
 /// The header of a data frame.
@@ -102,7 +130,7 @@ impl Header {
         let (stream, _) = rest.split_first_chunk::<4>()?;
         let kind = if kind == 0 { None } else { Some(Kind::from_byte(kind)?) };
         let stream = u32::from_be_bytes(*stream);
-        let fits = stream < MAX_STREAMS && (kind.is_some() || stream == 0);
+        let fits = kind.is_some() || stream == 0;
         fits.then_some(Self { number: u64::from_be_bytes(*number), peer: u64::from_be_bytes(*peer), kind, stream })
     }
 }
@@ -197,7 +225,6 @@ mod tests {
         };
         bad(16, 99);
         bad(16, 0);
-        bad(19, 1);
         assert_eq!(Header::parse(&bytes[..20]), None);
     }
 }

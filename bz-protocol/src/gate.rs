@@ -10,10 +10,12 @@
 //! Absent: fetching keys and reading the policy file; both are arguments.
 
 mod cache;
+mod scope;
 mod used;
 
 use std::time::Duration;
 
+use bz_core::access::Verb;
 use bz_core::access::request::{Request, RequestError};
 use bz_core::cert::{BzCert, CertCheck, CertError, Verified};
 use bz_core::digest::Digest;
@@ -30,6 +32,8 @@ use bz_core::trust::TrustBundle;
 use bz_core::wire;
 
 use crate::gate::cache::Certificates;
+pub use crate::gate::scope::Dialable;
+use crate::gate::scope::scope_of;
 use crate::gate::used::Used;
 use crate::handshake::Syn;
 use crate::limits::{LOGIN_WARNING, SUITES, VERSIONS};
@@ -116,6 +120,9 @@ pub enum Denial {
     /// The target user does not follow from the identity.
     #[error("the target user does not follow from the person's identity")]
     User,
+    /// A stream to somewhere the grant does not name.
+    #[error("the grant does not allow this destination")]
+    Destination,
     /// The host's owner says no.
     #[error(transparent)]
     Local(#[from] LocalDenial),
@@ -141,7 +148,7 @@ impl Denial {
             | Self::Certificate(_)
             | Self::Syn(_)
             | Self::OtherCertificate => Code::Identity,
-            Self::OtherAgent | Self::Grant(_) | Self::GrantFor(_) | Self::GrantUsed => Code::Grant,
+            Self::OtherAgent | Self::Grant(_) | Self::GrantFor(_) | Self::GrantUsed | Self::Destination => Code::Grant,
             Self::User => Code::User,
             Self::Local(_) | Self::LocalUnusable(_) => Code::LocalPolicy,
         }
@@ -500,6 +507,7 @@ impl Gate {
         check(grant.verb == request.verb(), "verb")?;
         check(grant.mode == request.mode, "mode")?;
         check(grant.request == Request::digest(&syn.request), "request")?;
+        check(scope_of(request) == grant.scope, "scope")?;
         check(target_user(grant, certificate)? == request.user, "target user")
     }
 
@@ -509,17 +517,22 @@ impl Gate {
             LocalRule::Policy(policy) => policy,
             LocalRule::RefuseAll(why) => return Err(Denial::LocalUnusable(why.clone())),
         };
-        let question = Question {
-            claims: certificate.claims(),
-            verb: &request.verb(),
-            user: request.user.as_ref(),
-            mode: request.mode,
-            recorded: grant.recording.output,
-        };
-        let allowed = policy.decide(&question)?;
+        let verb = request.verb();
+        let allowed = policy.decide(&question(certificate, grant, request, &verb))?;
         let cap = grant.session_cap();
         Ok(allowed.session_cap.map_or(cap, |local| local.min(cap)))
     }
+}
+
+/// What the host's owner is asked.
+fn question<'a>(
+    certificate: &'a Verified<BzCert>,
+    grant: &Grant,
+    request: &'a Request,
+    verb: &'a Verb,
+) -> Question<'a> {
+    let (user, recorded) = (request.user.as_ref(), grant.recording.output);
+    Question { claims: certificate.claims(), verb, user, mode: request.mode, recorded }
 }
 
 /// The user the grant means for this person, computed from the person's own token.

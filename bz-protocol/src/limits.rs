@@ -16,7 +16,7 @@ pub const MAX_UNACKED: usize = 8192;
 pub const MAX_UNACKED_BYTES: u64 = 2 << 20;
 /// Bytes of a segment that may wait for the server's word that they are recorded.
 pub const SEGMENT_CREDIT: u64 = 256 << 10;
-/// Streams of one session.
+/// Streams that a session may have open at once, beside those that are there from the start.
 pub const MAX_STREAMS: u32 = 256;
 /// Frames under one key.
 pub const FRAMES_PER_KEY: u64 = 1 << 20;

@@ -2,6 +2,7 @@
 
 use bincode::{Decode, Encode};
 
+use crate::access::destination::{DestinationRule, MAX_RULES};
 use crate::access::{Access, Mode, Verb};
 use crate::digest::Digest;
 use crate::id::{ShellId, TargetId};
@@ -62,6 +63,22 @@ pub enum Parameters {
         /// The route.
         route: String,
     },
+    /// Streams, opened later, to these destinations.
+    Tunnel {
+        /// Which: 1 to [`MAX_RULES`].
+        destinations: Vec<DestinationRule>,
+    },
+}
+
+impl Parameters {
+    /// Whether somebody on the target does it. A handler's program and a tunnel's agent act as themselves.
+    #[must_use]
+    pub const fn needs_user(&self) -> bool {
+        match self {
+            Self::Shell { .. } | Self::Attach { .. } | Self::Exec { .. } => true,
+            Self::Handler { .. } | Self::Tunnel { .. } => false,
+        }
+    }
 }
 
 /// Everything a session is asked for.
@@ -69,7 +86,7 @@ pub enum Parameters {
 pub struct Request {
     /// The target.
     pub target: TargetId,
-    /// The user on the target; none for handlers.
+    /// The user on the target; none for handlers and tunnels.
     pub user: Option<TargetUser>,
     /// Who can read the content.
     pub mode: Mode,
@@ -124,6 +141,7 @@ impl Request {
             Parameters::Shell { .. } | Parameters::Attach { .. } => Access::Shell,
             Parameters::Exec { .. } => Access::Exec,
             Parameters::Handler { .. } => Access::Handler,
+            Parameters::Tunnel { .. } => Access::Tunnel,
         }
     }
 
@@ -133,12 +151,12 @@ impl Request {
         match &self.parameters {
             Parameters::Shell { .. } | Parameters::Attach { .. } | Parameters::Exec { .. } => Verb::Shell,
             Parameters::Handler { route } => Verb::Handler { name: route.clone() },
+            Parameters::Tunnel { .. } => Verb::Tunnel,
         }
     }
 
     fn check(&self) -> Result<(), RequestError> {
-        let needs_user = !matches!(self.parameters, Parameters::Handler { .. });
-        if needs_user != self.user.is_some() {
+        if self.parameters.needs_user() != self.user.is_some() {
             return Err(RequestError::User);
         }
         match &self.parameters {
@@ -151,6 +169,9 @@ impl Request {
                 check(!command.is_empty() && command.len() <= MAX_COMMAND && !command.contains('\0'), "command")
             }
             Parameters::Handler { route } => check(is_route(route), "route"),
+            Parameters::Tunnel { destinations } => {
+                check((1..=MAX_RULES).contains(&destinations.len()), "list of destinations")
+            }
         }
     }
 }
@@ -171,7 +192,7 @@ mod tests {
     use super::*;
 
     fn request(parameters: Parameters) -> Request {
-        let user = (!matches!(parameters, Parameters::Handler { .. })).then(|| "alice".parse().unwrap());
+        let user = parameters.needs_user().then(|| "alice".parse().unwrap());
         Request { target: TargetId::from_bytes([1; 16]), user, mode: Mode::Inspected, parameters }
     }
 
@@ -196,6 +217,12 @@ mod tests {
         check_parameters(exec(String::new()), Err(RequestError::Parameter("command")));
         check_parameters(route("admin/debug"), Ok(()));
         check_parameters(route(""), Err(RequestError::Parameter("route")));
+        let tunnel = |rules: &[&str]| Parameters::Tunnel {
+            destinations: rules.iter().map(|rule| rule.parse().unwrap()).collect(),
+        };
+        check_parameters(tunnel(&["db:5432", "*:*"]), Ok(()));
+        check_parameters(tunnel(&[]), Err(RequestError::Parameter("list of destinations")));
+        check_parameters(tunnel(&["db:5432"; MAX_RULES + 1]), Err(RequestError::Parameter("list of destinations")));
         check_parameters(Parameters::Attach { shell: ShellId::from_bytes([2; 16]), size }, Ok(()));
     }
 

@@ -1,8 +1,11 @@
 //! An agent's session once it has keys: its carriers, its confirmation, its ends.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use bz_core::access::Mode;
+use bz_core::id::OrganizationId;
+use bz_core::key::PrivateKey;
 use bz_core::signed::Signed;
 use bz_core::time::{Mono, Now};
 
@@ -16,6 +19,7 @@ use crate::packet::{Packet, Resume, ResumeDone, SynPacket};
 use crate::receipt::Receipt;
 use crate::refusal::Code;
 use crate::session::{CarrierId, End, Line, encode};
+use crate::stream::{Answer, Report, StreamRequest};
 
 #[derive(Debug)]
 pub(super) struct Open {
@@ -27,6 +31,10 @@ pub(super) struct Open {
     pub(super) warn_at: Option<Mono>,
     /// What waits for the client's confirmation.
     pub(super) unconfirmed: Option<Box<Unconfirmed>>,
+    /// Streams that were opened and not answered yet.
+    pub(super) opening: BTreeMap<u32, StreamRequest>,
+    /// Who can read it.
+    pub(super) mode: Mode,
     /// Randoms of carriers that may resume.
     pub(super) randoms: VecDeque<(CarrierId, [u8; 32])>,
     pub(super) epoch: u64,
@@ -75,8 +83,37 @@ impl Open {
                 self.warn_at = self.ends.warning(now).filter(|_| self.asks);
                 Ok(())
             }
-            Action::Admit { .. } | Action::Refuse(_) => Err(SendError::NotOpen),
+            Action::Reset { stream } if flow.is_going_on(stream) => {
+                self.opening.remove(&stream);
+                flow.send(now, Kind::Reset, stream, &[])
+            }
+            // It is over already.
+            Action::Reset { .. } => Ok(()),
+            Action::Answer { .. } | Action::Admit { .. } | Action::Refuse(_) => Err(SendError::NotOpen),
         }
+    }
+
+    /// Answers an opening: in a sealed session first for everybody, signed, and then for the client.
+    pub(super) fn answer(
+        &mut self,
+        now: Now,
+        stream: u32,
+        answer: Answer,
+        (organization, key): (OrganizationId, &PrivateKey),
+    ) -> Result<(), SendError> {
+        let flow = &mut self.line.flow;
+        // Its client may have given it up.
+        let request = self.opening.remove(&stream).ok_or(SendError::NotOpen)?;
+        let payload = answer.encode().map_err(|_| SendError::NoRoom)?;
+        let refused = matches!(answer, Answer::Refused(_));
+        if self.mode == Mode::Sealed {
+            let report = Report { session: flow.session(), stream, request, answer, time: now.wall };
+            let signed = Signed::seal(&report, organization, key).map_err(|_| SendError::NoRoom)?;
+            let report = Report::encode(&signed).map_err(|_| SendError::NoRoom)?;
+            flow.send(now, Kind::Report, stream, &report)?;
+        }
+        flow.send(now, Kind::Answer, stream, &payload)?;
+        if refused { flow.send(now, Kind::Reset, stream, &[]) } else { Ok(()) }
     }
 
     pub(super) fn finish(&mut self, now: Now, fin: &Fin, end: End) -> Result<(), SendError> {

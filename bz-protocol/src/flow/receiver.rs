@@ -12,11 +12,12 @@ use crate::checkpoint::{Signer, Statement};
 use crate::flow::Misbehavior;
 use crate::flow::sender::{Phase, Sender, sealed_commitment};
 use crate::frame::{Chain, HEADER_BYTES, Header, Kind, commitment};
-use crate::keys::{Channel, SALT_BYTES};
+use crate::keys::{Channel, SALT_BYTES, TAG_BYTES};
 use crate::limits::{
     ACK_BYTES, ACK_FRAMES, CHECKPOINT_BURST, CHECKPOINT_BYTES, MAX_CHECKPOINTS, MAX_PAYLOAD, MAX_STREAMS,
     SESSION_CREDIT, STREAM_CREDIT, UNSIGNED_BYTES,
 };
+use crate::stream::FIRST_OPENED;
 
 /// A frame that passed every check.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub(crate) struct Received {
     pub(crate) payload: Vec<u8>,
     /// How many of our frames the peer had processed.
     pub(crate) peer: u64,
+    /// Of a stream that this end has reset: nobody wants it.
+    pub(crate) unwanted: bool,
 }
 
 pub(super) struct Receiver {
@@ -45,6 +48,8 @@ pub(super) struct Receiver {
     consumed: u64,
     announced: u64,
     streams: BTreeMap<u32, Stream>,
+    /// The highest stream that was opened.
+    last_opened: u32,
     checkpoints: Allowance,
     phase: Phase,
 }
@@ -57,6 +62,8 @@ struct Stream {
     /// The credit in the last control frame on the present carrier.
     told: u64,
     ended: bool,
+    /// This end has reset it: what still comes is thrown away.
+    unwanted: bool,
 }
 
 /// Checkpoints the peer may send now. It grows with time, because what was signed over minutes may arrive at once.
@@ -98,6 +105,7 @@ impl Receiver {
             consumed: 0,
             announced: SESSION_CREDIT,
             streams: BTreeMap::new(),
+            last_opened: FIRST_OPENED.saturating_sub(1),
             checkpoints: Allowance { left: MAX_CHECKPOINTS, since: None },
             phase: Phase::Open,
         }
@@ -180,7 +188,10 @@ impl Receiver {
 
     /// What the peer may have sent in all: per session, and per stream where that changed.
     pub(super) fn credit(&mut self) -> (u64, Vec<(u32, u64)>) {
-        self.announced = self.consumed.saturating_add(SESSION_CREDIT);
+        // Every open stream brings its own room along, so that one nobody reads takes none from the others.
+        let open = u64::try_from(self.opened().count()).unwrap_or(u64::MAX);
+        let room = SESSION_CREDIT.saturating_add(open.saturating_mul(STREAM_CREDIT));
+        self.announced = self.announced.max(self.consumed.saturating_add(room));
         let changed = self.streams.iter_mut().filter_map(|(id, stream)| {
             let credit = stream.consumed.saturating_add(STREAM_CREDIT);
             let changed = credit != stream.told;
@@ -197,18 +208,27 @@ impl Receiver {
                 let salt = frame.get(HEADER_BYTES..).and_then(|f| f.first_chunk::<SALT_BYTES>());
                 let salt = salt.ok_or(Misbehavior::Malformed)?;
                 let commitment = commitment(salt, &payload);
-                Ok((Received { kind, stream: header.stream, payload, peer: header.peer }, commitment))
+                Ok((Received { kind, stream: header.stream, payload, peer: header.peer, unwanted: false }, commitment))
+            }
+            (Mode::Sealed, Some(Kind::Report)) => {
+                let end = frame.len().checked_sub(TAG_BYTES).ok_or(Misbehavior::Malformed)?;
+                self.unlock(header, frame, end)?;
+                let body = frame.get(HEADER_BYTES..end).ok_or(Misbehavior::Malformed)?;
+                let (salt, payload) = body.split_first_chunk::<SALT_BYTES>().ok_or(Misbehavior::Malformed)?;
+                let (kind, stream, payload) = (Kind::Report, header.stream, payload.to_vec());
+                let commitment = commitment(salt, &payload);
+                Ok((Received { kind, stream, payload, peer: header.peer, unwanted: false }, commitment))
             }
             (Mode::Sealed, None) => {
                 let inner = self.unlock(header, frame, HEADER_BYTES)?;
                 let (&[kind], rest) = inner.split_first_chunk::<1>().ok_or(Misbehavior::Malformed)?;
                 let (stream, payload) = rest.split_first_chunk::<4>().ok_or(Misbehavior::Malformed)?;
-                let kind = Kind::from_byte(kind).ok_or(Misbehavior::Malformed)?;
-                let stream = u32::from_be_bytes(*stream);
-                if stream >= MAX_STREAMS {
-                    return Err(Misbehavior::Malformed);
-                }
-                Ok((Received { kind, stream, payload: payload.to_vec(), peer: header.peer }, sealed_commitment(frame)))
+                let kind = Kind::from_byte(kind);
+                // A report is for everybody.
+                let kind = kind.filter(|kind| *kind != Kind::Report).ok_or(Misbehavior::Malformed)?;
+                let (stream, payload) = (u32::from_be_bytes(*stream), payload.to_vec());
+                let received = Received { kind, stream, payload, peer: header.peer, unwanted: false };
+                Ok((received, sealed_commitment(frame)))
             }
             (Mode::Inspected, None) | (Mode::Sealed, Some(_)) => Err(Misbehavior::Malformed),
         }
@@ -222,12 +242,17 @@ impl Receiver {
         if header.number == 0 && received.kind != Kind::Checkpoint {
             return Err(Misbehavior::OpeningUnsigned);
         }
-        if received.stream != 0 && !matches!(received.kind, Kind::Bytes | Kind::Eof) {
+        if received.stream != 0 && !received.kind.is_of_stream() {
             return Err(Misbehavior::Malformed);
         }
         match received.kind {
             Kind::Bytes => self.check_credit(received)?,
             Kind::Eof => self.end_stream(received.stream)?,
+            Kind::Open => self.opened_by_peer(received.stream, own)?,
+            // Of a stream that was reset meanwhile, too.
+            Kind::Answer | Kind::Report if (FIRST_OPENED..=self.last_opened).contains(&received.stream) => {}
+            Kind::Answer | Kind::Report => return Err(Misbehavior::OutOfTurn),
+            Kind::Reset => self.reset_by_peer(received.stream)?,
             Kind::Checkpoint => return self.check_checkpoint(header, &received.payload, own, now),
             Kind::Resize | Kind::Reauthenticate | Kind::Notice | Kind::Refuse | Kind::Fin => {}
         }
@@ -240,7 +265,7 @@ impl Receiver {
 
     fn check_credit(&mut self, received: &Received) -> Result<(), Misbehavior> {
         let length = received.payload.len() as u64;
-        let stream = self.stream(received.stream);
+        let stream = self.stream(received.stream)?;
         if stream.ended {
             return Err(Misbehavior::AfterFin);
         }
@@ -251,14 +276,80 @@ impl Receiver {
         if within { Ok(()) } else { Err(Misbehavior::Credit) }
     }
 
+    /// Streams rise, and no more than [`MAX_STREAMS`] go on at once in either direction.
+    fn opened_by_peer(&mut self, stream: u32, own: &Sender) -> Result<(), Misbehavior> {
+        let going_on = self.opened().filter(|(id, known)| !known.ended || !own.is_ended(**id)).count();
+        if stream <= self.last_opened || going_on >= MAX_STREAMS as usize {
+            return Err(Misbehavior::OutOfTurn);
+        }
+        self.open_stream(stream);
+        Ok(())
+    }
+
+    /// A reset may cross the end that this end sent.
+    fn reset_by_peer(&mut self, stream: u32) -> Result<(), Misbehavior> {
+        match self.streams.get_mut(&stream).filter(|_| stream >= FIRST_OPENED) {
+            Some(known) => known.ended = true,
+            None if (FIRST_OPENED..=self.last_opened).contains(&stream) => {}
+            None => return Err(Misbehavior::OutOfTurn),
+        }
+        Ok(())
+    }
+
+    fn opened(&self) -> impl Iterator<Item = (&u32, &Stream)> {
+        self.streams.range(FIRST_OPENED..)
+    }
+
+    /// Whether another stream may be opened by this end, and under which number.
+    pub(super) fn next_opened(&self, own: &Sender) -> Option<u32> {
+        let going_on = self.opened().filter(|(id, known)| !known.ended || !own.is_ended(**id)).count();
+        if going_on >= MAX_STREAMS as usize { None } else { self.last_opened.checked_add(1) }
+    }
+
+    /// Whether too many streams that have ended wait for somebody to take their bytes.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.opened().count() > 2 * MAX_STREAMS as usize
+    }
+
+    pub(super) fn open_stream(&mut self, stream: u32) {
+        self.last_opened = self.last_opened.max(stream);
+        self.streams.insert(stream, Stream { announced: STREAM_CREDIT, ..Stream::default() });
+    }
+
+    /// What still comes on a stream is thrown away. What came before is its reader's to take or throw away.
+    pub(super) fn unwanted(&mut self, stream: u32) {
+        if let Some(known) = self.streams.get_mut(&stream) {
+            known.unwanted = true;
+        }
+    }
+
+    /// Whether the stream's frames are for nobody.
+    pub(super) fn is_unwanted(&self, stream: u32) -> bool {
+        self.streams.get(&stream).is_some_and(|known| known.unwanted)
+    }
+
+    /// Whether the peer's direction of a stream has ended, and all of it was taken.
+    pub(super) fn is_done(&self, stream: u32) -> bool {
+        self.streams.get(&stream).is_some_and(|known| known.ended && known.consumed == known.received)
+    }
+
+    pub(super) fn forget_stream(&mut self, stream: u32) {
+        self.streams.remove(&stream);
+    }
+
     /// A stream ends once.
     fn end_stream(&mut self, stream: u32) -> Result<(), Misbehavior> {
-        let ended = std::mem::replace(&mut self.stream(stream).ended, true);
+        let ended = std::mem::replace(&mut self.stream(stream)?.ended, true);
         if ended { Err(Misbehavior::AfterFin) } else { Ok(()) }
     }
 
-    fn stream(&mut self, stream: u32) -> &mut Stream {
-        self.streams.entry(stream).or_insert_with(|| Stream { announced: STREAM_CREDIT, ..Stream::default() })
+    /// One that is there from the start, or was opened.
+    fn stream(&mut self, stream: u32) -> Result<&mut Stream, Misbehavior> {
+        if stream >= FIRST_OPENED {
+            let over = if stream > self.last_opened { Misbehavior::OutOfTurn } else { Misbehavior::AfterFin };
+            return self.streams.get_mut(&stream).ok_or(over);
+        }
+        Ok(self.streams.entry(stream).or_insert_with(|| Stream { announced: STREAM_CREDIT, ..Stream::default() }))
     }
 
     fn check_checkpoint(&mut self, header: &Header, payload: &[u8], own: &Sender, now: Now) -> Result<(), Misbehavior> {

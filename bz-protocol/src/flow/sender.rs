@@ -11,9 +11,8 @@ use crate::checkpoint::{Signer, Statement};
 use crate::flow::{Misbehavior, SendError};
 use crate::frame::{Chain, HEADER_BYTES, Header, Kind, commitment};
 use crate::keys::{Channel, Direction, TAG_BYTES};
-use crate::limits::{
-    CHECKPOINT_BYTES, CHECKPOINT_LINE, CHECKPOINT_TIME, MAX_PAYLOAD, MAX_STREAMS, MAX_UNACKED, MAX_UNACKED_BYTES,
-};
+use crate::limits::{CHECKPOINT_BYTES, CHECKPOINT_LINE, CHECKPOINT_TIME, MAX_PAYLOAD, MAX_UNACKED, MAX_UNACKED_BYTES};
+use crate::stream::FIRST_OPENED;
 
 /// The most heads kept. An honest peer names a newer count long before.
 const MAX_HEADS: usize = 4 * MAX_UNACKED;
@@ -130,7 +129,7 @@ impl Sender {
             return 0;
         }
         let known = self.streams.get(&stream);
-        if stream >= MAX_STREAMS || known.is_some_and(|s| s.ended) {
+        if self.is_ended(stream) {
             return 0;
         }
         let (sent, credit) = known.map_or((0, None), |s| (s.sent, s.credit));
@@ -157,17 +156,26 @@ impl Sender {
             self.bytes = self.bytes.saturating_add(payload.len() as u64);
             let sent = &mut self.streams.entry(stream).or_default().sent;
             *sent = sent.saturating_add(payload.len() as u64);
-        } else if stream >= MAX_STREAMS
-            || payload.len() > MAX_PAYLOAD
-            || self.unacked.len() >= MAX_UNACKED.saturating_mul(2)
-        {
+        } else if payload.len() > MAX_PAYLOAD || self.unacked.len() >= MAX_UNACKED.saturating_mul(2) {
             return Err(SendError::NoRoom);
         }
-        if kind == Kind::Eof {
-            let known = self.streams.entry(stream).or_default();
-            if std::mem::replace(&mut known.ended, true) {
-                return Ok(());
+        match kind {
+            Kind::Reset if stream < FIRST_OPENED => return Err(SendError::NoRoom),
+            Kind::Eof | Kind::Reset if stream >= FIRST_OPENED && !self.streams.contains_key(&stream) => {
+                return Err(SendError::NoRoom);
             }
+            Kind::Eof if self.is_ended(stream) => return Ok(()),
+            Kind::Eof | Kind::Reset => self.streams.entry(stream).or_default().ended = true,
+            Kind::Open => self.open_stream(stream),
+            Kind::Bytes
+            | Kind::Checkpoint
+            | Kind::Resize
+            | Kind::Reauthenticate
+            | Kind::Notice
+            | Kind::Refuse
+            | Kind::Fin
+            | Kind::Answer
+            | Kind::Report => {}
         }
         self.push(kind, stream, payload, peer)?;
         self.unsigned = self.unsigned.saturating_add(payload.len() as u64);
@@ -176,6 +184,20 @@ impl Sender {
             self.phase = Phase::Fin;
         }
         Ok(())
+    }
+
+    /// A stream that is opened takes bytes from now on.
+    pub(super) fn open_stream(&mut self, stream: u32) {
+        self.streams.insert(stream, Stream::default());
+    }
+
+    /// Whether a stream takes nothing more: it ended, or was never opened.
+    pub(super) fn is_ended(&self, stream: u32) -> bool {
+        self.streams.get(&stream).map_or(stream >= FIRST_OPENED, |stream| stream.ended)
+    }
+
+    pub(super) fn forget_stream(&mut self, stream: u32) {
+        self.streams.remove(&stream);
     }
 
     pub(super) fn sign(
@@ -290,6 +312,14 @@ impl Sender {
                 let salt = self.channel.salt(self.next);
                 let mut frame = [header.as_slice(), &salt].concat();
                 self.channel.seal(self.next, &mut frame, payload).map_err(|_| SendError::NotOpen)?;
+                (frame, commitment(&salt, payload), header)
+            }
+            // Outside the seal: readable by whoever passes it on, and under the same tag.
+            Mode::Sealed if kind == Kind::Report => {
+                let header = Header { number: self.next, peer, kind: Some(kind), stream }.to_bytes();
+                let salt = self.channel.salt(self.next);
+                let mut frame = [header.as_slice(), &salt, payload].concat();
+                self.channel.seal(self.next, &mut frame, &[]).map_err(|_| SendError::NotOpen)?;
                 (frame, commitment(&salt, payload), header)
             }
             Mode::Sealed => {

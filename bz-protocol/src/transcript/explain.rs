@@ -1,13 +1,16 @@
 //! A transcript as a list: who did what, and when that was signed.
 
 use bz_core::access::request::{Parameters, Size};
+use bz_core::id::OrganizationId;
 use bz_core::time::UnixTime;
 use bz_core::wire;
 
 use crate::frame::{Fin, Kind, Notice};
 use crate::keys::Direction;
 use crate::refusal::Code;
+use crate::stream::{Answer, Report, StreamRequest};
 use crate::transcript::anchors::Anchors;
+use crate::transcript::evidence::unverified;
 use crate::transcript::file::{Position, Reader};
 use crate::transcript::record::{Content, Frame, Opening, Record};
 use crate::transcript::verdict::Refused;
@@ -102,7 +105,7 @@ impl Lines {
             }
             Record::Frame { direction, frame } => {
                 self.open.push(self.all.len());
-                let (number, what) = (Some(frame.header.number), action(frame));
+                let (number, what) = (Some(frame.header.number), action(frame, session.evidence.ends.organization));
                 self.all.push(Line { at, who: sender(*direction), frame: number, signed: None, what });
                 if frame.header.kind == Some(Kind::Checkpoint) {
                     self.covered(*direction, session);
@@ -120,7 +123,7 @@ impl Lines {
             }
             Record::Server(server) => {
                 // Its signature was checked a moment ago; the organization is the transcript's.
-                let claim = crate::transcript::evidence::unverified(&server.claim, session.evidence.ends.organization);
+                let claim = unverified(&server.claim, session.evidence.ends.organization);
                 if let Ok(claim) = claim {
                     let ended =
                         if claim.reason.is_empty() { String::new() } else { format!(": {}", shown(&claim.reason)) };
@@ -139,6 +142,10 @@ impl Lines {
             Parameters::Attach { shell, .. } => format!("shell {shell}"),
             Parameters::Exec { command } => format!("the command {}", shown(command)),
             Parameters::Handler { route } => format!("the route {}", shown(route)),
+            Parameters::Tunnel { destinations } => {
+                let rules: Vec<_> = destinations.iter().map(ToString::to_string).collect();
+                format!("a tunnel to {}", shown(&rules.join(", ")))
+            }
         };
         let person = &evidence.person;
         let who = format!("{} of {}", shown(&person.subject), shown(&person.issuer));
@@ -174,7 +181,7 @@ const fn sender(direction: Direction) -> Who {
     }
 }
 
-fn action(frame: &Frame) -> String {
+fn action(frame: &Frame, organization: OrganizationId) -> String {
     let stream = frame.header.stream;
     match (frame.header.kind, &frame.content) {
         (None, _) => "sends a sealed frame".to_owned(),
@@ -208,14 +215,46 @@ fn action(frame: &Frame) -> String {
             Some(Fin::Closed) => "asks for the end".to_owned(),
             Some(Fin::Done) | None => "ends the session".to_owned(),
         },
+        (Some(Kind::Open), content) => match small(content).and_then(|bytes| StreamRequest::decode(bytes).ok()) {
+            Some(StreamRequest::Dial(destination)) => {
+                format!("opens stream {stream} to {}", shown(&destination.to_string()))
+            }
+            None => format!("opens stream {stream}"),
+        },
+        (Some(Kind::Answer), content) => match small(content).and_then(|bytes| Answer::decode(bytes).ok()) {
+            Some(answer) => format!("says of stream {stream} that {}", told(&answer)),
+            None => format!("answers stream {stream}"),
+        },
+        (Some(Kind::Reset), _) => format!("resets stream {stream}"),
+        // Its signature was checked a moment ago, and the organization is the transcript's.
+        (Some(Kind::Report), content) => match small(content).and_then(|bytes| Report::decode(bytes).ok()) {
+            Some(signed) => match unverified(&signed, organization) {
+                Ok(Report { request: StreamRequest::Dial(to), answer, .. }) => {
+                    format!("reports of stream {stream} to {} that {}", shown(&to.to_string()), told(&answer))
+                }
+                Err(_) => format!("reports stream {stream}"),
+            },
+            None => format!("reports stream {stream}"),
+        },
+    }
+}
+
+fn told(answer: &Answer) -> String {
+    match answer {
+        Answer::Opened { at } => format!("it leads to {}", shown(at)),
+        Answer::Refused(why) => format!("it was not opened: {why}"),
+    }
+}
+
+fn small(content: &Content) -> Option<&[u8]> {
+    match content {
+        Content::Full { payload, .. } => Some(payload),
+        Content::Withheld(_) => None,
     }
 }
 
 fn value<T: bincode::Decode<()>>(content: &Content) -> Option<T> {
-    match content {
-        Content::Full { payload, .. } => wire::decode(payload, SMALL).ok(),
-        Content::Withheld(_) => None,
-    }
+    wire::decode(small(content)?, SMALL).ok()
 }
 
 /// Text of strangers, safe on a terminal.

@@ -12,6 +12,7 @@ use bz_core::wire;
 use crate::checkpoint::{Signer, Statement};
 use crate::frame::{Chain, Fin, Kind};
 use crate::keys::Direction;
+use crate::stream::Report;
 use crate::transcript::record::{Content, Frame};
 use crate::transcript::verdict::Heads;
 
@@ -50,6 +51,12 @@ pub enum Fault {
     /// A checkpoint that its end did not sign.
     #[error("the checkpoint is not its end's: {0}")]
     Checkpoint(ObjectError),
+    /// A report that the agent did not sign.
+    #[error("the report is not the agent's: {0}")]
+    Report(ObjectError),
+    /// A report of another session or stream.
+    #[error("the report is of another session or stream")]
+    OtherStream,
     /// A checkpoint that says something else than the frames.
     #[error("the checkpoint signs another {0}")]
     OtherHistory(&'static str),
@@ -261,8 +268,15 @@ impl History {
                 self.way_mut(direction).push(frame, window);
                 Ok(())
             }
-            (Mode::Inspected, Some(kind)) => self.add_inspected(direction, kind, frame),
-            (Mode::Sealed, _) | (Mode::Inspected, None) => Err(Fault::Kind),
+            (Mode::Sealed, Some(Kind::Report)) if direction == Direction::ToClient => {
+                let payload = frame.payload().ok_or(Fault::Withheld)?;
+                self.check_report(frame.header.stream, payload)?;
+                let window = self.window;
+                self.way_mut(direction).push(frame, window);
+                Ok(())
+            }
+            (Mode::Inspected, Some(kind)) if kind != Kind::Report => self.add_inspected(direction, kind, frame),
+            (Mode::Sealed | Mode::Inspected, _) => Err(Fault::Kind),
         }
     }
 
@@ -275,13 +289,8 @@ impl History {
         if way.next == 0 && kind != Kind::Checkpoint {
             return Err(Fault::OpeningUnsigned);
         }
-        let of_stream = matches!(kind, Kind::Bytes | Kind::Eof);
-        let in_place = match kind {
-            Kind::Resize | Kind::Reauthenticate => direction == Direction::ToAgent,
-            Kind::Notice | Kind::Refuse => direction == Direction::ToClient,
-            Kind::Bytes | Kind::Eof | Kind::Checkpoint | Kind::Fin => true,
-        };
-        if !in_place || (frame.header.stream != 0 && !of_stream) {
+        let in_place = kind.belongs_to().is_none_or(|way| way == direction);
+        if !in_place || (frame.header.stream != 0 && !kind.is_of_stream()) {
             return Err(Fault::Kind);
         }
         let Some(payload) = frame.payload() else {
@@ -312,6 +321,13 @@ impl History {
         }
         self.way_mut(direction).push(frame, window);
         Ok(())
+    }
+
+    /// A report is the agent's, of this session and of the stream it stands on.
+    fn check_report(&self, stream: u32, payload: &[u8]) -> Result<(), Fault> {
+        let signed = Report::decode(payload).map_err(|_| Fault::Payload)?;
+        let report = signed.open(&self.ends.agent_key, self.ends.organization).map_err(Fault::Report)?;
+        if report.session == self.ends.session && report.stream == stream { Ok(()) } else { Err(Fault::OtherStream) }
     }
 
     /// The statement in a checkpoint frame, when it says what was sent.

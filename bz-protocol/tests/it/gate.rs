@@ -456,7 +456,7 @@ const LOCAL: &[(&str, Change, Denial, Code)] = &[
     ),
     (
         "a rule for another verb",
-        |c| c.gate.local = policy(&RULE.replace("Shell", "Tunnel")),
+        |c| c.gate.local = policy(&RULE.replace("Shell", "FileTransfer")),
         Denial::Local(LocalDenial::Verb),
         Code::LocalPolicy,
     ),

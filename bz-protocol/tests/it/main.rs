@@ -21,6 +21,7 @@ mod tap;
 mod sim;
 mod peer;
 mod stage;
+mod streams;
 mod resume;
 mod session;
 mod gate;

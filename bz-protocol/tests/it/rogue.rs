@@ -98,7 +98,10 @@ const LIES: &[Case] = &[
     ("more than a stream's credit", |p| many(p, STREAM_CREDIT, |_| 0), Misbehavior::Credit),
     ("more than the session's credit", |p| many(p, SESSION_CREDIT, |at| at % 8), Misbehavior::Credit),
     ("too large a payload", |p| vec![p.data(Kind::Bytes, 0, &[0; MAX_PAYLOAD + 1])], Misbehavior::Malformed),
-    ("a stream beyond the last", |p| vec![p.data(Kind::Bytes, 256, b"x")], Misbehavior::Malformed),
+    ("a stream that was not opened", |p| vec![p.data(Kind::Bytes, 16, b"x")], Misbehavior::OutOfTurn),
+    ("the end of one", |p| vec![p.data(Kind::Eof, 16, &[])], Misbehavior::OutOfTurn),
+    ("the reset of one", |p| vec![p.data(Kind::Reset, 16, &[])], Misbehavior::OutOfTurn),
+    ("the reset of one that is always there", |p| vec![p.data(Kind::Reset, 3, &[])], Misbehavior::OutOfTurn),
     (
         "a signature on a stream",
         |p| {
@@ -176,12 +179,12 @@ fn check(what: &str, ends: &[Option<End>], rule: Misbehavior) {
 /// PR-HS-4: each end says only what is its to say.
 #[test]
 fn neither_end_plays_the_other() {
-    for kind in [Kind::Notice, Kind::Refuse] {
+    for kind in [Kind::Notice, Kind::Refuse, Kind::Answer, Kind::Report] {
         let mut stage = AgentStage::new(&World::new()).open();
         let packet = stage.peer().data(kind, 0, &[0; 4]);
         assert_eq!(agent_end(&stage.say(FIRST, &packet)), Some(End::Misbehavior(Misbehavior::OutOfTurn)), "{kind:?}");
     }
-    for kind in [Kind::Resize, Kind::Reauthenticate] {
+    for kind in [Kind::Resize, Kind::Reauthenticate, Kind::Open] {
         let mut stage = ClientStage::sent(&World::new()).open();
         let packet = stage.peer.data(kind, 0, &[0; 4]);
         assert_eq!(client_end(&stage.say(FIRST, &packet)), Some(End::Misbehavior(Misbehavior::OutOfTurn)), "{kind:?}");
@@ -213,7 +216,7 @@ fn an_end_that_stops_signing_is_dropped() {
     let mut stage = AgentStage::new(&World::new()).open();
     stage.now = stage.now.after(Duration::from_secs(3000));
     stage.agent.handle(stage.now, Input::Tick);
-    for stream in 0..17 {
+    for stream in (0..17).map(|at| at % 16) {
         let packet = stage.peer().data(Kind::Bytes, stream, &[1; MAX_PAYLOAD]);
         assert_eq!(agent_end(&stage.say(FIRST, &packet)), None, "frame {stream}");
         stage.agent.act(stage.now, agent::Action::Consumed { stream, bytes: MAX_PAYLOAD }).unwrap();
@@ -221,7 +224,7 @@ fn an_end_that_stops_signing_is_dropped() {
         stage.now = stage.now.after(ACK_DELAY);
         stage.drain();
     }
-    let packet = stage.peer().data(Kind::Bytes, 17, &[1]);
+    let packet = stage.peer().data(Kind::Bytes, 15, &[1]);
     assert_eq!(agent_end(&stage.say(FIRST, &packet)), Some(End::Misbehavior(Misbehavior::CheckpointOverdue)));
 }
 
@@ -326,9 +329,9 @@ fn acknowledgements_overtake_nothing() {
 fn streams_out_of_range_or_ended_take_nothing() {
     let mut stage = ClientStage::sent(&World::new()).open();
     let bytes = |stream| client::Action::Bytes { stream, bytes: b"x".to_vec() };
-    assert_eq!((stage.client.writable(255) > 0, stage.client.writable(256)), (true, 0));
-    assert_eq!(stage.client.act(stage.now, bytes(256)), Err(SendError::NoRoom));
-    assert_eq!(stage.client.act(stage.now, client::Action::Eof { stream: 256 }), Err(SendError::NoRoom));
+    assert_eq!((stage.client.writable(15) > 0, stage.client.writable(16)), (true, 0));
+    assert_eq!(stage.client.act(stage.now, bytes(16)), Err(SendError::NoRoom));
+    assert_eq!(stage.client.act(stage.now, client::Action::Eof { stream: 16 }), Err(SendError::NoRoom));
     assert_eq!(stage.client.act(stage.now, client::Action::Eof { stream: 3 }), Ok(()));
     assert_eq!(stage.client.act(stage.now, client::Action::Eof { stream: 3 }), Ok(()));
     assert_eq!(stage.client.act(stage.now, bytes(3)), Err(SendError::NoRoom));

@@ -15,6 +15,7 @@ use bz_protocol::handshake::{Syn, SynAck};
 use bz_protocol::limits;
 use bz_protocol::packet::Forgotten;
 use bz_protocol::segment::SegmentOpening;
+use bz_protocol::stream::Report;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
@@ -60,6 +61,7 @@ fn the_document_lists_every_signed_object() {
         row::<AgentCheckpoint>("AgentCheckpoint"),
         row::<Forgotten>("Forgotten"),
         row::<SegmentOpening>("SegmentOpening"),
+        row::<Report>("Report"),
     ];
     assert_eq!(table(&document(), "objects"), objects);
 }

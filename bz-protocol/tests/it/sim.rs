@@ -3,7 +3,7 @@
 //! The relay carries packets in order with a latency, and a test may cut carriers or change packets. A driver that
 //! reads and writes like an application checks that every byte arrives once. Everything follows from a seed.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bz_core::time::Now;
@@ -15,6 +15,7 @@ use bz_protocol::handshake::Attached;
 use bz_protocol::refusal::Code;
 use bz_protocol::segment::Delivered;
 use bz_protocol::session::{CarrierId, End, Input, Output};
+use bz_protocol::stream::{FIRST_OPENED, StreamRequest};
 
 use crate::tap::Tap;
 use crate::world::{World, start};
@@ -45,7 +46,7 @@ pub(crate) fn pattern(from: usize, length: usize) -> Vec<u8> {
     (from..from + length).map(|at| (at ^ (at >> 8) ^ (at >> 16)) as u8).collect()
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Side {
     Client,
     Agent,
@@ -97,6 +98,14 @@ pub(crate) struct Sim {
     pub(crate) tap: Option<Tap>,
     /// What the agent says an attached shell was before.
     pub(crate) attached: Option<Attached>,
+    /// Streams that the client opened, as the agent's machine told.
+    pub(crate) opened: Vec<(u32, StreamRequest)>,
+    /// Streams that an end was told are over.
+    pub(crate) resets: Vec<(Side, u32)>,
+    /// What came to an end on streams that were opened.
+    pub(crate) came: BTreeMap<(Side, u32), Vec<u8>>,
+    /// Streams that an end does not read.
+    pub(crate) unread: BTreeSet<(Side, u32)>,
     /// What the client acknowledged last, as the agent's machine said.
     pub(crate) delivered: Option<Delivered>,
     flights: VecDeque<Flight>,
@@ -128,6 +137,10 @@ impl Sim {
             closes: vec![],
             tap: None,
             attached: None,
+            opened: vec![],
+            resets: vec![],
+            came: BTreeMap::new(),
+            unread: BTreeSet::new(),
             delivered: None,
             flights: VecDeque::new(),
             carriers: 0,
@@ -305,6 +318,18 @@ impl Sim {
     }
 
     fn client_event(&mut self, event: client::Event) {
+        if let client::Event::Reset { stream } = &event {
+            self.resets.push((Side::Client, *stream));
+        }
+        if let client::Event::Bytes { stream, bytes } = &event
+            && *stream >= FIRST_OPENED
+        {
+            let (stream, bytes) = (*stream, bytes.clone());
+            if self.came_on(Side::Client, stream, &bytes) {
+                self.client.act(self.now, client::Action::Consumed { stream, bytes: bytes.len() }).unwrap_or_default();
+            }
+            return;
+        }
         if let client::Event::Bytes { stream, bytes } = &event {
             self.client_app.received.extend(bytes);
             if self.client_app.slow {
@@ -349,6 +374,14 @@ impl Sim {
                     self.agent.act(self.now, action).unwrap();
                 }
             },
+            agent::Event::Open { stream, request } => self.opened.push((stream, request)),
+            agent::Event::Reset { stream } => self.resets.push((Side::Agent, stream)),
+            agent::Event::Bytes { stream, bytes } if stream >= FIRST_OPENED => {
+                if self.came_on(Side::Agent, stream, &bytes) {
+                    let taken = agent::Action::Consumed { stream, bytes: bytes.len() };
+                    self.agent.act(self.now, taken).unwrap_or_default();
+                }
+            }
             agent::Event::Bytes { stream, bytes } => {
                 assert!(self.admitted.is_some(), "bytes before both roots agreed");
                 self.agent_app.received.extend(&bytes);
@@ -371,6 +404,12 @@ impl Sim {
             | agent::Event::Answered { .. }
             | agent::Event::Resumed => {}
         }
+    }
+
+    /// Whether the bytes are taken at once.
+    fn came_on(&mut self, side: Side, stream: u32, bytes: &[u8]) -> bool {
+        self.came.entry((side, stream)).or_default().extend(bytes);
+        !self.unread.contains(&(side, stream))
     }
 
     fn deny(&mut self, denial: Denial) -> agent::Action {

@@ -7,6 +7,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use bz_core::access::Mode;
+use bz_core::access::request::Parameters;
 use bz_core::api::Bytes;
 use bz_core::api::proof::{Call, Proof};
 use bz_core::api::register::RegisterAgent;
@@ -27,6 +28,7 @@ use bz_protocol::packet::{Forgotten, Packet, Resume, ResumeAck, ResumeDone};
 use bz_protocol::refusal::Code;
 use bz_protocol::segment::SegmentOpening;
 use bz_protocol::session::{CarrierId, Input};
+use bz_protocol::stream::{Answer, Report, StreamRequest};
 use expect_test::{ExpectFile, expect_file};
 use serde_json::{Value, json};
 
@@ -93,6 +95,22 @@ fn segment() -> SegmentOpening {
     }
 }
 
+fn report() -> Report {
+    Report {
+        session: Digest::of(b"session"),
+        stream: 16,
+        request: StreamRequest::Dial("db.internal:5432".parse().unwrap()),
+        answer: Answer::Opened { at: "10.0.0.1:5432".to_owned() },
+        time: UnixTime::from_secs(START),
+    }
+}
+
+fn tunnel() -> World {
+    let rules = ["db.internal:5432", "*.internal:443", "10.0.0.0/8:*", "[fd00::/8]:1-1024"];
+    let destinations = rules.map(|rule| rule.parse().unwrap()).to_vec();
+    World { mode: Mode::Sealed, user: None, parameters: Parameters::Tunnel { destinations }, ..World::new() }
+}
+
 fn object<T: Object + Debug>(name: &str, body: &T, seed: u8) -> Value {
     let signed = Signed::seal(body, ORG, &key(seed)).unwrap();
     json!({
@@ -139,6 +157,8 @@ fn signed_objects() {
             object("AgentCheckpoint", &AgentCheckpoint(statement()), 13),
             object("SegmentOpening", &segment(), 13),
             object("Forgotten", &FORGOTTEN, 13),
+            object("Report", &report(), 13),
+            object("Grant of a tunnel", &tunnel().grant_body(), 11),
         ]),
     );
     reseal::<bz_core::grant::ServerCert>(&all, "ServerCert");
@@ -147,6 +167,8 @@ fn signed_objects() {
     reseal::<Syn>(&all, "Syn");
     reseal::<SegmentOpening>(&all, "SegmentOpening");
     reseal::<Forgotten>(&all, "Forgotten");
+    reseal::<Report>(&all, "Report");
+    reseal::<bz_core::grant::GrantBody>(&all, "Grant of a tunnel");
     reseal::<SynAck>(&all, "SynAck");
     reseal::<SynAck>(&all, "SynAck of an attach");
     reseal::<ClientCheckpoint>(&all, "ClientCheckpoint");

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use bz_core::access::Mode;
 use bz_core::access::request::{Parameters, Request, Size};
-use bz_core::access::{Mode, Verb};
 use bz_core::cert::CertRequest;
 use bz_core::digest::Digest;
 use bz_core::grant::{GrantBody, Purpose, Recording, Scope, ServerCert, SignedGrant};
@@ -122,12 +122,15 @@ impl World {
             agent_key: self.agent_key.public(),
             boot: BOOT,
             target: TARGET,
-            verb: Verb::Shell,
+            verb: request.verb(),
             user: self.user.map(|u| UserRule::Literal(u.parse().unwrap())),
             mode: self.mode,
             recording: Recording { output: false, input: false },
             request: Digest::of(&request.encode().unwrap()),
-            scope: Scope::Request,
+            scope: match &self.parameters {
+                Parameters::Tunnel { destinations } => Scope::Destinations(destinations.clone()),
+                _ => Scope::Request,
+            },
             mfa: None,
             policies: vec![],
             policy_version: 1,
