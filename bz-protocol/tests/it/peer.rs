@@ -99,6 +99,19 @@ impl Peer {
         packet.encode().unwrap()
     }
 
+    /// The next data packet, readable whatever the mode.
+    pub(crate) fn readable(&mut self, kind: Kind, stream: u32, payload: &[u8]) -> Vec<u8> {
+        let mut header = [self.number.to_be_bytes(), self.seen.to_be_bytes()].concat();
+        header.push(kind.byte());
+        header.extend(stream.to_be_bytes());
+        let salt = self.salt();
+        self.chain.add(&header.clone().try_into().unwrap(), &commitment(&salt, payload));
+        let frame = self.tagged("data", self.number, [header.as_slice(), &salt, payload].concat());
+        self.number += 1;
+        let packet = if self.out == Direction::ToAgent { Packet::Data(frame) } else { Packet::DataAck(frame) };
+        packet.encode().unwrap()
+    }
+
     /// What an honest end would sign now.
     pub(crate) fn statement(&self) -> Statement {
         Statement {

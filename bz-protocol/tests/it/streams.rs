@@ -5,8 +5,11 @@ use std::time::Duration;
 use bz_core::access::Mode;
 use bz_core::access::destination::Destination;
 use bz_core::access::request::Parameters;
+use bz_core::digest::Digest;
+use bz_core::key::PrivateKey;
 use bz_core::local::{LocalDenial, LocalPolicy};
-use bz_protocol::SendError;
+use bz_core::signed::{ObjectError, Signed};
+use bz_core::time::UnixTime;
 use bz_protocol::client::Event;
 use bz_protocol::frame::{Fin, Kind};
 use bz_protocol::gate::{Denial, LocalRule};
@@ -14,9 +17,14 @@ use bz_protocol::limits::{MAX_STREAMS, SESSION_CREDIT, STREAM_CREDIT};
 use bz_protocol::packet::Packet;
 use bz_protocol::session::End;
 use bz_protocol::stream::{Answer, FIRST_OPENED, Report, StreamRequest, Why};
+use bz_protocol::transcript::{Fault, Keep, Violation, explain};
+use bz_protocol::{Misbehavior, SendError};
 use bz_protocol::{agent, client};
 
+use crate::peer::Peer;
 use crate::sim::{Side, Sim, pattern};
+use crate::stage::{AgentStage, ClientStage, FIRST as CARRIER, agent_end, client_end};
+use crate::tap::Tap;
 use crate::world::{ORG, World};
 
 const FIRST: u32 = FIRST_OPENED;
@@ -197,6 +205,108 @@ fn who_does_not_read_holds_up_nobody_else() {
         sim.settle();
     }
     assert!(sim.came[&(Side::Client, good)] == pattern(0, sent));
+}
+
+/// PR-STREAM-1, PR-STREAM-3: whoever opens what may not be opened, or answers what was not asked, or not as the report
+/// says, ends the session.
+#[test]
+fn every_lie_about_a_stream_ends_the_session() {
+    let world = tunnel(Mode::Sealed);
+    let agent = |what: &str, opens: &[u32], rule: Option<Misbehavior>| {
+        let mut stage = AgentStage::new(&world).open();
+        let payload = bz_core::wire::encode(&to("a:1"), 512).unwrap();
+        let say = |stream: &u32| {
+            let packet = stage.peer().data(Kind::Open, *stream, &payload);
+            agent_end(&stage.say(CARRIER, &packet))
+        };
+        let ends: Vec<_> = opens.iter().map(say).collect();
+        assert!(ends[..ends.len() - 1].iter().all(Option::is_none), "{what}");
+        assert_eq!(ends.last().unwrap(), &rule.map(End::Misbehavior), "{what}");
+    };
+    agent("the first, and one further on", &[FIRST, FIRST + 9], None);
+    agent("one that is always there", &[FIRST - 1], Some(Misbehavior::OutOfTurn));
+    agent("one twice", &[FIRST, FIRST], Some(Misbehavior::OutOfTurn));
+    agent("one that was passed over", &[FIRST + 9, FIRST], Some(Misbehavior::OutOfTurn));
+    let many: Vec<_> = (FIRST..=FIRST + MAX_STREAMS).collect();
+    agent("one too many", &many, Some(Misbehavior::OutOfTurn));
+
+    type Says = fn(&mut Peer) -> Vec<Vec<u8>>;
+    let answer = |p: &mut Peer, stream| {
+        let answer = Answer::Opened { at: "10.0.0.1:1".to_owned() };
+        p.data(Kind::Answer, stream, &bz_core::wire::encode(&answer, 512).unwrap())
+    };
+    fn report(p: &mut Peer, stream: u32, key: &PrivateKey, change: fn(&mut Report)) -> Vec<u8> {
+        let answer = Answer::Opened { at: "10.0.0.1:1".to_owned() };
+        let time = UnixTime::from_secs(1);
+        let mut report = Report { session: p.session, stream, request: to("a:1"), answer, time };
+        change(&mut report);
+        p.readable(Kind::Report, stream, &Report::encode(&Signed::seal(&report, ORG, key).unwrap()).unwrap())
+    }
+    fn good(p: &mut Peer) -> Vec<u8> {
+        report(p, FIRST, &World::new().agent_key, |_| ())
+    }
+    let client = |what: &str, says: Says, answers: &[u32], rule: Option<Misbehavior>| {
+        let mut stage = ClientStage::sent(&world).open();
+        stage.client.act(stage.now, client::Action::Open { stream: FIRST, request: to("a:1") }).unwrap();
+        let mut packets = says(&mut stage.peer);
+        packets.extend(answers.iter().map(|stream| answer(&mut stage.peer, *stream)));
+        let ends: Vec<_> = packets.iter().map(|packet| client_end(&stage.say(CARRIER, packet))).collect();
+        assert!(ends[..ends.len() - 1].iter().all(Option::is_none), "{what}: {ends:?}");
+        assert_eq!(ends.last().unwrap(), &rule.map(End::Misbehavior), "{what}");
+    };
+    client("reported and answered", |p| vec![good(p)], &[FIRST], None);
+    client("not reported", |_| vec![], &[FIRST], Some(Misbehavior::OutOfTurn));
+    client("answered twice", |p| vec![good(p)], &[FIRST, FIRST], Some(Misbehavior::OutOfTurn));
+    client("answered, not asked", |_| vec![], &[FIRST + 1], Some(Misbehavior::OutOfTurn));
+    let other: Says = |p| vec![report(p, FIRST, &World::new().agent_key, |r| r.request = to("b:2"))];
+    client("reported otherwise", other, &[], Some(Misbehavior::OtherHistory));
+    let other: Says = |p| vec![report(p, FIRST, &World::new().agent_key, |r| r.stream += 1)];
+    client("of another stream", other, &[], Some(Misbehavior::OutOfTurn));
+    let other: Says = |p| vec![report(p, FIRST, &World::new().agent_key, |r| r.session = Digest::of(b""))];
+    client("of another session", other, &[], Some(Misbehavior::OutOfTurn));
+    client(
+        "by another",
+        |p| vec![report(p, FIRST, &World::new().grant_key, |_| ())],
+        &[],
+        Some(Misbehavior::OtherAgent),
+    );
+    let sealed: Says = |p| vec![p.data(Kind::Report, FIRST, b"")];
+    client("inside the seal", sealed, &[], Some(Misbehavior::Malformed));
+    let readable: Says = |p| vec![p.readable(Kind::Bytes, FIRST, b"x")];
+    client("anything else outside it", readable, &[], Some(Misbehavior::Malformed));
+}
+
+/// TR-SEALED-3: the record of a sealed session shows what it opened, and takes no report that the agent did not sign.
+#[test]
+fn a_record_shows_what_a_sealed_session_opened() {
+    let world = tunnel(Mode::Sealed);
+    for honest in [true, false] {
+        let mut sim = Sim::new(&world, 1);
+        let nothing = Keep { output: false, input: false };
+        sim.tap = Some(Tap::new(&world, nothing));
+        sim.connect();
+        sim.settle();
+        let stream = open(&mut sim, "db.internal:5432");
+        sim.settle();
+        if !honest {
+            sim.tamper = Some(Box::new(|_, bytes| {
+                let mut bytes = bytes.to_vec();
+                if bytes[0] == 4 && bytes[17] == Kind::Report.byte() {
+                    *bytes.iter_mut().rev().nth(20).unwrap() ^= 1;
+                }
+                vec![bytes]
+            }));
+        }
+        answer(&mut sim, stream);
+        sim.settle();
+        let tap = sim.tap.unwrap();
+        let told: Vec<_> = explain(&tap.file).unwrap().into_iter().map(|line| line.what).collect();
+        let what = "reports of stream 16 to \"db.internal:5432\" that it leads to \"10.0.0.1:80\"";
+        assert_eq!(told.iter().any(|line| line == what), honest, "{told:#?}");
+        let refused =
+            |v: &Violation| matches!(v, Violation::Frame { fault: Fault::Report(ObjectError::Signature), .. });
+        assert_eq!(tap.violations.iter().any(refused), !honest, "{:?}", tap.violations);
+    }
 }
 
 /// PR-STREAM-3: in a sealed session the agent's signed report goes before the answer, where the relay reads it; in an
