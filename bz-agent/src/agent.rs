@@ -112,6 +112,14 @@ impl Agent {
         self
     }
 
+    /// Connects people to whatever this host reaches, where grant and local policy allow it.
+    #[cfg(feature = "tcp")]
+    #[must_use]
+    pub const fn tunnels(mut self) -> Self {
+        self.backends.tunnels = true;
+        self
+    }
+
     /// Starts it. Must be called within a tokio runtime.
     ///
     /// # Errors

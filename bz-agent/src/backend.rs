@@ -1,5 +1,7 @@
 //! What the agent does with the bytes of an admitted session: the crate's one match on the shape of a back end.
 
+#[cfg(feature = "tcp")]
+mod dial;
 #[cfg(feature = "shell")]
 mod exec;
 mod route;
@@ -9,10 +11,11 @@ pub mod shell;
 use std::sync::Arc;
 
 use bz_core::access::Backend;
-use bz_core::access::request::{Parameters, Size};
+use bz_core::access::request::Size;
 use bz_core::id::ConnectionId;
 use bz_protocol::agent::{Action, Event};
 use bz_protocol::control::ShellReport;
+use bz_protocol::driver::Openings;
 use bz_protocol::frame::Fin;
 use bz_protocol::gate::{Admission, Admitted};
 use bz_protocol::handshake::Attached;
@@ -61,6 +64,8 @@ impl ToBackend {
             | Event::Reauthenticate(_)
             | Event::Resumed
             | Event::Delivered(_)
+            | Event::Open { .. }
+            | Event::Reset { .. }
             | Event::Ended(_) => None,
         }
     }
@@ -70,6 +75,9 @@ impl ToBackend {
 pub(crate) struct Io {
     pub(crate) words: mpsc::Receiver<ToBackend>,
     pub(crate) actions: mpsc::Sender<Action>,
+    /// Streams that the client opens; who does not take them refuses them.
+    #[cfg_attr(not(feature = "tcp"), expect(dead_code, reason = "nothing else has streams"))]
+    pub(crate) openings: Openings,
     /// What the client acknowledged.
     #[cfg_attr(not(feature = "shell"), expect(dead_code, reason = "only what is kept goes on from there"))]
     pub(crate) delivered: watch::Receiver<Option<Delivered>>,
@@ -87,6 +95,8 @@ impl Io {
 pub(crate) struct Backends {
     #[cfg(feature = "shell")]
     pub(crate) shells: Option<Arc<shell::Shells>>,
+    #[cfg(feature = "tcp")]
+    pub(crate) tunnels: bool,
 }
 
 impl Backends {
@@ -124,12 +134,12 @@ impl Backends {
 
     /// What an attached shell was before; nothing for anything else.
     pub(crate) fn attached(&self, admission: &Admission) -> Option<Attached> {
-        let Parameters::Attach { shell, .. } = &admission.request().parameters else { return None };
+        let shell = admission.request().parameters.shell()?;
         #[cfg(feature = "shell")]
-        let predecessor = self.shells.as_ref().and_then(|shells| shells.predecessor(*shell));
+        let predecessor = self.shells.as_ref().and_then(|shells| shells.predecessor(shell));
         #[cfg(not(feature = "shell"))]
         let predecessor = None;
-        Some(Attached { shell: *shell, predecessor })
+        Some(Attached { shell, predecessor })
     }
 }
 
@@ -149,6 +159,9 @@ pub(crate) async fn run(context: Arc<Context>, connection: ConnectionId, admitte
         },
         #[cfg(not(feature = "shell"))]
         Backend::Exec | Backend::Pty => Err(Code::Unavailable),
+        #[cfg(feature = "tcp")]
+        Backend::Dial if context.backends.tunnels => Ok(dial::run(&context, connection, &admitted, &mut io).await),
+        Backend::Dial => Err(Code::Unavailable),
     };
     let last = match done {
         Ok(fin) => Action::Finish(fin),

@@ -10,7 +10,7 @@ use bz_core::id::ConnectionId;
 use bz_core::signed::Signed;
 use bz_protocol::agent::{Action, Agent, Config, Event};
 use bz_protocol::carrier::{Prefixed, Stream, read_message, write_message};
-use bz_protocol::driver::{Channels, drive_keeping, random};
+use bz_protocol::driver::{Channels, Openings, drive_keeping, random, streams};
 use bz_protocol::gate::{Admission, Admitted, Denial, Opening};
 use bz_protocol::limits::{HANDSHAKE, MAX_PACKET};
 use bz_protocol::packet::{Forgotten, Packet, Resume};
@@ -194,10 +194,11 @@ impl Session {
         let machine = Agent::new(config, self.context.clock.now());
         let (actions, from_us) = mpsc::channel(8);
         let (to_us, events) = mpsc::channel(8);
-        let channels = Channels { carriers, actions: from_us, events: to_us };
+        let (_, openings, streams) = streams();
+        let channels = Channels { carriers, actions: from_us, events: to_us, streams };
         let (clock, receipts) = (Arc::clone(&self.context.clock), self.context.receipts.clone());
         let driver = drive_keeping(machine, channels, clock, receipts);
-        let end = tokio::join!(driver, self.serve(actions, events, closed)).0;
+        let end = tokio::join!(driver, self.serve(actions, (events, openings), closed)).0;
         tracing::info!(connection = %self.connection, %end, "session ended");
     }
 
@@ -205,10 +206,11 @@ impl Session {
     async fn serve(
         &self,
         actions: mpsc::Sender<Action>,
-        mut events: mpsc::Receiver<Event>,
+        (mut events, openings): (mpsc::Receiver<Event>, Openings),
         mut closed: mpsc::Receiver<Closing>,
     ) {
         let mut backend: Option<Running> = None;
+        let mut openings = Some(openings);
         loop {
             let event = tokio::select! {
                 event = events.recv() => event,
@@ -238,7 +240,8 @@ impl Session {
                     let admitted = self.context.gate().consume(*confirmed, self.context.clock.now());
                     match admitted {
                         Ok(admitted) => {
-                            backend = Some(self.begin(admitted, actions.clone()));
+                            // A session is confirmed once.
+                            backend = openings.take().map(|openings| self.begin(admitted, actions.clone(), openings));
                             None
                         }
                         Err(denial) => Some(self.refuse(&denial)),
@@ -254,6 +257,8 @@ impl Session {
                 | Event::Resize(_)
                 | Event::Finished(_)
                 | Event::Delivered(_)
+                | Event::Open { .. }
+                | Event::Reset { .. }
                 | Event::Resumed) => pass(backend.as_ref(), event).await,
             };
             if let Some(action) = answer
@@ -315,12 +320,12 @@ impl Session {
         }
     }
 
-    fn begin(&self, admitted: Admitted, actions: mpsc::Sender<Action>) -> Running {
+    fn begin(&self, admitted: Admitted, actions: mpsc::Sender<Action>, openings: Openings) -> Running {
         let (to_backend, words) = mpsc::channel(64);
         let mut task = JoinSet::new();
         let (context, connection) = (Arc::clone(&self.context), self.connection);
         let (delivered, seen) = watch::channel(None);
-        let io = Io { words, actions, delivered: seen };
+        let io = Io { words, actions, openings, delivered: seen };
         task.spawn(crate::backend::run(context, connection, admitted.clone(), io));
         Running { admitted: Box::new(admitted), to_backend, delivered, asked: AtomicBool::new(false), task }
     }

@@ -5,6 +5,7 @@ mod close;
 mod completion;
 mod connect;
 mod doctor;
+mod forward;
 mod list_connections;
 mod list_targets;
 mod login;
@@ -40,6 +41,8 @@ pub(crate) enum Command {
     Connect(connect::Connect),
     /// Run one command on a target
     Exec(connect::Exec),
+    /// Lead ports of this machine to whatever a target reaches
+    Forward(forward::Forward),
     /// Come back to a shell that runs on
     Attach(connect::Attach),
     /// Close connections
@@ -81,6 +84,7 @@ pub(crate) async fn run(command: Command, context: &Context<'_>) -> anyhow::Resu
         Command::ListConnections(list) => list.run(context).await,
         Command::Connect(connect) => connect.run(context).await,
         Command::Exec(exec) => exec.run(context).await,
+        Command::Forward(forward) => forward.run(context).await,
         Command::Attach(attach) => attach.run(context).await,
         Command::Close(close) => close.run(context).await,
         Command::Why(why) => why.run(context).await,

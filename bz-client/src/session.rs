@@ -13,7 +13,7 @@ use bz_core::wire::{self, WireError};
 use bz_protocol::SendError;
 use bz_protocol::carrier::{LinkError, Stream};
 use bz_protocol::client::{Action, Client as Machine, Event, Opened, Opening, OpeningError};
-use bz_protocol::driver::{Channels, drive_keeping, sleep_until};
+use bz_protocol::driver::{Channels, Streams, drive_keeping, sleep_until, streams};
 use bz_protocol::frame::Fin;
 use bz_protocol::limits::PATIENCE;
 use bz_protocol::session::End;
@@ -88,6 +88,7 @@ pub struct Session {
     pub asked: Asked,
     actions: mpsc::Sender<Action>,
     events: mpsc::Receiver<Event>,
+    streams: Streams,
     client: Client,
     carried: Arc<watch::Sender<bool>>,
     tasks: JoinSet<()>,
@@ -135,7 +136,8 @@ impl Client {
         let (carriers, from_links) = mpsc::channel(1);
         let (actions, from_us) = mpsc::channel(8);
         let (to_us, events) = mpsc::channel(32);
-        let channels = Channels { carriers: from_links, actions: from_us, events: to_us };
+        let (streams, _, hub) = streams();
+        let channels = Channels { carriers: from_links, actions: from_us, events: to_us, streams: hub };
         let mut tasks = JoinSet::new();
         let driver = drive_keeping(machine, channels, Arc::clone(self.clock()), self.receipts());
         tasks.spawn(async move {
@@ -145,7 +147,7 @@ impl Client {
         let carried = Arc::new(watch::channel(true).0);
         tasks.spawn(supply(self.clone(), connection, (first, carriers), Arc::clone(&carried)));
         let client = self.clone();
-        let mut session = Session { opened: nothing_yet(), asked, actions, events, client, carried, tasks };
+        let mut session = Session { opened: nothing_yet(), asked, actions, events, streams, client, carried, tasks };
         session.opened = session.wait_open().await?;
         self.met(&session.asked)?;
         session.tasks.spawn(reauthenticate(self.clone(), session.actions()));
@@ -198,6 +200,12 @@ impl Session {
         Actions(self.actions.clone())
     }
 
+    /// Streams to open in it, where its kind has any: see [`crate::tunnel`].
+    #[must_use]
+    pub fn streams(&self) -> Streams {
+        self.streams.clone()
+    }
+
     /// The connection.
     #[must_use]
     pub const fn connection(&self) -> ConnectionId {
@@ -215,7 +223,14 @@ impl Session {
             match self.next().await {
                 Some(Event::Opened(opened)) => return Ok(*opened),
                 Some(Event::Ended(end)) => return Err(SessionError::Ended { end, reason: self.reason() }),
-                Some(Event::Bytes { .. } | Event::Eof { .. } | Event::Notice(_) | Event::Resumed) => {}
+                Some(
+                    Event::Bytes { .. }
+                    | Event::Eof { .. }
+                    | Event::Answered { .. }
+                    | Event::Reset { .. }
+                    | Event::Notice(_)
+                    | Event::Resumed,
+                ) => {}
                 None => return Err(SessionError::Ended { end: End::Lost, reason: self.reason() }),
             }
         }
@@ -360,7 +375,12 @@ async fn pump(mut session: Session, stream: DuplexStream, end: Arc<OnceLock<End>
                     }
                 }
                 Event::Ended(end) => return end,
-                Event::Opened(_) | Event::Eof { .. } | Event::Notice(_) | Event::Resumed => {}
+                Event::Opened(_)
+                | Event::Eof { .. }
+                | Event::Answered { .. }
+                | Event::Reset { .. }
+                | Event::Notice(_)
+                | Event::Resumed => {}
             }
         }
         End::Lost

@@ -49,7 +49,14 @@ pub async fn pipes(session: Session) -> std::io::Result<End> {
             }
             Some(Event::Bytes { bytes, .. }) => err.write_all(&bytes)?,
             Some(Event::Ended(end)) => break end,
-            Some(Event::Opened(_) | Event::Eof { .. } | Event::Notice(_) | Event::Resumed) => {}
+            Some(
+                Event::Opened(_)
+                | Event::Eof { .. }
+                | Event::Answered { .. }
+                | Event::Reset { .. }
+                | Event::Notice(_)
+                | Event::Resumed,
+            ) => {}
             None => break End::Lost,
         }
     };

@@ -3,6 +3,7 @@
 //! One task owns one machine. It decides nothing: every rule is the machine's.
 
 mod keeping;
+mod streams;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
@@ -16,10 +17,14 @@ use tokio::task::JoinSet;
 
 use crate::carrier::{Boxed, Stream, read_message, write_message};
 use crate::driver::keeping::Keeping;
+pub use crate::driver::streams::{
+    OpenError, Opening, Openings, SessionStream, StreamAction, StreamEvent, StreamHub, Streams, streams,
+};
 use crate::flow::SendError;
 use crate::limits::MAX_PACKET;
 use crate::receipt::{Receipt, Receipts};
 use crate::session::{CarrierId, End, Input, Output};
+use crate::stream::FIRST_OPENED;
 use crate::{agent, client};
 
 /// Reads both clocks, and waits by the monotonic one.
@@ -109,12 +114,23 @@ pub trait Machine: Send {
     fn bytes(stream: u32, bytes: Vec<u8>) -> Self::Action;
     /// The action that says an event's bytes were taken; and whether the event is the last.
     fn taken(event: &Self::Event) -> (Option<Self::Action>, Option<End>);
+    /// The number of the next stream that this end may open.
+    fn next_stream(&self) -> Option<u32> {
+        None
+    }
+    /// The action on a stream that was opened; `None` when it is not this end's.
+    fn stream_action(action: StreamAction) -> Option<Self::Action>;
+    /// What an event tells of such a stream, or the event itself.
+    ///
+    /// # Errors
+    /// The event, when it tells of none.
+    fn stream_event(event: Self::Event) -> Result<StreamEvent, Self::Event>;
     /// No carrier will come any more. An agent waits all the same: its client may come back by another way.
     fn abandon(&mut self) {}
 }
 
 macro_rules! machine {
-    ($module:ident, $machine:ident $(, $more:item)?) => {
+    ($module:ident, $machine:ident, $opened:ident { $what:ident } => $told:ident, $says:ident { $said:ident }, $never:ident $(, $more:item)*) => {
         impl Machine for $module::$machine {
             type Event = $module::Event;
             type Action = $module::Action;
@@ -154,7 +170,30 @@ macro_rules! machine {
                 if let $module::Event::Ended(end) = event { (None, Some(end.clone())) } else { (None, None) }
             }
 
-            $($more)?
+            fn stream_event(event: Self::Event) -> Result<StreamEvent, Self::Event> {
+                use $module::Event;
+                match event {
+                    Event::Bytes { stream, bytes } if stream >= FIRST_OPENED => Ok(StreamEvent::Bytes(stream, bytes)),
+                    Event::Eof { stream } if stream >= FIRST_OPENED => Ok(StreamEvent::Ended(stream)),
+                    Event::Reset { stream } => Ok(StreamEvent::Reset(stream)),
+                    Event::$opened { stream, $what } => Ok(StreamEvent::$told(stream, $what)),
+                    event => Err(event),
+                }
+            }
+
+            fn stream_action(action: StreamAction) -> Option<Self::Action> {
+                use $module::Action;
+                match action {
+                    StreamAction::Bytes(stream, bytes) => Some(Action::Bytes { stream, bytes }),
+                    StreamAction::End(stream) => Some(Action::Eof { stream }),
+                    StreamAction::Reset(stream) => Some(Action::Reset { stream }),
+                    StreamAction::Consumed(stream, bytes) => Some(Action::Consumed { stream, bytes }),
+                    StreamAction::$says(stream, $said) => Some(Action::$says { stream, $said }),
+                    StreamAction::$never(..) => None,
+                }
+            }
+
+            $($more)*
         }
     };
 }
@@ -162,11 +201,17 @@ macro_rules! machine {
 machine!(
     client,
     Client,
+    Answered { answer } => Answered,
+    Open { request },
+    Answer,
+    fn next_stream(&self) -> Option<u32> {
+        client::Client::next_stream(self)
+    },
     fn abandon(&mut self) {
         client::Client::abandon(self);
     }
 );
-machine!(agent, Agent);
+machine!(agent, Agent, Open { request } => Opened, Answer { answer }, Open);
 
 /// How the application and the loop meet.
 #[derive(Debug)]
@@ -178,6 +223,8 @@ pub struct Channels<M: Machine> {
     pub actions: mpsc::Receiver<M::Action>,
     /// What happened. Bytes count as taken when they are received here.
     pub events: mpsc::Sender<M::Event>,
+    /// Streams opened later: what happens on them is told there and not here.
+    pub streams: StreamHub,
 }
 
 impl std::fmt::Debug for dyn Stream {
@@ -260,7 +307,7 @@ impl<M: Machine> Loop<M> {
             if !self.supplied && self.carriers.is_empty() {
                 self.machine.abandon();
             }
-            self.advance();
+            self.advance(&channels.streams);
             // Before anybody hears of the end: who then drops the session cuts nothing short.
             if self.end.is_some() {
                 self.flush().await;
@@ -288,17 +335,19 @@ impl<M: Machine> Loop<M> {
                     Some(action) => self.pending = Some(action),
                     None => return End::Lost,
                 },
+                () = channels.streams.work() => {}
                 () = sleep_until(clock.as_ref(), earlier(self.wake, kept)) => self.machine.handle(self.clock.now(), Input::Tick),
             }
         }
     }
 
     /// Sends what is pending as far as it goes, and drains the machine.
-    fn advance(&mut self) {
+    fn advance(&mut self, streams: &StreamHub) {
         loop {
-            let moved = self.act();
-            self.drain();
-            if !moved {
+            let acted = self.act();
+            let pumped = streams.pump(&mut self.machine, self.clock.now());
+            self.drain(streams);
+            if !acted && !pumped {
                 break;
             }
         }
@@ -330,7 +379,7 @@ impl<M: Machine> Loop<M> {
         }
     }
 
-    fn drain(&mut self) {
+    fn drain(&mut self, streams: &StreamHub) {
         loop {
             match self.machine.poll(self.clock.now()) {
                 Output::Transmit { carrier, bytes } => {
@@ -342,10 +391,13 @@ impl<M: Machine> Loop<M> {
                 Output::CloseCarrier(carrier) => {
                     self.carriers.remove(&carrier);
                 }
-                Output::Event(event) => {
-                    self.end = M::taken(&event).1.or_else(|| self.end.take());
-                    self.outbox.push_back(event);
-                }
+                Output::Event(event) => match M::stream_event(event) {
+                    Ok(event) => streams.take(event),
+                    Err(event) => {
+                        self.end = M::taken(&event).1.or_else(|| self.end.take());
+                        self.outbox.push_back(event);
+                    }
+                },
                 Output::Wait(wake) => {
                     self.wake = wake.map(|w| w.at);
                     return;

@@ -78,6 +78,13 @@ impl Kind {
         }
     }
 
+    /// Whether it stands outside the seal of a sealed session: what the agent signs about a stream, and how it says that
+    /// the session ended, without which its connection would count as one whose client may come back.
+    #[must_use]
+    pub const fn is_outside(self, direction: Direction) -> bool {
+        matches!((self, direction), (Self::Report | Self::Fin, Direction::ToClient))
+    }
+
     /// Whether only the client sends it, or only the agent; `None` for both.
     #[must_use]
     pub const fn belongs_to(self) -> Option<Direction> {

@@ -33,7 +33,6 @@ use bz_core::wire;
 
 use crate::gate::cache::Certificates;
 pub use crate::gate::scope::Dialable;
-use crate::gate::scope::scope_of;
 use crate::gate::used::Used;
 use crate::handshake::Syn;
 use crate::limits::{LOGIN_WARNING, SUITES, VERSIONS};
@@ -507,7 +506,7 @@ impl Gate {
         check(grant.verb == request.verb(), "verb")?;
         check(grant.mode == request.mode, "mode")?;
         check(grant.request == Request::digest(&syn.request), "request")?;
-        check(scope_of(request) == grant.scope, "scope")?;
+        check(grant.scope == request.parameters.scope(), "scope")?;
         check(target_user(grant, certificate)? == request.user, "target user")
     }
 

@@ -6,11 +6,11 @@ pub mod life;
 pub mod link;
 
 use bz_core::access::request::{Parameters, Request, Size};
-use bz_core::access::{Access, Mode, Verb};
+use bz_core::access::{Mode, Verb};
 use bz_core::api::Bytes;
 use bz_core::api::access::{ConnectionMade, NewConnection};
 use bz_core::api::record::Place;
-use bz_core::grant::{GrantBody, Recording, Scope, SignedGrant};
+use bz_core::grant::{GrantBody, Recording, SignedGrant};
 use bz_core::id::{BootId, ConnectionId, EventId, GrantId, ShellId, TargetId};
 use bz_core::signed::Signed;
 use bz_core::target::{TargetUser, UserRule};
@@ -52,7 +52,7 @@ impl Wanted {
         if matches!(parameters, Parameters::Attach { .. }) {
             return Err(ApiError::field("parameters", "attach to a shell by POST connections/{id}/shell/attach"));
         }
-        let mode = new.mode.unwrap_or_else(|| access(&parameters).spec().mode);
+        let mode = new.mode.unwrap_or_else(|| parameters.access().spec().mode);
         Ok(Self { parameters, user: new.target_user, mode })
     }
 }
@@ -283,7 +283,7 @@ fn denied(decision: &Decision) -> ApiError {
 
 async fn decide<'a>(app: &App, who: &'a LoggedIn, target: Target, wanted: Wanted) -> Result<Allowed<'a>, ApiError> {
     let policies = app.store.policies().await?;
-    let verb = verb(&wanted.parameters);
+    let verb = wanted.parameters.verb();
     let ask = |user| {
         let what = (verb.clone(), user, wanted.mode);
         app.engine.access(&question(who, &target, what, app.now().wall).about(&policies.all))
@@ -292,7 +292,7 @@ async fn decide<'a>(app: &App, who: &'a LoggedIn, target: Target, wanted: Wanted
     if !decision.allowed {
         return Err(denied(&decision));
     }
-    let chosen = choose(&decision, wanted.user.is_some(), &verb)?;
+    let chosen = choose(&decision, wanted.user.is_some(), &wanted.parameters)?;
     if let (Some(chosen), None) = (&chosen, &wanted.user) {
         // Asked again for this user alone, so that the grant names exactly the policies that allow it.
         decision = ask(Some(chosen.user.clone()));
@@ -306,10 +306,11 @@ async fn decide<'a>(app: &App, who: &'a LoggedIn, target: Target, wanted: Wanted
     Ok(Allowed { who, target, boot, rule, request, decision, policies })
 }
 
-/// The user to become: none for handlers, otherwise the one that is named or the only one there is.
-fn choose(decision: &Decision, named: bool, verb: &Verb) -> Result<Option<AllowedUser>, ApiError> {
-    if matches!(verb, Verb::Handler { .. }) {
-        return if named { Err(ApiError::field("targetUser", "a handler has none")) } else { Ok(None) };
+/// The user to become: none where nobody is needed, otherwise the one that is named or the only one there is.
+fn choose(decision: &Decision, named: bool, parameters: &Parameters) -> Result<Option<AllowedUser>, ApiError> {
+    if !parameters.needs_user() {
+        let none = format!("a {} has none: leave it out", parameters.access().spec().name);
+        return if named { Err(ApiError::field("targetUser", &none)) } else { Ok(None) };
     }
     match decision.users.as_slice() {
         [] => Err(ApiError::denied("policies allow this verb, but no user: {username} means nobody for this login")),
@@ -335,7 +336,7 @@ fn sign(app: &App, connection: ConnectionId, allowed: &Allowed<'_>) -> Result<By
         mode: allowed.request.mode,
         recording: allowed.decision.recording,
         request: Request::digest(&bytes),
-        scope: Scope::Request,
+        scope: allowed.request.parameters.scope(),
         mfa: None,
         policies: allowed.decision.policies.clone(),
         policy_version: allowed.policies.version,
@@ -395,22 +396,4 @@ pub(crate) fn log(app: &App, reason: String) -> Result<Log, ApiError> {
         node: app.config.node.clone(),
         at: app.now().wall,
     })
-}
-
-/// The parameters' technology: [`Request::access`] before there is a request.
-const fn access(parameters: &Parameters) -> Access {
-    match parameters {
-        Parameters::Shell { .. } | Parameters::Attach { .. } => Access::Shell,
-        Parameters::Exec { .. } => Access::Exec,
-        Parameters::Handler { .. } => Access::Handler,
-    }
-}
-
-/// The verb a policy must allow for them: [`Request::verb`] before there is a request.
-fn verb(parameters: &Parameters) -> Verb {
-    match (access(parameters).spec().verb, parameters) {
-        (Some(verb), _) => verb,
-        (None, Parameters::Handler { route }) => Verb::Handler { name: route.clone() },
-        (None, Parameters::Shell { .. } | Parameters::Attach { .. } | Parameters::Exec { .. }) => Verb::Shell,
-    }
 }

@@ -36,6 +36,8 @@ use crate::seam::links::Links;
 
 /// How long an agent may take to end a session that was closed.
 const OBEY: Duration = Duration::from_secs(10);
+/// How long the link of a login that is over stays for the last words of what was closed with it.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// Messages to one link's other end that wait to be said.
 const WORDS: usize = 64;
 /// Bytes of one WebSocket message: a mux message and its header.
@@ -79,6 +81,7 @@ struct AgentLink {
 #[derive(Debug)]
 struct Pair {
     number: u64,
+    login: LoginId,
     end: CancellationToken,
     /// A younger pair of the same connection came: how this one ends says nothing of the connection any more.
     superseded: Arc<AtomicBool>,
@@ -217,9 +220,21 @@ impl Links for Relay {
     }
 
     fn logged_out(&self, login: LoginId) {
-        for client in self.lock().clients.values().filter(|c| c.login == login) {
-            client.end.cancel();
-        }
+        let links: Vec<_> = {
+            let table = self.lock();
+            // What was closed is not in the table any more: its agent's last word is still on its way. A shell's goes at once.
+            table.pairs.values().flatten().filter(|pair| pair.login == login).for_each(|pair| pair.end.cancel());
+            table.clients.values().filter(|client| client.login == login).map(|client| client.end.clone()).collect()
+        };
+        let Some(relay) = self.me.upgrade() else { return };
+        // Nothing new is paired for a login that is over.
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(FAREWELL) => {}
+                () = relay.end.cancelled() => {}
+            }
+            links.iter().for_each(CancellationToken::cancel);
+        });
     }
 
     fn removed(&self, target: TargetId) {

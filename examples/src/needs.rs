@@ -36,6 +36,7 @@ pub const PROGRAMS: &[Program] = &[
     row("tmux", "tmux", "a terminal within a terminal"),
     row("sudo", "sudo", "a change of user within a shell"),
     row("git", "git", "real traffic through a tunnel"),
+    row("curl", "curl", "real traffic through SOCKS"),
     row("openssl", "openssl", "a second opinion on keys, certificates and TLS"),
     row("node", "nodejs", "the real OpenID provider"),
     row("npm", "npm", "installs the real OpenID provider"),

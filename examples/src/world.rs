@@ -212,7 +212,7 @@ impl World {
         let keys = IssuerKeys::ThroughLink(Arc::clone(&tls));
         let receipts = AgentReceipts::new(folder.join(AGENT_RECEIPTS), Bounds::AGENT);
         let agent = Agent::new(identity, bundle.clone(), carrier.clone(), keys).clock(Arc::clone(&clock));
-        let agent = agent.shell(shells).receipts(Arc::new(receipts)).start()?;
+        let agent = agent.shell(shells).tunnels().receipts(Arc::new(receipts)).start()?;
         agent.online().await;
         Ok(Self { idp, clock, server, relay, agent, client, bundle, carrier, tls, folder: folder.to_owned() })
     }

@@ -126,7 +126,7 @@ impl Shells {
                 let holding = self.hold(*shell, admitted).await?;
                 Ok((self.holders.connect(*shell).await.map_err(unavailable)?, holding))
             }
-            Parameters::Exec { .. } | Parameters::Handler { .. } => Err(Code::Malformed),
+            Parameters::Exec { .. } | Parameters::Handler { .. } | Parameters::Tunnel { .. } => Err(Code::Malformed),
         }
     }
 

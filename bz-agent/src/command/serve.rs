@@ -46,6 +46,7 @@ pub(crate) async fn serve(
         .local_policy(local_rule(&policy, required))
         .not_before(MADE)
         .shell(shells)
+        .tunnels()
         .receipts(receipts)
         .start()?;
     loop {

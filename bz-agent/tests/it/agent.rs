@@ -93,6 +93,7 @@ async fn the_owner_can_narrow_a_running_agent() {
         groups: vec![],
         everyone: false,
         verbs: vec![Verb::Handler { name: "echo".to_owned() }],
+        destinations: vec![],
         target_users: vec![],
         modes: vec![Mode::Sealed],
         require_recording: false,

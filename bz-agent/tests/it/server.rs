@@ -16,7 +16,7 @@ use bz_core::time::{Mono, Now, UnixTime};
 use bz_protocol::carrier::{Class, Link, MemoryCarrier, Stream};
 use bz_protocol::client::{self, Client, Event};
 use bz_protocol::control::{AgentHello, FromServer, Order, OrderBody, Preamble, ShellReport, SignedOrder, ToServer};
-use bz_protocol::driver::{Channels, Clock, drive, random};
+use bz_protocol::driver::{Channels, Clock, drive, random, streams};
 use bz_protocol::frame::{Fin, Notice};
 use bz_protocol::link::{Conversation, greet, send};
 use bz_protocol::refusal::Code;
@@ -284,7 +284,8 @@ impl Server {
         let (carriers, from_us) = mpsc::channel(4);
         let (actions, to_do) = mpsc::channel(8);
         let (heard, events) = mpsc::channel(8);
-        let channels = Channels { carriers: from_us, actions: to_do, events: heard };
+        let (_, _, streams) = streams();
+        let channels = Channels { carriers: from_us, actions: to_do, events: heard, streams };
         let task = tokio::spawn(drive(machine, channels, clock));
         let mut session = Session {
             connection,
@@ -407,7 +408,7 @@ impl Session {
             Event::Bytes { bytes, .. } => self.errors.extend(bytes),
             Event::Notice(notice) => self.notices.push(notice),
             Event::Ended(end) => return Some(end),
-            Event::Opened(_) | Event::Eof { .. } | Event::Resumed => {}
+            Event::Opened(_) | Event::Eof { .. } | Event::Answered { .. } | Event::Reset { .. } | Event::Resumed => {}
         }
         None
     }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bz_core::access::Mode;
-use bz_core::access::request::{Parameters, Request};
+use bz_core::access::request::Request;
 use bz_core::api::access::ConnectionMade;
 use bz_core::grant::{Grant, GrantError, MAX_GRANT, Pins, SignedGrant};
 use bz_core::id::ShellId;
@@ -71,6 +71,9 @@ pub(super) fn check(
     let pins = Pins { organization: bundle.organization, roots: &bundle.roots, now };
     let granted = Grant::verify(&grant, &pins).map_err(Lie::Refused)?;
     check_grant(&granted, made, login)?;
+    if granted.scope != question.parameters.scope() {
+        return Err(Lie::Grant("scope"));
+    }
     if granted.request != Request::digest(&request_bytes) {
         return Err(Lie::Grant("request"));
     }
@@ -95,12 +98,8 @@ fn check_answer(question: &Question, made: &ConnectionMade) -> Result<(), Lie> {
     same("mode", &question.mode, &made.mode)?;
     let verb = question.request(made.target_id, None).verb();
     same("verb", &verb, &made.verb_type)?;
-    let shell = match &question.parameters {
-        Parameters::Attach { shell, .. } => Some(*shell),
-        Parameters::Shell { .. } | Parameters::Exec { .. } | Parameters::Handler { .. } => None,
-    };
     let shown = |shell: Option<ShellId>| shell.map_or_else(|| "none".to_owned(), |shell| shell.to_string());
-    same("shell", &shown(shell), &shown(made.shell_id))?;
+    same("shell", &shown(question.parameters.shell()), &shown(made.shell_id))?;
     // What only client and agent can read cannot be recorded; an answer that says so describes another session.
     if question.mode == Mode::Sealed {
         same("recording", &"none", &if made.recorded { "recorded" } else { "none" })?;

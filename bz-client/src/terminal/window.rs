@@ -118,6 +118,8 @@ fn shown(event: Option<Event>) -> std::io::Result<Option<End>> {
         Some(
             Event::Opened(_)
             | Event::Eof { .. }
+            | Event::Answered { .. }
+            | Event::Reset { .. }
             | Event::Notice(Notice::Password(_) | Notice::Repaint)
             | Event::Resumed,
         ) => {}

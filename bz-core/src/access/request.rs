@@ -5,6 +5,7 @@ use bincode::{Decode, Encode};
 use crate::access::destination::{DestinationRule, MAX_RULES};
 use crate::access::{Access, Mode, Verb};
 use crate::digest::Digest;
+use crate::grant::Scope;
 use crate::id::{ShellId, TargetId};
 use crate::target::TargetUser;
 use crate::wire::{self, WireError};
@@ -71,6 +72,54 @@ pub enum Parameters {
 }
 
 impl Parameters {
+    /// The technology.
+    #[must_use]
+    pub const fn access(&self) -> Access {
+        match self {
+            Self::Shell { .. } | Self::Attach { .. } => Access::Shell,
+            Self::Exec { .. } => Access::Exec,
+            Self::Handler { .. } => Access::Handler,
+            Self::Tunnel { .. } => Access::Tunnel,
+        }
+    }
+
+    /// The verb a policy must allow.
+    #[must_use]
+    pub fn verb(&self) -> Verb {
+        match self {
+            Self::Shell { .. } | Self::Attach { .. } | Self::Exec { .. } => Verb::Shell,
+            Self::Handler { route } => Verb::Handler { name: route.clone() },
+            Self::Tunnel { .. } => Verb::Tunnel,
+        }
+    }
+
+    /// The terminal's size, where there is one.
+    #[must_use]
+    pub fn size(&self) -> Option<Size> {
+        match self {
+            Self::Shell { size, .. } | Self::Attach { size, .. } => Some(size.clamped()),
+            Self::Exec { .. } | Self::Handler { .. } | Self::Tunnel { .. } => None,
+        }
+    }
+
+    /// The shell that is attached to.
+    #[must_use]
+    pub const fn shell(&self) -> Option<ShellId> {
+        match self {
+            Self::Attach { shell, .. } => Some(*shell),
+            Self::Shell { .. } | Self::Exec { .. } | Self::Handler { .. } | Self::Tunnel { .. } => None,
+        }
+    }
+
+    /// What a grant for them says of streams that will be opened.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        match self {
+            Self::Tunnel { destinations } => Scope::Destinations(destinations.clone()),
+            Self::Shell { .. } | Self::Attach { .. } | Self::Exec { .. } | Self::Handler { .. } => Scope::Request,
+        }
+    }
+
     /// Whether somebody on the target does it. A handler's program and a tunnel's agent act as themselves.
     #[must_use]
     pub const fn needs_user(&self) -> bool {
@@ -137,22 +186,13 @@ impl Request {
     /// The technology.
     #[must_use]
     pub const fn access(&self) -> Access {
-        match self.parameters {
-            Parameters::Shell { .. } | Parameters::Attach { .. } => Access::Shell,
-            Parameters::Exec { .. } => Access::Exec,
-            Parameters::Handler { .. } => Access::Handler,
-            Parameters::Tunnel { .. } => Access::Tunnel,
-        }
+        self.parameters.access()
     }
 
     /// The verb a policy must allow.
     #[must_use]
     pub fn verb(&self) -> Verb {
-        match &self.parameters {
-            Parameters::Shell { .. } | Parameters::Attach { .. } | Parameters::Exec { .. } => Verb::Shell,
-            Parameters::Handler { route } => Verb::Handler { name: route.clone() },
-            Parameters::Tunnel { .. } => Verb::Tunnel,
-        }
+        self.parameters.verb()
     }
 
     fn check(&self) -> Result<(), RequestError> {

@@ -78,6 +78,10 @@ pub enum ConnectionEventType {
     ShellConnect,
     /// A client left its shell, which runs on.
     ShellDisconnect,
+    /// A stream was opened in it, by its agent's report: the reason says where to.
+    StreamOpen,
+    /// A stream was asked for and not opened, by its agent's report.
+    StreamRefused,
 }
 
 /// `GET events/connection`.

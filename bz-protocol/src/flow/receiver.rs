@@ -210,12 +210,12 @@ impl Receiver {
                 let commitment = commitment(salt, &payload);
                 Ok((Received { kind, stream: header.stream, payload, peer: header.peer, unwanted: false }, commitment))
             }
-            (Mode::Sealed, Some(Kind::Report)) => {
+            (Mode::Sealed, Some(kind)) if kind.is_outside(self.signer.direction) => {
                 let end = frame.len().checked_sub(TAG_BYTES).ok_or(Misbehavior::Malformed)?;
                 self.unlock(header, frame, end)?;
                 let body = frame.get(HEADER_BYTES..end).ok_or(Misbehavior::Malformed)?;
                 let (salt, payload) = body.split_first_chunk::<SALT_BYTES>().ok_or(Misbehavior::Malformed)?;
-                let (kind, stream, payload) = (Kind::Report, header.stream, payload.to_vec());
+                let (stream, payload) = (header.stream, payload.to_vec());
                 let commitment = commitment(salt, &payload);
                 Ok((Received { kind, stream, payload, peer: header.peer, unwanted: false }, commitment))
             }
@@ -224,8 +224,8 @@ impl Receiver {
                 let (&[kind], rest) = inner.split_first_chunk::<1>().ok_or(Misbehavior::Malformed)?;
                 let (stream, payload) = rest.split_first_chunk::<4>().ok_or(Misbehavior::Malformed)?;
                 let kind = Kind::from_byte(kind);
-                // A report is for everybody.
-                let kind = kind.filter(|kind| *kind != Kind::Report).ok_or(Misbehavior::Malformed)?;
+                // What is for everybody is said to everybody.
+                let kind = kind.filter(|kind| !kind.is_outside(self.signer.direction)).ok_or(Misbehavior::Malformed)?;
                 let (stream, payload) = (u32::from_be_bytes(*stream), payload.to_vec());
                 let received = Received { kind, stream, payload, peer: header.peer, unwanted: false };
                 Ok((received, sealed_commitment(frame)))

@@ -315,7 +315,7 @@ impl Sender {
                 (frame, commitment(&salt, payload), header)
             }
             // Outside the seal: readable by whoever passes it on, and under the same tag.
-            Mode::Sealed if kind == Kind::Report => {
+            Mode::Sealed if kind.is_outside(self.signer.direction) => {
                 let header = Header { number: self.next, peer, kind: Some(kind), stream }.to_bytes();
                 let salt = self.channel.salt(self.next);
                 let mut frame = [header.as_slice(), &salt, payload].concat();

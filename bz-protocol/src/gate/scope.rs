@@ -4,7 +4,6 @@
 use std::net::{IpAddr, SocketAddr};
 
 use bz_core::access::destination::{Destination, DestinationRule};
-use bz_core::access::request::{Parameters, Request};
 use bz_core::grant::Scope;
 
 use crate::gate::{Admitted, Denial, Gate, LocalRule, question};
@@ -57,16 +56,6 @@ impl Gate {
                 policy.decide_destination(&question, destination, address)?;
                 Ok(())
             }
-        }
-    }
-}
-
-/// What a request says of streams that will be opened: the grant says the same.
-pub(super) fn scope_of(request: &Request) -> Scope {
-    match &request.parameters {
-        Parameters::Tunnel { destinations } => Scope::Destinations(destinations.clone()),
-        Parameters::Shell { .. } | Parameters::Attach { .. } | Parameters::Exec { .. } | Parameters::Handler { .. } => {
-            Scope::Request
         }
     }
 }

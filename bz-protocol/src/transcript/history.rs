@@ -268,9 +268,13 @@ impl History {
                 self.way_mut(direction).push(frame, window);
                 Ok(())
             }
-            (Mode::Sealed, Some(Kind::Report)) if direction == Direction::ToClient => {
+            (Mode::Sealed, Some(kind)) if kind.is_outside(direction) => {
                 let payload = frame.payload().ok_or(Fault::Withheld)?;
-                self.check_report(frame.header.stream, payload)?;
+                if kind == Kind::Report {
+                    self.check_report(frame.header.stream, payload)?;
+                } else {
+                    wire::decode::<Fin>(payload, SMALL).map_err(|_| Fault::Payload)?;
+                }
                 let window = self.window;
                 self.way_mut(direction).push(frame, window);
                 Ok(())

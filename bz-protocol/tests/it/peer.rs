@@ -73,6 +73,9 @@ impl Peer {
 
     /// The next data packet, whatever it carries.
     pub(crate) fn data(&mut self, kind: Kind, stream: u32, payload: &[u8]) -> Vec<u8> {
+        if self.mode == Mode::Sealed && kind == Kind::Fin && self.out == Direction::ToClient {
+            return self.readable(kind, stream, payload);
+        }
         let mut header = [self.number.to_be_bytes(), self.seen.to_be_bytes()].concat();
         let frame = match self.mode {
             Mode::Inspected => {
@@ -145,7 +148,7 @@ impl Peer {
 
     /// Takes note of the other end's data packet, and gives what it carries.
     pub(crate) fn saw(&mut self, packet: &[u8]) -> Vec<u8> {
-        let (frame, header) = (&packet[1..], packet[1..22].try_into().unwrap());
+        let (frame, header): (_, [u8; 21]) = (&packet[1..], packet[1..22].try_into().unwrap());
         let body = &frame[21..frame.len() - 16];
         self.seen += 1;
         match self.mode {
@@ -153,9 +156,13 @@ impl Peer {
                 self.seen_chain.add(&header, &commitment(body[..16].try_into().unwrap(), &body[16..]));
                 body[16..].to_vec()
             }
-            Mode::Sealed => {
+            Mode::Sealed if header[16] == 0 => {
                 self.seen_chain.add(&header, &commitment(&[0; 16], &frame[frame.len() - 16..]));
                 Vec::new()
+            }
+            Mode::Sealed => {
+                self.seen_chain.add(&header, &commitment(body[..16].try_into().unwrap(), &body[16..]));
+                body[16..].to_vec()
             }
         }
     }

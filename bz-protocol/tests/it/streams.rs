@@ -207,10 +207,9 @@ fn who_does_not_read_holds_up_nobody_else() {
     assert!(sim.came[&(Side::Client, good)] == pattern(0, sent));
 }
 
-/// PR-STREAM-1, PR-STREAM-3: whoever opens what may not be opened, or answers what was not asked, or not as the report
-/// says, ends the session.
+/// PR-STREAM-1: whoever opens what may not be opened ends the session.
 #[test]
-fn every_lie_about_a_stream_ends_the_session() {
+fn every_lie_about_an_opening_ends_the_session() {
     let world = tunnel(Mode::Sealed);
     let agent = |what: &str, opens: &[u32], rule: Option<Misbehavior>| {
         let mut stage = AgentStage::new(&world).open();
@@ -229,22 +228,29 @@ fn every_lie_about_a_stream_ends_the_session() {
     agent("one that was passed over", &[FIRST + 9, FIRST], Some(Misbehavior::OutOfTurn));
     let many: Vec<_> = (FIRST..=FIRST + MAX_STREAMS).collect();
     agent("one too many", &many, Some(Misbehavior::OutOfTurn));
+}
 
-    type Says = fn(&mut Peer) -> Vec<Vec<u8>>;
+type Says = fn(&mut Peer) -> Vec<Vec<u8>>;
+
+fn report(p: &mut Peer, key: &PrivateKey, change: fn(&mut Report)) -> Vec<u8> {
+    let (time, answer) = (UnixTime::from_secs(1), Answer::Opened { at: "10.0.0.1:1".to_owned() });
+    let mut report = Report { session: p.session, stream: FIRST, request: to("a:1"), answer, time };
+    change(&mut report);
+    p.readable(Kind::Report, FIRST, &Report::encode(&Signed::seal(&report, ORG, key).unwrap()).unwrap())
+}
+
+fn good(p: &mut Peer) -> Vec<u8> {
+    report(p, &World::new().agent_key, |_| ())
+}
+
+/// PR-STREAM-3: an answer counts behind the agent's own report of exactly what was asked.
+#[test]
+fn every_lie_about_an_answer_ends_the_session() {
+    let world = tunnel(Mode::Sealed);
     let answer = |p: &mut Peer, stream| {
         let answer = Answer::Opened { at: "10.0.0.1:1".to_owned() };
         p.data(Kind::Answer, stream, &bz_core::wire::encode(&answer, 512).unwrap())
     };
-    fn report(p: &mut Peer, stream: u32, key: &PrivateKey, change: fn(&mut Report)) -> Vec<u8> {
-        let answer = Answer::Opened { at: "10.0.0.1:1".to_owned() };
-        let time = UnixTime::from_secs(1);
-        let mut report = Report { session: p.session, stream, request: to("a:1"), answer, time };
-        change(&mut report);
-        p.readable(Kind::Report, stream, &Report::encode(&Signed::seal(&report, ORG, key).unwrap()).unwrap())
-    }
-    fn good(p: &mut Peer) -> Vec<u8> {
-        report(p, FIRST, &World::new().agent_key, |_| ())
-    }
     let client = |what: &str, says: Says, answers: &[u32], rule: Option<Misbehavior>| {
         let mut stage = ClientStage::sent(&world).open();
         stage.client.act(stage.now, client::Action::Open { stream: FIRST, request: to("a:1") }).unwrap();
@@ -258,18 +264,13 @@ fn every_lie_about_a_stream_ends_the_session() {
     client("not reported", |_| vec![], &[FIRST], Some(Misbehavior::OutOfTurn));
     client("answered twice", |p| vec![good(p)], &[FIRST, FIRST], Some(Misbehavior::OutOfTurn));
     client("answered, not asked", |_| vec![], &[FIRST + 1], Some(Misbehavior::OutOfTurn));
-    let other: Says = |p| vec![report(p, FIRST, &World::new().agent_key, |r| r.request = to("b:2"))];
+    let other: Says = |p| vec![report(p, &World::new().agent_key, |r| r.request = to("b:2"))];
     client("reported otherwise", other, &[], Some(Misbehavior::OtherHistory));
-    let other: Says = |p| vec![report(p, FIRST, &World::new().agent_key, |r| r.stream += 1)];
+    let other: Says = |p| vec![report(p, &World::new().agent_key, |r| r.stream += 1)];
     client("of another stream", other, &[], Some(Misbehavior::OutOfTurn));
-    let other: Says = |p| vec![report(p, FIRST, &World::new().agent_key, |r| r.session = Digest::of(b""))];
+    let other: Says = |p| vec![report(p, &World::new().agent_key, |r| r.session = Digest::of(b""))];
     client("of another session", other, &[], Some(Misbehavior::OutOfTurn));
-    client(
-        "by another",
-        |p| vec![report(p, FIRST, &World::new().grant_key, |_| ())],
-        &[],
-        Some(Misbehavior::OtherAgent),
-    );
+    client("by another", |p| vec![report(p, &World::new().grant_key, |_| ())], &[], Some(Misbehavior::OtherAgent));
     let sealed: Says = |p| vec![p.data(Kind::Report, FIRST, b"")];
     client("inside the seal", sealed, &[], Some(Misbehavior::Malformed));
     let readable: Says = |p| vec![p.readable(Kind::Bytes, FIRST, b"x")];

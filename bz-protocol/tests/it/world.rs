@@ -6,7 +6,7 @@ use bz_core::access::Mode;
 use bz_core::access::request::{Parameters, Request, Size};
 use bz_core::cert::CertRequest;
 use bz_core::digest::Digest;
-use bz_core::grant::{GrantBody, Purpose, Recording, Scope, ServerCert, SignedGrant};
+use bz_core::grant::{GrantBody, Purpose, Recording, ServerCert, SignedGrant};
 use bz_core::id::{BootId, ConnectionId, GrantId, OrganizationId, TargetId};
 use bz_core::key::PrivateKey;
 use bz_core::oidc::Person;
@@ -127,10 +127,7 @@ impl World {
             mode: self.mode,
             recording: Recording { output: false, input: false },
             request: Digest::of(&request.encode().unwrap()),
-            scope: match &self.parameters {
-                Parameters::Tunnel { destinations } => Scope::Destinations(destinations.clone()),
-                _ => Scope::Request,
-            },
+            scope: self.parameters.scope(),
             mfa: None,
             policies: vec![],
             policy_version: 1,

@@ -79,8 +79,9 @@ fn check(call: &Call, content: &TargetConnectContent) -> Result<Option<UnixTime>
     if content.verbs.is_empty() {
         return Err(ApiError::field("verbs", "name at least one verb"));
     }
-    let named = content.verbs.iter().filter(|v| !matches!(v, Verb::Handler { .. })).count();
-    if named > 0 && content.target_users.is_empty() {
+    // A handler's program acts as itself, and so does the agent of a tunnel.
+    let acts_as_user = content.verbs.iter().any(|verb| matches!(verb, Verb::Shell | Verb::FileTransfer));
+    if acts_as_user && content.target_users.is_empty() {
         return Err(ApiError::field("targetUsers", "name at least one target user"));
     }
     let good = |verb: &Verb| !matches!(verb, Verb::Handler { name } if !request::is_route(name));

@@ -133,7 +133,7 @@ ways contains {"policy": policy.id, "verb": verb, "user": input.person.username,
 ways contains {"policy": policy.id, "verb": verb, "user": null, "rule": null} if {
 	some policy in applicable
 	some verb in policy.verbs
-	verb.type == "Handler"
+	verb.type in {"Handler", "Tunnel"}
 }
 
 # The rows that answer the question. A question without a user asks about any.

@@ -5,17 +5,19 @@ mod segment;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bz_core::access::request::{Parameters, Request, Size};
-use bz_core::api::record::CommandEvent;
+use bz_core::api::record::{CommandEvent, ConnectionEventType};
 use bz_core::digest::Digest;
 use bz_core::id::EventId;
 use bz_core::key::PublicKey;
 use bz_core::oidc::jwks::Jwks;
+use bz_core::signed::Signed;
 use bz_core::time::UnixTime;
 use bz_core::wire;
 use bz_protocol::frame::{Fin, Kind, Notice};
 use bz_protocol::keys::Direction;
 use bz_protocol::packet::{Packet, SynPacket};
 use bz_protocol::refusal::Code;
+use bz_protocol::stream::{Answer, Report, StreamRequest};
 use bz_protocol::transcript::{Keep, Observed, Observer, Parties, Seen, Violation};
 use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -243,7 +245,7 @@ impl Carrier {
         if session.failed.is_cancelled() {
             return Err(Unrecorded::NotKept);
         }
-        let (lines, opened) = {
+        let (lines, opened, reported) = {
             let mut inner = session.lock();
             let observed = observe(&mut inner)?;
             let opened = observed.seen.is_none() && !observed.keep.is_empty();
@@ -258,13 +260,33 @@ impl Carrier {
             if let Some(seen) = &observed.seen {
                 inner.read(seen);
             }
-            (inner.confirmed_lines(), opened)
+            (inner.confirmed_lines(), opened, observed.seen.as_ref().and_then(report))
         };
+        if let Some(report) = reported {
+            self.reported(&report).await;
+        }
         // Before the packet goes on, one by one: the log has the order in which they were typed.
         for line in lines {
             log(&self.app, self.event(line, true)).await;
         }
         Ok(opened)
+    }
+
+    /// The agent's word about a stream goes into the log before it goes on.
+    async fn reported(&self, signed: &Signed<Report>) {
+        let Ok(report) = signed.open(&self.ends.agent_key, self.app.organization) else { return };
+        let StreamRequest::Dial(destination) = &report.request;
+        let (kind, reason) = match &report.answer {
+            Answer::Opened { at } => (ConnectionEventType::StreamOpen, format!("to {destination}, at {at}")),
+            Answer::Refused(why) => (ConnectionEventType::StreamRefused, format!("to {destination}: {why}")),
+        };
+        let log = match crate::connection::log(&self.app, reason) {
+            Ok(log) => log,
+            Err(error) => return tracing::error!(%error, "a stream could not be logged"),
+        };
+        if let Err(error) = self.app.store.log_connection(self.connection.clone(), kind, log).await {
+            tracing::error!(%error, "a stream could not be logged");
+        }
     }
 
     /// How the agent said it ended.
@@ -284,12 +306,9 @@ impl Carrier {
         let Ok(Packet::Syn(syn)) = Packet::decode(packet) else { return };
         inner.syn = Some(syn.syn.digest());
         let Some(request) = self.request(&syn) else { return };
-        let size = match request.parameters {
-            Parameters::Shell { size, .. } | Parameters::Attach { size, .. } => size.clamped(),
-            Parameters::Exec { .. } | Parameters::Handler { .. } => Size { rows: 24, columns: 80 },
-        };
+        let size = request.parameters.size().unwrap_or(Size { rows: 24, columns: 80 });
         let lens = observe::Observer::new(request.access().spec().lens, size.rows, size.columns);
-        let attached = matches!(request.parameters, Parameters::Attach { .. });
+        let attached = request.parameters.shell().is_some();
         inner.lens = if attached { lens.attached() } else { lens };
         inner.lines.clear();
         if let Parameters::Exec { command } = &request.parameters {
@@ -492,6 +511,12 @@ impl Drop for Carrier {
 fn fin(seen: &Seen) -> Option<Fin> {
     let ends = seen.kind == Some(Kind::Fin) && seen.direction == Direction::ToClient;
     if ends { wire::decode(&seen.payload, MAX_SMALL).ok() } else { None }
+}
+
+/// The report that a frame of the agent carries. The observer has verified it.
+fn report(seen: &Seen) -> Option<Signed<Report>> {
+    let reports = seen.kind == Some(Kind::Report) && seen.direction == Direction::ToClient;
+    if reports { Report::decode(&seen.payload).ok() } else { None }
 }
 
 /// The refusal that a frame of the agent carries.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use bz_core::access::request::{Parameters, Request, Size};
+use bz_core::access::request::{Request, Size};
 use bz_core::digest::Digest;
 use bz_core::grant::{MAX_GRANT, SignedGrant};
 use bz_core::key::PublicKey;
@@ -131,10 +131,7 @@ fn opened(anchors: &Embedded, opening: &Opening) -> Option<(Agent, UnixTime, Siz
     };
     let syn = opening.syn.open_by(organization, client).ok()?;
     let answer = opening.answer.open(&syn.agent_key, organization).ok()?;
-    let size = match Request::decode(&syn.request).ok()?.parameters {
-        Parameters::Shell { size, .. } | Parameters::Attach { size, .. } => size.clamped(),
-        Parameters::Exec { .. } | Parameters::Handler { .. } => SIZE,
-    };
+    let size = Request::decode(&syn.request).ok()?.parameters.size().unwrap_or(SIZE);
     let agent = Agent { signer: Signer { organization, direction: Direction::ToClient }, key: syn.agent_key };
     Some((agent, answer.verified_at, size))
 }

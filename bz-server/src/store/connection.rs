@@ -162,6 +162,19 @@ impl Store {
         .await
     }
 
+    /// Logs what happened in a connection without a step of its life.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn log_connection(
+        &self,
+        connection: Connection,
+        kind: ConnectionEventType,
+        log: Log,
+    ) -> Result<(), StoreError> {
+        self.transact(move |tx| write_log(tx, &connection, &[kind], &log)).await
+    }
+
     /// Gives a connection to another login of the same person: an attach. It is recorded from now on if policy
     /// says so now, and as long as it was recorded before.
     ///

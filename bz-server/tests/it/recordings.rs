@@ -524,6 +524,8 @@ impl Talk<'_> {
             | agent::Event::Resize(_)
             | agent::Event::Reauthenticate(_)
             | agent::Event::Delivered(_)
+            | agent::Event::Open { .. }
+            | agent::Event::Reset { .. }
             | agent::Event::Resumed
             | agent::Event::Ended(_) => {}
         }

@@ -25,7 +25,12 @@ async fn exec(client: &Client, target: &str, command: &str) -> Result<i32> {
             Event::Bytes { bytes, .. } => std::io::stderr().write_all(&bytes)?,
             Event::Ended(End::Completed(Fin::Exited(code))) => return Ok(code),
             Event::Ended(end) => return Err(end.into()),
-            Event::Opened(_) | Event::Eof { .. } | Event::Notice(_) | Event::Resumed => {}
+            Event::Opened(_)
+            | Event::Eof { .. }
+            | Event::Notice(_)
+            | Event::Answered { .. }
+            | Event::Reset { .. }
+            | Event::Resumed => {}
         }
     }
     anyhow::bail!("the session ended without a word")

@@ -262,7 +262,7 @@ impl Cat {
             }
             Event::Resumed => self.resumed += 1,
             Event::Ended(end) => self.end = Some(end),
-            Event::Opened(_) | Event::Eof { .. } | Event::Notice(_) => {}
+            Event::Opened(_) | Event::Eof { .. } | Event::Answered { .. } | Event::Reset { .. } | Event::Notice(_) => {}
         }
     }
 
@@ -326,7 +326,12 @@ async fn output(session: &mut Session) -> (Vec<u8>, End) {
             match session.next().await.expect("a session that says its end") {
                 Event::Bytes { bytes, .. } => all.extend(bytes),
                 Event::Ended(end) => return end,
-                Event::Opened(_) | Event::Eof { .. } | Event::Notice(_) | Event::Resumed => {}
+                Event::Opened(_)
+                | Event::Eof { .. }
+                | Event::Notice(_)
+                | Event::Answered { .. }
+                | Event::Reset { .. }
+                | Event::Resumed => {}
             }
         }
     };

@@ -89,7 +89,11 @@ async fn bytes_are_exact_after_a_hundred_cuts() {
                 }
                 Event::Resumed => resumed += 1,
                 Event::Ended(end) => return end,
-                Event::Opened(_) | Event::Eof { .. } | Event::Notice(_) => {}
+                Event::Opened(_)
+                | Event::Eof { .. }
+                | Event::Answered { .. }
+                | Event::Reset { .. }
+                | Event::Notice(_) => {}
             }
         }
         panic!("a session that does not say its end");

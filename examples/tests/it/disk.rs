@@ -81,7 +81,12 @@ async fn record_on_a_full_disk(choice: OnRecordFailure) -> Option<Seen> {
         match session.next().await.expect("a session says its end") {
             Event::Bytes { bytes: more, .. } => bytes += more.len(),
             Event::Ended(end) => break end,
-            Event::Opened(_) | Event::Eof { .. } | Event::Notice(_) | Event::Resumed => {}
+            Event::Opened(_)
+            | Event::Eof { .. }
+            | Event::Notice(_)
+            | Event::Answered { .. }
+            | Event::Reset { .. }
+            | Event::Resumed => {}
         }
     };
     let is_closed = |e: &ConnectionEvent| e.connection_event_type == ConnectionEventType::Closed;

@@ -423,7 +423,12 @@ impl Stage {
                 match session.next().await.expect("a session says its end") {
                     Event::Bytes { bytes, .. } => shown.push_str(&String::from_utf8_lossy(&bytes)),
                     Event::Ended(end) => break end,
-                    Event::Opened(_) | Event::Eof { .. } | Event::Notice(_) | Event::Resumed => {}
+                    Event::Opened(_)
+                    | Event::Eof { .. }
+                    | Event::Notice(_)
+                    | Event::Answered { .. }
+                    | Event::Reset { .. }
+                    | Event::Resumed => {}
                 }
             }
         };

@@ -57,3 +57,5 @@ mod tidy;
 mod typist;
 #[cfg(test)]
 mod time;
+#[cfg(test)]
+mod tunnels;

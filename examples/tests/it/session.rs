@@ -124,7 +124,12 @@ pub(crate) async fn ended(session: &mut Session) -> (Vec<u8>, End) {
         match event {
             Event::Bytes { bytes: more, .. } => bytes.extend(more),
             Event::Ended(end) => return (bytes, end),
-            Event::Opened(_) | Event::Eof { .. } | Event::Notice(_) | Event::Resumed => {}
+            Event::Opened(_)
+            | Event::Eof { .. }
+            | Event::Notice(_)
+            | Event::Answered { .. }
+            | Event::Reset { .. }
+            | Event::Resumed => {}
         }
     }
     panic!("a session that does not say its end");

@@ -41,7 +41,7 @@ pub(crate) struct TargetAccess {
     #[arg(long, short, alias = "environments", value_name = "ENVIRONMENT")]
     environment: Vec<String>,
     /// A user on the targets, or {username}; may be given several times
-    #[arg(long, alias = "target-users", value_name = "USER", required = true)]
+    #[arg(long, alias = "target-users", value_name = "USER")]
     target_user: Vec<UserRule>,
     /// What may be opened.
     #[arg(
