@@ -11,11 +11,14 @@ use std::sync::OnceLock;
 use bz_core::api::access::Connection;
 use bz_core::api::record::ConnectionEventType as Happened;
 use bz_examples::certified::{CLIENT_ID, CertifiedIdp};
+use bz_examples::needs;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
 
 use crate::certified::started;
 use api::Api;
 use desk::{Desk, Program, Terminal, text};
-use page::{Page, edit};
+use page::{GETTING_STARTED, Page, edit};
 
 const PERSON: &str = "alice";
 const BUNDLE: &str = "data/bundle.toml";
@@ -171,6 +174,56 @@ async fn a_person_can_leave_while_the_server_is_gone() {
     assert_eq!(window.ends().await, Some(255));
 }
 
+/// F-018~, F-232~, F-250~: the page's tunnels, as written: a port of this machine that leads to a server behind the
+/// target, SOCKS, and the tidy end of both.
+#[tokio::test(flavor = "multi_thread")]
+async fn ports_of_this_machine_lead_through_a_target() {
+    if !needs::program("curl") {
+        return;
+    }
+    let Some(place) = Place::start().await else { return };
+    let behind = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let there = behind.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = behind.accept().await {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nbehind").await.unwrap_or_default();
+        }
+    });
+    let mut page = Page::connecting("Tunnels");
+    page.put("YOU@example.com", &format!("{PERSON}@example.com"));
+    place.desk.run(&page.next("bz policy create target-access")).await;
+    page.put("5432:localhost:5432", &format!("0:localhost:{}", there.port()));
+    page.put("--socks 1080", &"--socks 0");
+    page.put("http://intranet.example/", &format!("http://{there}/"));
+    let forward = page.next("bz forward web");
+    for line in [forward.clone(), page.next("bz forward web --socks")] {
+        let socks = line.contains("--socks");
+        let mut tunnel = place.desk.terminal(&line);
+        let said = tunnel.shows(" through web").await;
+        let port = said.split(" leads to ").next().unwrap().rsplit(':').next().unwrap().to_owned();
+        let curl = if socks {
+            page.put("localhost:1080", &format!("localhost:{port}"));
+            page.next("curl -x socks5h://").replace("curl", "curl --silent --noproxy ''")
+        } else {
+            format!("curl --silent --noproxy '*' http://127.0.0.1:{port}/")
+        };
+        assert_eq!(place.desk.run(&curl).await, "behind", "{line}");
+        tunnel.types("\x03").await;
+        assert_eq!(tunnel.ends().await, Some(0), "{line}");
+    }
+    page.ends();
+    let log = place.desk.run_until("bz logs connections --json", |said| said.matches("\"Closed\"").count() == 2).await;
+    assert_eq!(log.matches("\"StreamOpen\"").count(), 2, "{log}");
+
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let refused =
+        place.desk.try_run(&forward.replace(" 0:", &format!(" {}:", taken.local_addr().unwrap().port()))).await;
+    let said = text(&refused.stderr);
+    assert!(refused.status.code() == Some(1) && said.contains("try another port, or 0"), "{said}");
+    let refused = place.desk.try_run(&forward.replace(" web ", " root@web ")).await;
+    assert!(text(&refused.stderr).contains("leave out `root@`"), "{}", text(&refused.stderr));
+}
+
 /// A system as the guide leaves it before `bz connect`.
 struct Place {
     page: Page,
@@ -190,7 +243,7 @@ impl Place {
     /// Nothing where the identity provider is not installed.
     async fn start() -> Option<Self> {
         let idp = started().await?;
-        let mut page = Page::new();
+        let mut page = Page::of(GETTING_STARTED);
         let mut desk = Desk::new();
         build(&mut page);
         page.put("$PWD/target/release", &programs().display());

@@ -1,9 +1,10 @@
-//! `docs/getting-started.md` as a list of commands, with what a reader puts in their place.
+//! A page of `docs/` as a list of commands, with what a reader puts in their place.
 
 use std::collections::VecDeque;
 use std::path::Path;
 
-const PAGE: &str = include_str!("../../../../docs/getting-started.md");
+pub(super) const GETTING_STARTED: &str = include_str!("../../../../docs/getting-started.md");
+const CONNECTING: &str = include_str!("../../../../docs/connecting.md");
 
 /// The commands of the page's code blocks that nobody has run yet, in order.
 pub(super) struct Page {
@@ -12,8 +13,14 @@ pub(super) struct Page {
 }
 
 impl Page {
-    pub(super) fn new() -> Self {
-        let blocks = PAGE.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    /// The section of the page about ways in with this heading.
+    pub(super) fn connecting(heading: &str) -> Self {
+        let (_, rest) = CONNECTING.split_once(&format!("\n## {heading}")).expect("a section of the page");
+        Self::of(rest.split("\n## ").next().unwrap())
+    }
+
+    pub(super) fn of(page: &str) -> Self {
+        let blocks = page.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
         let joined: Vec<String> = blocks.map(|block| block.replace("\\\n", " ")).collect();
         let lines = joined.iter().flat_map(|block| block.lines());
         let commands = lines.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
