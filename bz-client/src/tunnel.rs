@@ -21,6 +21,7 @@ use std::time::Duration;
 use bz_core::access::destination::{Destination, DestinationRule};
 use bz_core::access::request::Parameters;
 use bz_core::id::ConnectionId;
+use bz_core::time::UnixTime;
 use bz_protocol::client::{Action, Event};
 use bz_protocol::driver::{OpenError, SessionStream, Streams};
 use bz_protocol::frame::Fin;
@@ -42,6 +43,7 @@ const BREATH: Duration = Duration::from_millis(100);
 pub struct Tunnel {
     /// What was asked.
     pub asked: Asked,
+    expires_at: UnixTime,
     streams: Streams,
     actions: Actions,
     client: Client,
@@ -90,6 +92,7 @@ impl Client {
 impl Tunnel {
     fn new(client: Client, session: Session) -> Self {
         let (streams, actions, asked) = (session.streams(), session.actions(), session.asked.clone());
+        let expires_at = session.opened.expires_at;
         let (end, ended) = watch::channel(None);
         let mut task = JoinSet::new();
         task.spawn(async move {
@@ -103,7 +106,7 @@ impl Tunnel {
             };
             end.send_replace(Some(last));
         });
-        Self { asked, streams, actions, client, ended, _task: task }
+        Self { asked, expires_at, streams, actions, client, ended, _task: task }
     }
 
     /// Opens a stream to one of the tunnel's destinations; ready when it stands.
@@ -148,6 +151,12 @@ impl Tunnel {
     #[must_use]
     pub const fn connection(&self) -> ConnectionId {
         self.asked.made.connection_id
+    }
+
+    /// When it ended unless the login had been renewed since: the end the agent gave it at first.
+    #[must_use]
+    pub const fn expires_at(&self) -> UnixTime {
+        self.expires_at
     }
 
     /// Why the server says it ended. Nothing proves it.

@@ -20,12 +20,15 @@ use bz_examples::world::{Idp, Parts, TARGET, Way, World, provider};
 use bz_protocol::client::{Action, Event};
 use bz_protocol::driver::Clock as _;
 use bz_protocol::frame::Fin;
+use bz_protocol::refusal::Code;
 use bz_protocol::session::End;
 use bz_protocol::transcript::explain;
 use bz_server::seam::links::Links as _;
+use tokio::io::AsyncReadExt as _;
 
 use crate::certified;
 use crate::session::{ended, expect, type_in, until};
+use crate::tunnels;
 
 const PERSON: &str = "alice";
 const SIZE: Size = Size { rows: 24, columns: 80 };
@@ -99,6 +102,27 @@ async fn an_expired_login_ends_the_session_and_not_the_shell() {
     type_in(&back, "echo back-$((40+3))\r").await;
     expect(&mut back, "back-43\r\n").await;
     assert!(!proof.exists(), "what was typed after the login's end reached the shell");
+}
+
+/// F-017: without a refresh token a tunnel ends with its login, at the agent itself, also when only output flows.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_login_ends_a_tunnel() {
+    let place = Place::own().await;
+    let client = place.unrefreshed();
+    tunnels::allow(&place.world.client).await;
+    let flood = tunnels::flood().await;
+    let tunnel = client.tunnel(&TARGET.parse().unwrap(), vec![tunnels::rule(flood)]).await.unwrap();
+    let mut stream = tunnel.dial(&flood.to_string().parse().unwrap()).await.unwrap();
+    let mut some = [0; 1000];
+    stream.read_exact(&mut some).await.unwrap();
+    let reading = tokio::spawn(async move { tokio::io::copy(&mut stream, &mut tokio::io::sink()).await });
+    let left = tunnel.expires_at().since(place.clock.now().wall);
+    // Links die of the long silence and are dialed again; the short step after it is no silence.
+    place.advance(left - Duration::from_secs(10)).await;
+    tunnel.dial(&flood.to_string().parse().unwrap()).await.unwrap();
+    place.advance(Duration::from_secs(20)).await;
+    assert_eq!(tunnel.ended().await, End::Refused(Code::Expired));
+    assert!(reading.await.unwrap().is_err(), "what flowed was cut, not ended");
 }
 
 /// F-008: a job of three hours finishes while its client is gone and the login it began with has run out; coming back

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bz_agent::helper::Helper;
 use bz_agent::user::User;
-use bz_client::client::AskError;
+use bz_client::client::{AskError, Client};
 use bz_client::session::SessionError;
 use bz_client::tunnel::{Tunnel, Watcher};
 use bz_core::access::Verb;
@@ -259,18 +259,8 @@ impl Room {
         Self { world: World::start(folder.path(), helper, &user, way).await.unwrap(), _folder: folder }
     }
 
-    /// A policy with the verb alone: a tunnel has no user on the target.
     async fn allow(&self) {
-        let client = &self.world.client;
-        let target = client.targets().await.unwrap().into_iter().find(|target| target.name == TARGET).unwrap();
-        let policy = TargetConnectContent {
-            name: "tunnels".to_owned(),
-            subjects: vec![Subject { id: client.me().await.unwrap().id, kind: SubjectType::User }],
-            targets: vec![PolicyTarget { id: target.id, kind: "Bzero".to_owned() }],
-            verbs: vec![Verb::Tunnel],
-            ..TargetConnectContent::default()
-        };
-        client.create_policy(&policy).await.unwrap();
+        allow(&self.world.client).await;
     }
 
     async fn tunnel(&self, to: &[SocketAddr]) -> Tunnel {
@@ -290,7 +280,20 @@ impl Room {
     }
 }
 
-fn rule(to: SocketAddr) -> bz_core::access::destination::DestinationRule {
+/// A policy with the verb alone: a tunnel has no user on the target.
+pub(crate) async fn allow(client: &Client) {
+    let target = client.targets().await.unwrap().into_iter().find(|target| target.name == TARGET).unwrap();
+    let policy = TargetConnectContent {
+        name: "tunnels".to_owned(),
+        subjects: vec![Subject { id: client.me().await.unwrap().id, kind: SubjectType::User }],
+        targets: vec![PolicyTarget { id: target.id, kind: "Bzero".to_owned() }],
+        verbs: vec![Verb::Tunnel],
+        ..TargetConnectContent::default()
+    };
+    client.create_policy(&policy).await.unwrap();
+}
+
+pub(crate) fn rule(to: SocketAddr) -> bz_core::access::destination::DestinationRule {
     to.to_string().parse().unwrap()
 }
 
@@ -381,7 +384,7 @@ async fn echo() -> SocketAddr {
 }
 
 /// Never stops talking.
-async fn flood() -> SocketAddr {
+pub(crate) async fn flood() -> SocketAddr {
     serve(|mut stream| async move { while stream.write_all(&[7; 65536]).await.is_ok() {} }).await
 }
 
