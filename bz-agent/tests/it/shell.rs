@@ -66,7 +66,8 @@ async fn keys_reach_jobs_and_only_the_one_in_front() {
     seen.keys(b"\x1a").await;
     seen.shows("Stopped").await;
     seen.line("echo re''ady; fg").await;
-    seen.shows("ready\r\n").await;
+    // The shell names the job it brings to the front.
+    seen.shows("ready\r\ncat\r\n").await;
     seen.line("again").await;
     seen.shows("again\r\nagain\r\n").await;
     seen.keys(b"\x03").await;
