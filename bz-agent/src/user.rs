@@ -13,6 +13,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
+/// The number of the user of exactly this name, whoever may become it. May block as [`User::resolve`] does.
+pub fn uid_of(name: &str) -> Result<u32, UserError> {
+    Ok(entry(name)?.uid.as_raw())
+}
+
 /// A user as the system's own databases describe it at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct User {
@@ -40,10 +45,7 @@ pub enum UserError {
 impl User {
     /// Looks `name` up. May block on a directory service; call it off the I/O threads.
     pub fn resolve(name: &str) -> Result<Self, UserError> {
-        let found = nix::unistd::User::from_name(name).map_err(|errno| lookup(name, errno))?;
-        // A directory that answers to another spelling, a number or an alias has not found this name.
-        let entry = found.filter(|entry| entry.name == name && !name.is_empty());
-        let entry = entry.ok_or_else(|| UserError::NotFound { name: name.to_owned() })?;
+        let entry = entry(name)?;
         if !geteuid().is_root() && geteuid() != entry.uid {
             return Err(UserError::NotPermitted { name: name.to_owned() });
         }
@@ -63,6 +65,7 @@ impl User {
         Self::resolve(&entry.ok_or_else(missing)?.name)
     }
 
+    #[cfg(feature = "shell")]
     /// `PATH` where the user's start-up files do not say otherwise.
     pub(crate) const fn path(&self) -> &'static str {
         if self.uid == 0 {
@@ -72,13 +75,22 @@ impl User {
         }
     }
 
+    #[cfg(feature = "shell")]
     pub(crate) const fn owner(&self) -> Uid {
         Uid::from_raw(self.uid)
     }
 
+    #[cfg(feature = "shell")]
     pub(crate) const fn primary(&self) -> Gid {
         Gid::from_raw(self.gid)
     }
+}
+
+fn entry(name: &str) -> Result<nix::unistd::User, UserError> {
+    let found = nix::unistd::User::from_name(name).map_err(|errno| lookup(name, errno))?;
+    // A directory that answers to another spelling, a number or an alias has not found this name.
+    let entry = found.filter(|entry| entry.name == name && !name.is_empty());
+    entry.ok_or_else(|| UserError::NotFound { name: name.to_owned() })
 }
 
 fn groups_of(name: &str, primary: Gid) -> Result<Vec<u32>, UserError> {

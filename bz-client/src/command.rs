@@ -5,6 +5,8 @@ mod close;
 mod completion;
 mod connect;
 mod doctor;
+#[cfg(unix)]
+mod generate;
 mod list_connections;
 mod list_targets;
 mod login;
@@ -13,6 +15,8 @@ mod logs;
 mod policy;
 mod recording;
 mod save;
+#[cfg(unix)]
+mod ssh_proxy;
 mod target;
 mod transcript;
 mod verify;
@@ -70,6 +74,13 @@ pub(crate) enum Command {
     Doctor(doctor::Doctor),
     /// Print a completion script for a shell
     Completion(completion::Completion),
+    /// Write files for other programs
+    #[cfg(unix)]
+    #[command(subcommand)]
+    Generate(generate::Generate),
+    /// Reach a target's own sshd, as the ProxyCommand of ssh
+    #[cfg(unix)]
+    SshProxy(ssh_proxy::SshProxy),
 }
 
 /// Runs a command.
@@ -93,5 +104,9 @@ pub(crate) async fn run(command: Command, context: &Context<'_>) -> anyhow::Resu
         Command::ApiKey(key) => key.run(context).await,
         Command::Doctor(doctor) => doctor.run(context).await,
         Command::Completion(completion) => completion.run(),
+        #[cfg(unix)]
+        Command::Generate(generate) => generate.run(context).await,
+        #[cfg(unix)]
+        Command::SshProxy(proxy) => proxy.run(context).await,
     }
 }

@@ -19,6 +19,8 @@ pub enum Access {
     Exec,
     /// A route served by the program that embeds the agent.
     Handler,
+    /// The host's own sshd.
+    Ssh,
 }
 
 /// What the agent does with the bytes.
@@ -30,6 +32,8 @@ pub enum Backend {
     Exec,
     /// The embedding program's handler.
     Handler,
+    /// A stream to the host's own sshd, and a certificate that it lets in.
+    Ssh,
 }
 
 /// How a person reaches it.
@@ -39,6 +43,8 @@ pub enum Frontend {
     Terminal,
     /// Standard input, output and error.
     Stdio,
+    /// The person's own `ssh`, which is given a stream and a certificate.
+    Ssh,
 }
 
 /// What the server can read.
@@ -75,7 +81,7 @@ pub struct Spec {
 
 impl Access {
     /// Every technology.
-    pub const ALL: [Self; 3] = [Self::Shell, Self::Exec, Self::Handler];
+    pub const ALL: [Self; 4] = [Self::Shell, Self::Exec, Self::Handler, Self::Ssh];
 
     /// The technology's row.
     #[must_use]
@@ -107,6 +113,16 @@ impl Access {
                 verb: None,
                 backend: Backend::Handler,
                 frontend: Frontend::Stdio,
+                lens: Lens::Opaque,
+                mode: Mode::Sealed,
+                detaches: false,
+            },
+            Self::Ssh => Spec {
+                name: "ssh",
+                about: "the target's own sshd, for ssh and everything that goes through it",
+                verb: Some(Verb::Tunnel),
+                backend: Backend::Ssh,
+                frontend: Frontend::Ssh,
                 lens: Lens::Opaque,
                 mode: Mode::Sealed,
                 detaches: false,

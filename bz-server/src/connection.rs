@@ -403,6 +403,7 @@ const fn access(parameters: &Parameters) -> Access {
         Parameters::Shell { .. } | Parameters::Attach { .. } => Access::Shell,
         Parameters::Exec { .. } => Access::Exec,
         Parameters::Handler { .. } => Access::Handler,
+        Parameters::Ssh { .. } => Access::Ssh,
     }
 }
 
@@ -412,5 +413,6 @@ fn verb(parameters: &Parameters) -> Verb {
         (Some(verb), _) => verb,
         (None, Parameters::Handler { route }) => Verb::Handler { name: route.clone() },
         (None, Parameters::Shell { .. } | Parameters::Attach { .. } | Parameters::Exec { .. }) => Verb::Shell,
+        (None, Parameters::Ssh { .. }) => Verb::Tunnel,
     }
 }

@@ -18,7 +18,6 @@ use std::time::Duration;
 use bz_core::access::Mode;
 use bz_core::access::request::{Parameters, Size};
 use bz_core::id::{ConnectionId, ShellId};
-use bz_core::target::FIRST_PERSONAL_UID;
 use bz_protocol::agent::Action;
 use bz_protocol::control::ShellReport;
 use bz_protocol::driver::random;
@@ -35,7 +34,7 @@ use crate::backend::shell::told::Told;
 use crate::backend::{Closing, Io, ToBackend};
 use crate::helper::{ExitStatus, Helper};
 use crate::holders::{self, HolderEvent, Holders, HoldersError, LinkError, Shell, ShellRequest, ShellWriter};
-use crate::user::{Environment, User, UserError};
+use crate::user::{Environment, User};
 
 /// How long a shell that was hung up may take to end before it is killed.
 const HANGUP: Duration = Duration::from_secs(5);
@@ -93,18 +92,8 @@ impl Shells {
     /// The target user of a session, as the host knows it.
     pub(crate) fn user(&self, admitted: &Admitted) -> Result<User, Code> {
         let name = admitted.request().user.as_ref().ok_or(Code::User)?;
-        let user = User::resolve(name.as_str()).map_err(|error| {
-            tracing::warn!(%error, "the target user cannot be used");
-            match error {
-                UserError::Lookup { .. } => Code::Unavailable,
-                UserError::NotFound { .. } | UserError::NoShell { .. } | UserError::NotPermitted { .. } => Code::User,
-            }
-        })?;
-        // What comes out of an identity is a person, never one of the system's own users.
-        if admitted.user_is_substituted() && user.uid < FIRST_PERSONAL_UID {
-            tracing::warn!(user = %user.name, uid = user.uid, "a substitution gave a user of the system");
-            return Err(Code::User);
-        }
+        let user = User::resolve(name.as_str()).map_err(|error| super::unusable(&error))?;
+        super::check_person(admitted, user.uid)?;
         Ok(user)
     }
 
@@ -126,7 +115,7 @@ impl Shells {
                 let holding = self.hold(*shell, admitted).await?;
                 Ok((self.holders.connect(*shell).await.map_err(unavailable)?, holding))
             }
-            Parameters::Exec { .. } | Parameters::Handler { .. } => Err(Code::Malformed),
+            Parameters::Exec { .. } | Parameters::Handler { .. } | Parameters::Ssh { .. } => Err(Code::Malformed),
         }
     }
 

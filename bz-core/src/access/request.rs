@@ -5,6 +5,7 @@ use bincode::{Decode, Encode};
 use crate::access::{Access, Mode, Verb};
 use crate::digest::Digest;
 use crate::id::{ShellId, TargetId};
+use crate::ssh::{MAX_KEY, SshPublicKey};
 use crate::target::TargetUser;
 use crate::wire::{self, WireError};
 
@@ -61,6 +62,11 @@ pub enum Parameters {
     Handler {
         /// The route.
         route: String,
+    },
+    /// The host's own sshd.
+    Ssh {
+        /// The key that the client made for this session, as SSH writes it; see [`crate::ssh::SshPublicKey`].
+        key: Vec<u8>,
     },
 }
 
@@ -124,6 +130,7 @@ impl Request {
             Parameters::Shell { .. } | Parameters::Attach { .. } => Access::Shell,
             Parameters::Exec { .. } => Access::Exec,
             Parameters::Handler { .. } => Access::Handler,
+            Parameters::Ssh { .. } => Access::Ssh,
         }
     }
 
@@ -133,6 +140,7 @@ impl Request {
         match &self.parameters {
             Parameters::Shell { .. } | Parameters::Attach { .. } | Parameters::Exec { .. } => Verb::Shell,
             Parameters::Handler { route } => Verb::Handler { name: route.clone() },
+            Parameters::Ssh { .. } => Verb::Tunnel,
         }
     }
 
@@ -151,6 +159,7 @@ impl Request {
                 check(!command.is_empty() && command.len() <= MAX_COMMAND && !command.contains('\0'), "command")
             }
             Parameters::Handler { route } => check(is_route(route), "route"),
+            Parameters::Ssh { key } => check(key.len() <= MAX_KEY && SshPublicKey::from_blob(key).is_ok(), "SSH key"),
         }
     }
 }
@@ -196,6 +205,11 @@ mod tests {
         check_parameters(exec(String::new()), Err(RequestError::Parameter("command")));
         check_parameters(route("admin/debug"), Ok(()));
         check_parameters(route(""), Err(RequestError::Parameter("route")));
+        let ssh = |key: &[u8]| Parameters::Ssh { key: key.to_owned() };
+        let key = crate::ssh::SshKey::from_seed(&[1; 32]).unwrap().public();
+        check_parameters(ssh(key.blob()), Ok(()));
+        check_parameters(ssh(b"ssh-rsa"), Err(RequestError::Parameter("SSH key")));
+        check_parameters(ssh(&[key.blob(), &[0]].concat()), Err(RequestError::Parameter("SSH key")));
         check_parameters(Parameters::Attach { shell: ShellId::from_bytes([2; 16]), size }, Ok(()));
     }
 

@@ -139,6 +139,7 @@ impl Lines {
             Parameters::Attach { shell, .. } => format!("shell {shell}"),
             Parameters::Exec { command } => format!("the command {}", shown(command)),
             Parameters::Handler { route } => format!("the route {}", shown(route)),
+            Parameters::Ssh { .. } => "its SSH server".to_owned(),
         };
         let person = &evidence.person;
         let who = format!("{} of {}", shown(&person.subject), shown(&person.issuer));

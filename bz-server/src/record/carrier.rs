@@ -286,7 +286,9 @@ impl Carrier {
         let Some(request) = self.request(&syn) else { return };
         let size = match request.parameters {
             Parameters::Shell { size, .. } | Parameters::Attach { size, .. } => size.clamped(),
-            Parameters::Exec { .. } | Parameters::Handler { .. } => Size { rows: 24, columns: 80 },
+            Parameters::Exec { .. } | Parameters::Handler { .. } | Parameters::Ssh { .. } => {
+                Size { rows: 24, columns: 80 }
+            }
         };
         let lens = observe::Observer::new(request.access().spec().lens, size.rows, size.columns);
         let attached = matches!(request.parameters, Parameters::Attach { .. });
