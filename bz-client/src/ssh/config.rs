@@ -95,7 +95,7 @@ impl SshConfig {
         let profile = &self.profile;
         Ok(format!(
             "Host {host}\n\
-             {user}    ProxyCommand exec '{program}' --config-dir '{config}' --profile '{profile}' ssh-proxy --run-dir '{run}' -- '%r@{named}'\n    \
+             {user}    ProxyCommand '{program}' --config-dir '{config}' --profile '{profile}' ssh-proxy --run-dir '{run}' -- '%r@{named}'\n    \
              IdentityAgent \"{socket}%r\"\n    \
              IdentityFile none\n    \
              IdentitiesOnly no\n    \
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn hosts_are_those_that_may_be_tunnelled_to_by_both_names() {
         let text = check(&[target("web", "Default", &Verb::Tunnel)], &["web.Default", "web"], &[]);
-        assert!(text.contains("exec '/opt/100%%/bz' --config-dir '/home/a b/.config/bz'"), "{text}");
+        assert!(text.contains("ProxyCommand '/opt/100%%/bz' --config-dir '/home/a b/.config/bz'"), "{text}");
         assert!(text.contains(" -- '%r@web'\n") && text.contains("    User alice\n"), "{text}");
         assert_eq!(check(&[target("web", "Default", &Verb::Shell)], &[], &[]), "");
         let twice = [target("web", "a", &Verb::Tunnel), target("web", "b", &Verb::Shell)];

@@ -252,6 +252,12 @@ fn build(page: &mut Page) {
     });
 }
 
+/// The folder of the real programs.
+pub(crate) fn built() -> &'static Path {
+    build(&mut Page::new());
+    programs()
+}
+
 fn programs() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_helper")).parent().unwrap()
 }
