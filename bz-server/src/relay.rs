@@ -36,6 +36,8 @@ use crate::seam::links::Links;
 
 /// How long an agent may take to end a session that was closed.
 const OBEY: Duration = Duration::from_secs(10);
+/// How long the link of a login that ended stands: for the last words of its sessions, which were closed.
+const LEAVE: Duration = Duration::from_secs(2);
 /// Messages to one link's other end that wait to be said.
 const WORDS: usize = 64;
 /// Bytes of one WebSocket message: a mux message and its header.
@@ -79,6 +81,7 @@ struct AgentLink {
 #[derive(Debug)]
 struct Pair {
     number: u64,
+    login: LoginId,
     end: CancellationToken,
     /// A younger pair of the same connection came: how this one ends says nothing of the connection any more.
     superseded: Arc<AtomicBool>,
@@ -217,8 +220,20 @@ impl Links for Relay {
     }
 
     fn logged_out(&self, login: LoginId) {
-        for client in self.lock().clients.values().filter(|c| c.login == login) {
-            client.end.cancel();
+        let table = self.lock();
+        // Those that were closed are no longer here, and end as they were told to; what is left is detached at once.
+        for pair in table.pairs.values().flatten().filter(|pair| pair.login == login) {
+            pair.end.cancel();
+        }
+        for client in table.clients.values().filter(|c| c.login == login) {
+            let end = client.end.clone();
+            self.tasks.spawn(async move {
+                tokio::select! {
+                    () = tokio::time::sleep(LEAVE) => end.cancel(),
+                    // With the server's own.
+                    () = end.cancelled() => {}
+                }
+            });
         }
     }
 

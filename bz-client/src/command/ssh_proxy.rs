@@ -67,8 +67,8 @@ impl SshProxy {
             end = carry(stream, &mut signals) => end,
             () = serve => None,
         };
-        // Nobody waited for the end.
-        let Some(end) = end else { return Ok(Exit::Status(255)) };
+        // `ssh` hung up: that was all.
+        let Some(end) = end else { return Ok(Exit::Fine) };
         Ok(finish(context, &end, client.reason(connection)))
     }
 }
@@ -93,8 +93,7 @@ fn finish(context: &Context<'_>, end: &End, reason: Option<String>) -> Exit {
     Exit::Status(255)
 }
 
-/// Carries bytes between `ssh` and the session, until both have said their last; `None` when nobody listens any more and
-/// sshd does not end.
+/// Carries bytes between `ssh` and the session, until both have said their last; `None` when nobody listens any more.
 async fn carry(stream: Dialed, signals: &mut Signals) -> Option<End> {
     let (mut from_sshd, mut to_sshd) = tokio::io::split(stream);
     let leaving = tokio::sync::Notify::new();
@@ -114,7 +113,9 @@ async fn carry(stream: Dialed, signals: &mut Signals) -> Option<End> {
         leaving.notify_one();
         if matches!(copied, Ok(Copied::Unheard)) {
             let rest = copy(&mut from_sshd, tokio::io::sink());
-            return tokio::time::timeout(LEAVE, rest).await.is_ok();
+            // However that ends: nobody is there to be told.
+            tokio::time::timeout(LEAVE, rest).await.map(drop).unwrap_or_default();
+            return false;
         }
         true
     };

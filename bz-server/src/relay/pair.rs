@@ -63,7 +63,7 @@ async fn pair(
         let number = table.next;
         let pairs = table.pairs.entry(connection).or_default();
         pairs.iter().for_each(|older| older.superseded.store(true, Ordering::Release));
-        pairs.push(Pair { number, end: end.clone(), superseded: Arc::clone(&superseded) });
+        pairs.push(Pair { number, login, end: end.clone(), superseded: Arc::clone(&superseded) });
         number
     };
     // After it stands in the table: what ends now knows that the connection goes on.

@@ -1,8 +1,8 @@
 //! `docs/getting-started.md`, followed command by command with the real programs and the certified identity provider.
 
-mod api;
+pub(crate) mod api;
 mod desk;
-mod page;
+pub(crate) mod page;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,5 +1,6 @@
 //! A host with a real sshd and an agent beside it, and a person's desk with the real `bz` and OpenSSH's own programs.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::Arc;
@@ -12,12 +13,14 @@ use bz_agent::ssh::{Authority, Sshd};
 use bz_client::login::LockedLogin as _;
 use bz_client::profile::Profile;
 use bz_core::digest::Digest;
+use bz_examples::clock::MovableClock;
 use bz_examples::needs;
-use bz_examples::world::{Way, World};
+use bz_examples::world::{Idp, Parts, Way, World, provider};
 use tokio::process::{Child, Command};
 
 use crate::guide::built;
 use crate::person::Person;
+use crate::session::until;
 
 /// The target with the sshd.
 pub(super) const HOST: &str = "web";
@@ -31,6 +34,8 @@ pub(super) struct Site {
     pub(super) port: u16,
     pub(super) agent_key: Digest,
     pub(super) agent: Running,
+    /// Of server and agent; the programs go by the machine's.
+    pub(super) clock: Arc<MovableClock>,
     sshd: Child,
     folder: tempfile::TempDir,
 }
@@ -46,7 +51,11 @@ impl Site {
         let at = |name: &str| folder.path().join(name);
         std::fs::create_dir(at("world")).unwrap();
         let helper = Helper::at(env!("CARGO_BIN_EXE_helper"));
-        let world = World::start(&at("world"), helper, &person.name, Way::Ws).await.unwrap();
+        let clock = Arc::new(MovableClock::new());
+        let idp = Idp::Dev(provider(&person.name, clock.for_idp()).await.unwrap());
+        let (user, name) = (person.name.clone(), person.name.clone());
+        let parts = Parts { helper, person: name, user, idp, clock: clock.clone(), way: Way::Ws };
+        let world = World::of(&at("world"), parts, |_| ()).await.unwrap();
         let identity = world.enroll(HOST).await.unwrap();
         let agent_key = identity.identity_key.public().fingerprint();
         let (port, sshd) = sshd(folder.path()).await;
@@ -57,7 +66,7 @@ impl Site {
             Agent::new(identity, world.bundle.clone(), world.carrier.clone(), keys).clock(Arc::clone(&world.clock));
         let agent = agent.ssh(server).start().unwrap();
         agent.online().await;
-        let site = Self { world, person, port, agent_key, agent, sshd, folder };
+        let site = Self { world, person, port, agent_key, agent, clock, sshd, folder };
         site.log_in().await;
         Some(site)
     }
@@ -103,10 +112,11 @@ impl Site {
             .args(["-c", line])
             .current_dir(self.folder.path())
             .env_clear()
-            .env("PATH", format!("{}:{path}", built().display()))
+            .env("PATH", format!("{}:{}:{path}", self.at("bin").display(), built().display()))
             .env("HOME", self.folder.path())
             .env("BZ_CONFIG_DIR", self.at("bz"))
             .env("BZ_CARRIER", "ws")
+            .env("BZ_AGENT_STATE_DIR", self.at("agent"))
             .env("F", self.at(".ssh/config"))
             .env("U", &self.person.name)
             .env("RSYNC_RSH", &ssh)
@@ -137,6 +147,43 @@ impl Site {
         said
     }
 
+    /// The certificates that sshd let in, by their ids, which are those of sessions.
+    pub(super) fn let_in(&self) -> Vec<String> {
+        let log = self.log();
+        let ids = log.lines().filter(|line| line.starts_with("Accepted publickey"));
+        ids.filter_map(|line| line.split_once(" ID ")).map(|(_, id)| id.split(' ').next().unwrap().to_owned()).collect()
+    }
+
+    /// What lies where `ssh` and `bz` meet, but for files that stay.
+    pub(super) fn sockets(&self) -> Vec<String> {
+        let names = std::fs::read_dir(self.at("bz/default/ssh")).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+        names.filter(|name| !name.ends_with(".lock") && !name.ends_with(".hosts")).collect()
+    }
+
+    /// `ssh`, `scp` and `sftp` that take the person's home for theirs, as they take that of the user's entry elsewhere.
+    pub(super) fn own_configuration(&self) {
+        std::fs::create_dir(self.at("bin")).unwrap();
+        for name in ["ssh", "scp", "sftp"] {
+            let (path, real) = (self.at("bin").join(name), needs::find(name).unwrap());
+            std::fs::write(&path, format!("#!/bin/sh\nexec {} -F \"$F\" \"$@\"\n", real.display())).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+    }
+
+    /// Has sshd read its settings anew.
+    pub(super) async fn reload(&self, line: &str) {
+        let begun = || self.log().matches("Server listening on").count();
+        let before = begun();
+        self.run(line).await;
+        until(async || begun(), |now| *now > before).await;
+    }
+
+    /// Its number.
+    pub(super) fn sshd_pid(&self) -> u32 {
+        self.sshd.id().unwrap()
+    }
+
     /// What sshd has said.
     pub(super) fn log(&self) -> String {
         std::fs::read_to_string(self.at("sshd.log")).unwrap_or_default()
@@ -162,16 +209,16 @@ async fn sshd(folder: &Path) -> (u16, Child) {
     run("ssh-keygen", &["-q", "-t", "ed25519", "-N", "", "-f", &at("host_key")]).await;
     let agent = built().join("bz-agent");
     let lines = run(&agent.display().to_string(), &["--state-dir", &at("agent"), "ssh-ca"]).await;
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = free.local_addr().unwrap().port();
+    let port = free_port();
     let settings = format!(
         "ListenAddress 127.0.0.1:{port}\nHostKey {}\nPidFile none\nUsePAM no\nPasswordAuthentication no\n\
-         KbdInteractiveAuthentication no\nPermitUserEnvironment no\nLogLevel VERBOSE\nSubsystem sftp internal-sftp\n{}",
+         KbdInteractiveAuthentication no\nPermitUserEnvironment no\nLogLevel VERBOSE\nSubsystem sftp internal-sftp\nInclude {}/*.conf\n",
         at("host_key"),
-        text(&lines)
+        at("sshd_config.d"),
     );
     std::fs::write(folder.join("sshd_config"), settings).unwrap();
-    drop(free);
+    std::fs::create_dir(folder.join("sshd_config.d")).unwrap();
+    std::fs::write(folder.join("sshd_config.d/bz-agent.conf"), lines).unwrap();
     let sshd = needs::find("sshd").unwrap();
     let mut command = Command::new(&sshd);
     command.args(["-D", "-f", &at("sshd_config"), "-E", &at("sshd.log")]).kill_on_drop(true);
@@ -183,6 +230,11 @@ async fn sshd(folder: &Path) -> (u16, Child) {
         tokio::task::yield_now().await;
     }
     (port, child)
+}
+
+/// A port that nobody listens on at this moment.
+pub(super) fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 pub(super) fn text(bytes: &[u8]) -> String {
