@@ -78,7 +78,7 @@ pub(crate) enum Command {
     #[cfg(unix)]
     #[command(subcommand)]
     Generate(generate::Generate),
-    /// Reach a target's own sshd, as the ProxyCommand of ssh
+    /// Reach a target's own sshd: what ssh runs as its `ProxyCommand`
     #[cfg(unix)]
     SshProxy(ssh_proxy::SshProxy),
 }

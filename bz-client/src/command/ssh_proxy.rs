@@ -61,15 +61,18 @@ impl SshProxy {
             if let Err(error) = door.serve(&credential, &host_keys).await {
                 context.output.warn(&format!("bz: ssh cannot be given its key: {error}"));
             }
-            std::future::pending().await
+            std::future::pending::<()>().await;
         };
         let end = tokio::select! {
             end = carry(stream, &mut signals) => end,
             () = serve => None,
         };
-        // `ssh` hung up: that was all.
-        let Some(end) = end else { return Ok(Exit::Fine) };
-        Ok(finish(context, &end, client.reason(connection)))
+        // The server cannot read the end of a sealed session; what it does not hear now it learns in some minutes.
+        if matches!(end, None | Some(End::Completed(Fin::Done))) {
+            client.close(connection).await.unwrap_or_default();
+        }
+        // Without an end `ssh` hung up: that was all.
+        Ok(end.map_or(Exit::Fine, |end| finish(context, &end, client.reason(connection))))
     }
 }
 
@@ -111,16 +114,19 @@ async fn carry(stream: Dialed, signals: &mut Signals) -> Option<End> {
             () = signals.any() => Ok(Copied::Unheard),
         };
         leaving.notify_one();
-        if matches!(copied, Ok(Copied::Unheard)) {
-            let rest = copy(&mut from_sshd, tokio::io::sink());
-            // However that ends: nobody is there to be told.
-            tokio::time::timeout(LEAVE, rest).await.map(drop).unwrap_or_default();
-            return false;
-        }
-        true
+        !matches!(copied, Ok(Copied::Unheard))
     };
-    let ((), ended) = tokio::join!(outward, inward);
-    if ended { Some(from_sshd.unsplit(to_sshd).ended().await) } else { None }
+    let ((), heard) = tokio::join!(outward, inward);
+    if heard {
+        return Some(from_sshd.unsplit(to_sshd).ended().await);
+    }
+    let rest = async {
+        copy(&mut from_sshd, tokio::io::sink()).await.map(drop).unwrap_or_default();
+        from_sshd.unsplit(to_sshd).ended().await;
+    };
+    // However that ends: nobody is there to be told.
+    tokio::time::timeout(LEAVE, rest).await.unwrap_or_default();
+    None
 }
 
 /// How a direction ended.
