@@ -27,8 +27,6 @@ use bz_protocol::segment::Delivered;
 use tokio::sync::{mpsc, watch};
 
 use crate::agent::Context;
-#[cfg(any(feature = "shell", feature = "ssh"))]
-use crate::user::UserError;
 
 /// What a back end hears.
 #[derive(Debug)]
@@ -191,16 +189,6 @@ pub(crate) async fn run(context: Arc<Context>, connection: ConnectionId, admitte
     };
     // A session that is gone needs no last word.
     io.act(last).await;
-}
-
-/// What a user that cannot be used comes to for the client.
-#[cfg(any(feature = "shell", feature = "ssh"))]
-fn unusable(error: &UserError) -> Code {
-    tracing::warn!(%error, "the target user cannot be used");
-    match error {
-        UserError::Lookup { .. } => Code::Unavailable,
-        UserError::NotFound { .. } | UserError::NoShell { .. } | UserError::NotPermitted { .. } => Code::User,
-    }
 }
 
 /// What comes out of an identity is a person, never one of the system's own users.

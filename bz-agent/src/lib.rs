@@ -63,5 +63,7 @@ pub mod holders;
 pub mod marks;
 #[cfg(feature = "ssh")]
 pub mod ssh;
-#[cfg(any(feature = "shell", feature = "ssh"))]
+#[cfg(feature = "shell")]
 pub mod user;
+#[cfg(any(feature = "shell", feature = "ssh"))]
+mod account;

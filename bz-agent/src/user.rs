@@ -5,6 +5,7 @@ mod environment;
 
 pub use environment::{Environment, RefusedVariable};
 
+use crate::account;
 use bincode::{Decode, Encode};
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, Gid, Uid, access, geteuid, getgrouplist};
@@ -12,11 +13,6 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
-
-/// The number of the user of exactly this name, whoever may become it. May block as [`User::resolve`] does.
-pub fn uid_of(name: &str) -> Result<u32, UserError> {
-    Ok(entry(name)?.uid.as_raw())
-}
 
 /// A user as the system's own databases describe it at one moment.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -45,7 +41,8 @@ pub enum UserError {
 impl User {
     /// Looks `name` up. May block on a directory service; call it off the I/O threads.
     pub fn resolve(name: &str) -> Result<Self, UserError> {
-        let entry = entry(name)?;
+        let found = account::find(name).map_err(|errno| lookup(name, errno))?;
+        let entry = found.ok_or_else(|| UserError::NotFound { name: name.to_owned() })?;
         if !geteuid().is_root() && geteuid() != entry.uid {
             return Err(UserError::NotPermitted { name: name.to_owned() });
         }
@@ -65,7 +62,6 @@ impl User {
         Self::resolve(&entry.ok_or_else(missing)?.name)
     }
 
-    #[cfg(feature = "shell")]
     /// `PATH` where the user's start-up files do not say otherwise.
     pub(crate) const fn path(&self) -> &'static str {
         if self.uid == 0 {
@@ -75,22 +71,13 @@ impl User {
         }
     }
 
-    #[cfg(feature = "shell")]
     pub(crate) const fn owner(&self) -> Uid {
         Uid::from_raw(self.uid)
     }
 
-    #[cfg(feature = "shell")]
     pub(crate) const fn primary(&self) -> Gid {
         Gid::from_raw(self.gid)
     }
-}
-
-fn entry(name: &str) -> Result<nix::unistd::User, UserError> {
-    let found = nix::unistd::User::from_name(name).map_err(|errno| lookup(name, errno))?;
-    // A directory that answers to another spelling, a number or an alias has not found this name.
-    let entry = found.filter(|entry| entry.name == name && !name.is_empty());
-    entry.ok_or_else(|| UserError::NotFound { name: name.to_owned() })
 }
 
 fn groups_of(name: &str, primary: Gid) -> Result<Vec<u32>, UserError> {

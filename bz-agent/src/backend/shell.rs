@@ -34,7 +34,7 @@ use crate::backend::shell::told::Told;
 use crate::backend::{Closing, Io, ToBackend};
 use crate::helper::{ExitStatus, Helper};
 use crate::holders::{self, HolderEvent, Holders, HoldersError, LinkError, Shell, ShellRequest, ShellWriter};
-use crate::user::{Environment, User};
+use crate::user::{Environment, User, UserError};
 
 /// How long a shell that was hung up may take to end before it is killed.
 const HANGUP: Duration = Duration::from_secs(5);
@@ -92,7 +92,13 @@ impl Shells {
     /// The target user of a session, as the host knows it.
     pub(crate) fn user(&self, admitted: &Admitted) -> Result<User, Code> {
         let name = admitted.request().user.as_ref().ok_or(Code::User)?;
-        let user = User::resolve(name.as_str()).map_err(|error| super::unusable(&error))?;
+        let user = User::resolve(name.as_str()).map_err(|error| {
+            tracing::warn!(%error, "the target user cannot be used");
+            match error {
+                UserError::Lookup { .. } => Code::Unavailable,
+                UserError::NotFound { .. } | UserError::NoShell { .. } | UserError::NotPermitted { .. } => Code::User,
+            }
+        })?;
         super::check_person(admitted, user.uid)?;
         Ok(user)
     }

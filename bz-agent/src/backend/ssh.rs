@@ -12,9 +12,9 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, mpsc};
 
+use crate::account;
 use crate::backend::{Io, ToBackend};
 use crate::ssh::Sshd;
-use crate::user;
 
 const CHUNK: usize = 32 << 10;
 const BYTES: u32 = 0;
@@ -24,8 +24,12 @@ pub(super) async fn run(sshd: &Sshd, admitted: &Admitted, now: UnixTime, io: &mu
     let Parameters::Ssh { key } = &admitted.request().parameters else { return Err(Code::Malformed) };
     let key = SshPublicKey::from_blob(key).map_err(|_| Code::Malformed)?;
     let name = admitted.request().user.as_ref().ok_or(Code::User)?;
-    let uid = user::uid_of(name.as_str()).map_err(|error| super::unusable(&error))?;
-    super::check_person(admitted, uid)?;
+    // Whether that user may log in is sshd's to say, which also switches to it.
+    let entry = account::find(name.as_str()).map_err(unavailable)?.ok_or_else(|| {
+        tracing::warn!(user = %name, "there is no such user on this machine");
+        Code::User
+    })?;
+    super::check_person(admitted, entry.uid.as_raw())?;
     let stream = sshd.dial().await.map_err(unavailable)?;
     let certificate = sshd.certify((&key, name), admitted.session(), now).map_err(unavailable)?;
     // A session that is gone is noticed below.
@@ -35,7 +39,7 @@ pub(super) async fn run(sshd: &Sshd, admitted: &Admitted, now: UnixTime, io: &mu
 }
 
 fn unavailable(error: impl std::fmt::Display) -> Code {
-    tracing::warn!(%error, "the host's sshd cannot be had");
+    tracing::warn!(%error, "a session with the host's sshd cannot be had");
     Code::Unavailable
 }
 

@@ -69,7 +69,8 @@ async fn a_logout_ends_a_running_ssh_of_which_nothing_is_kept() {
 /// F-017: when the login runs out, and nothing renews it, the way to sshd is cut, and says why.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_the_login_ends_the_way_to_sshd() {
-    let Some(site) = Site::ready().await else { return };
+    let Some(site) = Site::start_for(Duration::from_secs(45)).await else { return };
+    site.allow("ssh", &site.person.name).await;
     // As if the provider gave nothing to renew it with.
     let mut login: serde_json::Value = serde_json::from_str(&site.world.client.login().to_text()).unwrap();
     login["refresh_token"] = serde_json::Value::Null;
@@ -80,7 +81,7 @@ async fn the_end_of_the_login_ends_the_way_to_sshd() {
     let mut said = [0; 8];
     stream.read_exact(&mut said).await.unwrap();
     assert_eq!(&said, b"SSH-2.0-");
-    // Links die of the long silence and are dialed again; the short step after it is no silence.
+    // In steps that are no silence of which links die.
     site.clock.advance(ends.since(site.clock.now().wall) - Duration::from_secs(10));
     stream.write_all(b"SSH-2.0-test\r\n").await.unwrap();
     let mut answer = [0; 512];
