@@ -120,6 +120,14 @@ impl Agent {
         self
     }
 
+    /// Lets people in at the host's own sshd.
+    #[cfg(feature = "ssh")]
+    #[must_use]
+    pub fn ssh(mut self, sshd: crate::ssh::Sshd) -> Self {
+        self.backends.sshd = Some(sshd);
+        self
+    }
+
     /// Starts it. Must be called within a tokio runtime.
     ///
     /// # Errors

@@ -7,18 +7,24 @@ mod exec;
 mod route;
 #[cfg(feature = "shell")]
 pub mod shell;
+#[cfg(feature = "ssh")]
+mod ssh;
 
 use std::sync::Arc;
 
 use bz_core::access::Backend;
 use bz_core::access::request::Size;
 use bz_core::id::ConnectionId;
+#[cfg(feature = "ssh")]
+use bz_core::ssh::{HOST_KEY_FACT, HostKey};
+#[cfg(any(feature = "shell", feature = "ssh"))]
+use bz_core::target::FIRST_PERSONAL_UID;
 use bz_protocol::agent::{Action, Event};
 use bz_protocol::control::ShellReport;
 use bz_protocol::driver::Openings;
 use bz_protocol::frame::Fin;
 use bz_protocol::gate::{Admission, Admitted};
-use bz_protocol::handshake::Attached;
+use bz_protocol::handshake::{Attached, Fact};
 use bz_protocol::refusal::Code;
 use bz_protocol::segment::Delivered;
 use tokio::sync::{mpsc, watch};
@@ -97,6 +103,8 @@ pub(crate) struct Backends {
     pub(crate) shells: Option<Arc<shell::Shells>>,
     #[cfg(feature = "tcp")]
     pub(crate) tunnels: bool,
+    #[cfg(feature = "ssh")]
+    pub(crate) sshd: Option<crate::ssh::Sshd>,
 }
 
 impl Backends {
@@ -141,6 +149,23 @@ impl Backends {
         let predecessor = None;
         Some(Attached { shell, predecessor })
     }
+
+    /// What the client should know of the target before it says anything to it.
+    pub(crate) fn facts(&self, admission: &Admission) -> Result<Vec<Fact>, Code> {
+        if admission.request().access().spec().backend != Backend::Ssh {
+            return Ok(vec![]);
+        }
+        #[cfg(feature = "ssh")]
+        if let Some(sshd) = &self.sshd {
+            let keys = sshd.read_host_keys().map_err(|error| {
+                tracing::warn!(%error, "the host keys of this host's sshd cannot be read; is openssh-server installed?");
+                Code::Unavailable
+            })?;
+            let fact = |key: HostKey| Fact { name: HOST_KEY_FACT.to_owned(), value: key.blob().to_owned() };
+            return Ok(keys.into_iter().map(fact).collect());
+        }
+        Err(Code::Unavailable)
+    }
 }
 
 /// Runs an admitted session's back end to its end.
@@ -162,6 +187,13 @@ pub(crate) async fn run(context: Arc<Context>, connection: ConnectionId, admitte
         #[cfg(feature = "tcp")]
         Backend::Dial if context.backends.tunnels => Ok(dial::run(&context, connection, &admitted, &mut io).await),
         Backend::Dial => Err(Code::Unavailable),
+        #[cfg(feature = "ssh")]
+        Backend::Ssh => match &context.backends.sshd {
+            Some(sshd) => ssh::run(sshd, &admitted, context.clock.now().wall, &mut io).await,
+            None => Err(Code::Unavailable),
+        },
+        #[cfg(not(feature = "ssh"))]
+        Backend::Ssh => Err(Code::Unavailable),
     };
     let last = match done {
         Ok(fin) => Action::Finish(fin),
@@ -172,4 +204,14 @@ pub(crate) async fn run(context: Arc<Context>, connection: ConnectionId, admitte
     };
     // A session that is gone needs no last word.
     io.act(last).await;
+}
+
+/// What comes out of an identity is a person, never one of the system's own users.
+#[cfg(any(feature = "shell", feature = "ssh"))]
+fn check_person(admitted: &Admitted, uid: u32) -> Result<(), Code> {
+    if admitted.user_is_substituted() && uid < FIRST_PERSONAL_UID {
+        tracing::warn!(user = ?admitted.request().user, uid, "a substitution gave a user of the system");
+        return Err(Code::User);
+    }
+    Ok(())
 }

@@ -32,6 +32,8 @@ pub(crate) enum Command {
     RegisterAndRun(RegisterAndRun),
     /// Show who this agent is
     Status,
+    /// Print what this host's sshd needs to let people in through this agent
+    SshCa(SshCa),
     /// The local policy: what this host's owner allows, whatever anybody else grants
     #[command(subcommand)]
     Policy(Policy),
@@ -91,6 +93,35 @@ pub(crate) struct Run {
     /// How long a shell is kept that nobody is connected to, for shells from now on, such as 90m, 12h or 7d: 1s to 90d
     #[arg(long, env = "BZ_AGENT_SHELL_IDLE", hide_env_values = true, value_name = "TIME", default_value = "7d", value_parser = duration)]
     pub(crate) shell_idle: Duration,
+    /// The port of this host's own sshd, on its loopback address
+    #[arg(long, env = "BZ_AGENT_SSH_PORT", hide_env_values = true, value_name = "PORT", default_value_t = bz_agent::ssh::PORT)]
+    pub(crate) ssh_port: u16,
+    /// Its host keys.
+    #[arg(
+        long,
+        help = "A public host key of that sshd; may be given several times [default: /etc/ssh/ssh_host_*_key.pub]",
+        env = "BZ_AGENT_SSH_HOST_KEYS",
+        hide_env_values = true,
+        value_name = "FILE",
+        value_delimiter = ':'
+    )]
+    pub(crate) ssh_host_key: Vec<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "People use their own ssh, scp, sftp and rsync through this agent (`bz generate ssh-config`), where a policy \
+                  gives them the verb Tunnel. The host's own sshd lets them in, once it trusts the key that this command \
+                  prints. The agent made that key for this host alone; it signs with it, for one minute, one user and \
+                  this host's own addresses, and only after it has checked login and grant.\n\n\
+                  As root:\n  \
+                  bz-agent ssh-ca > /etc/ssh/sshd_config.d/bz-agent.conf\n  \
+                  sshd -t && systemctl reload ssh"
+)]
+pub(crate) struct SshCa {
+    /// Print the key alone, to be appended to a file that sshd trusts already
+    #[arg(long)]
+    pub(crate) key: bool,
 }
 
 #[derive(Debug, Args)]
@@ -191,7 +222,7 @@ mod tests {
         let check = |words: &[&str], seconds: Option<u64>| {
             let parsed = Cli::try_parse_from(["bz-agent"].iter().chain(words)).map(|cli| match cli.command {
                 Command::Run(run) | Command::RegisterAndRun(RegisterAndRun { run, .. }) => run.shell_idle.as_secs(),
-                Command::Register(_) | Command::Status | Command::Policy(_) => 0,
+                Command::Register(_) | Command::Status | Command::SshCa(_) | Command::Policy(_) => 0,
             });
             assert_eq!(parsed.ok(), seconds, "{words:?}");
         };

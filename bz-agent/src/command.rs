@@ -3,6 +3,7 @@
 mod policy;
 mod register;
 mod serve;
+mod ssh_ca;
 mod status;
 
 use anyhow::Context as _;
@@ -36,6 +37,7 @@ pub(crate) async fn run(cli: Cli, helper: &Helper) -> anyhow::Result<()> {
             serve::serve((vault, registered), cli.policy_path()?, (&options.run, helper)).await
         }
         Command::Status => status::status(&folder, &cli.policy_path()?),
+        Command::SshCa(options) => ssh_ca::ssh_ca(&folder, options),
         Command::Policy(Policy::Example) => policy::example(&folder),
         Command::Policy(Policy::Check) => policy::check(&cli.policy_path()?),
     }

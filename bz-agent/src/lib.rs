@@ -1,8 +1,8 @@
 //! The agent: hands on the target, as a library.
 //!
 //! It dials the server and nothing else, checks both roots of trust for every session on this machine, and gives an
-//! admitted session to a back end: a [`handler::Handler`] of the embedding program, or (feature `shell`) a shell or
-//! command of one of the host's users.
+//! admitted session to a back end: a [`handler::Handler`] of the embedding program, (feature `shell`) a shell or
+//! command of one of the host's users, or (feature `ssh`) the host's own sshd.
 //!
 //! **Absent:** a listening socket, a key that others' targets accept, and anything process-wide: dropping
 //! [`agent::Running`] ends every task of it.
@@ -61,5 +61,9 @@ mod holder;
 pub mod holders;
 #[cfg(feature = "shell")]
 pub mod marks;
+#[cfg(feature = "ssh")]
+pub mod ssh;
 #[cfg(feature = "shell")]
 pub mod user;
+#[cfg(any(feature = "shell", feature = "ssh"))]
+mod account;

@@ -273,7 +273,10 @@ impl Session {
         match self.admit(opening).await {
             Ok(admission) => {
                 let attached = self.context.backends.attached(&admission);
-                Action::Admit { admission: Box::new(admission), attached, facts: vec![] }
+                match self.context.backends.facts(&admission) {
+                    Ok(facts) => Action::Admit { admission: Box::new(admission), attached, facts },
+                    Err(code) => Action::Refuse(code),
+                }
             }
             Err(denial) => self.refuse(&denial),
         }

@@ -5,6 +5,7 @@ mod environment;
 
 pub use environment::{Environment, RefusedVariable};
 
+use crate::account;
 use bincode::{Decode, Encode};
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, Gid, Uid, access, geteuid, getgrouplist};
@@ -40,10 +41,8 @@ pub enum UserError {
 impl User {
     /// Looks `name` up. May block on a directory service; call it off the I/O threads.
     pub fn resolve(name: &str) -> Result<Self, UserError> {
-        let found = nix::unistd::User::from_name(name).map_err(|errno| lookup(name, errno))?;
-        // A directory that answers to another spelling, a number or an alias has not found this name.
-        let entry = found.filter(|entry| entry.name == name && !name.is_empty());
-        let entry = entry.ok_or_else(|| UserError::NotFound { name: name.to_owned() })?;
+        let found = account::find(name).map_err(|errno| lookup(name, errno))?;
+        let entry = found.ok_or_else(|| UserError::NotFound { name: name.to_owned() })?;
         if !geteuid().is_root() && geteuid() != entry.uid {
             return Err(UserError::NotPermitted { name: name.to_owned() });
         }

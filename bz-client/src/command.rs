@@ -6,6 +6,8 @@ mod completion;
 mod connect;
 mod doctor;
 mod forward;
+#[cfg(unix)]
+mod generate;
 mod list_connections;
 mod list_targets;
 mod login;
@@ -14,6 +16,8 @@ mod logs;
 mod policy;
 mod recording;
 mod save;
+#[cfg(unix)]
+mod ssh_proxy;
 mod target;
 mod transcript;
 mod verify;
@@ -73,6 +77,13 @@ pub(crate) enum Command {
     Doctor(doctor::Doctor),
     /// Print a completion script for a shell
     Completion(completion::Completion),
+    /// Write files for other programs
+    #[cfg(unix)]
+    #[command(subcommand)]
+    Generate(generate::Generate),
+    /// Reach a target's own sshd: what ssh runs as its `ProxyCommand`
+    #[cfg(unix)]
+    SshProxy(ssh_proxy::SshProxy),
 }
 
 /// Runs a command.
@@ -97,5 +108,9 @@ pub(crate) async fn run(command: Command, context: &Context<'_>) -> anyhow::Resu
         Command::ApiKey(key) => key.run(context).await,
         Command::Doctor(doctor) => doctor.run(context).await,
         Command::Completion(completion) => completion.run(),
+        #[cfg(unix)]
+        Command::Generate(generate) => generate.run(context).await,
+        #[cfg(unix)]
+        Command::SshProxy(proxy) => proxy.run(context).await,
     }
 }

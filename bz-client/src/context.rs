@@ -24,6 +24,8 @@ pub(crate) struct Context<'a> {
     pub(crate) kept: Arc<Kept>,
     pub(crate) output: &'a Output,
     pub(crate) carrier: Choice,
+    pub(crate) config_dir: PathBuf,
+    pub(crate) profile_name: String,
     proxies: Proxies,
 }
 
@@ -33,7 +35,8 @@ impl<'a> Context<'a> {
         let config = config.context("this user has no home folder: name a folder with --config-dir")?;
         let profile = Profile::new(&config, &global.profile)?;
         let (kept, carrier, proxies) = (Kept::new(&profile), global.carrier.into(), proxies()?);
-        Ok(Self { profile, kept, output, carrier, proxies })
+        let (config_dir, profile_name) = (config, global.profile.clone());
+        Ok(Self { profile, kept, output, carrier, config_dir, profile_name, proxies })
     }
 
     /// The profile's server, reached as this machine reaches servers.
@@ -48,7 +51,17 @@ impl<'a> Context<'a> {
 
     /// The profile's client. A person at a terminal may meet new agents; a script may not.
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
-        let first = if io::stdin().is_terminal() { FirstContact::Accept } else { FirstContact::Refuse };
+        self.client_meeting(if io::stdin().is_terminal() { FirstContact::Accept } else { FirstContact::Refuse })
+    }
+
+    /// Where the person's own `ssh` meets this program.
+    #[cfg(unix)]
+    pub(crate) fn ssh_dir(&self) -> PathBuf {
+        self.profile.folder().join("ssh")
+    }
+
+    /// The profile's client, which may meet new agents or not.
+    pub(crate) fn client_meeting(&self, first: FirstContact) -> anyhow::Result<Client> {
         let profile = &self.profile;
         // The server first: who never logged in needs to know how, before anything else is missed.
         let server = self.server()?;

@@ -37,6 +37,8 @@ pub mod issuer_keys;
 pub mod receipts;
 #[cfg(feature = "terminal")]
 pub mod terminal;
+#[cfg(feature = "ssh")]
+pub mod ssh;
 pub mod doctor;
 #[cfg(feature = "cli")]
 pub mod profile;

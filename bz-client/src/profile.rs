@@ -178,6 +178,14 @@ impl Profile {
         SeenKeysFile::new(self.folder.join("issuer-keys.json"))
     }
 
+    /// Keeps the configuration of the person's own `ssh`.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn keep_ssh_config(&self, text: &str) -> Result<(), FileError> {
+        file::replace(&self.folder.join("ssh-config"), text)
+    }
+
     fn settings(&self) -> Result<(PathBuf, Settings), ProfileError> {
         let path = self.folder.join("profile.toml");
         let text = file::read(&path)?.ok_or_else(|| ProfileError::NoServer(self.folder.clone()))?;
@@ -275,6 +283,14 @@ impl LockedLogin for LoginFileLock {
         file::remove_leftovers(&self.profile.login_path())?;
         file::replace(&self.profile.login_path(), &login.to_text())
     }
+}
+
+/// Replaces a file of the person's, for nobody else to read: whole, or not at all.
+///
+/// # Errors
+/// [`FileError`].
+pub fn replace_private(path: &Path, text: &str) -> Result<(), FileError> {
+    file::replace(path, text)
 }
 
 fn again() -> String {

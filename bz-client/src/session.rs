@@ -336,7 +336,7 @@ pub struct Dialed {
     stream: DuplexStream,
     end: Arc<OnceLock<End>>,
     // The pump and with it the session end when this is dropped.
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Dialed {
@@ -347,7 +347,13 @@ impl Dialed {
         let end = Arc::new(OnceLock::new());
         let mut tasks = JoinSet::new();
         tasks.spawn(pump(session, theirs, Arc::clone(&end)));
-        Self { stream: ours, end, _tasks: tasks }
+        Self { stream: ours, end, tasks }
+    }
+
+    /// How the session ended, once it has.
+    pub async fn ended(mut self) -> End {
+        while self.tasks.join_next().await.is_some() {}
+        self.end.get().cloned().unwrap_or(End::Lost)
     }
 }
 
@@ -375,6 +381,8 @@ async fn pump(mut session: Session, stream: DuplexStream, end: Arc<OnceLock<End>
                     }
                 }
                 Event::Ended(end) => return end,
+                // What breaks here shows at the next bytes.
+                Event::Eof { stream: 0 } => writer.shutdown().await.unwrap_or_default(),
                 Event::Opened(_)
                 | Event::Eof { .. }
                 | Event::Answered { .. }

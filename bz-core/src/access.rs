@@ -22,6 +22,8 @@ pub enum Access {
     Handler,
     /// Streams to wherever the target reaches.
     Tunnel,
+    /// The host's own sshd.
+    Ssh,
 }
 
 /// What the agent does with the bytes.
@@ -35,6 +37,8 @@ pub enum Backend {
     Handler,
     /// Connections of the agent's own, one for each stream that is opened.
     Dial,
+    /// A stream to the host's own sshd, and a certificate that it lets in.
+    Ssh,
 }
 
 /// How a person reaches it.
@@ -46,6 +50,8 @@ pub enum Frontend {
     Stdio,
     /// Ports on the person's machine.
     Ports,
+    /// The person's own `ssh`, which is given a stream and a certificate.
+    Ssh,
 }
 
 /// What the server can read.
@@ -82,7 +88,7 @@ pub struct Spec {
 
 impl Access {
     /// Every technology.
-    pub const ALL: [Self; 4] = [Self::Shell, Self::Exec, Self::Handler, Self::Tunnel];
+    pub const ALL: [Self; 5] = [Self::Shell, Self::Exec, Self::Handler, Self::Tunnel, Self::Ssh];
 
     /// The technology's row.
     #[must_use]
@@ -124,6 +130,16 @@ impl Access {
                 verb: Some(Verb::Tunnel),
                 backend: Backend::Dial,
                 frontend: Frontend::Ports,
+                lens: Lens::Opaque,
+                mode: Mode::Sealed,
+                detaches: false,
+            },
+            Self::Ssh => Spec {
+                name: "ssh",
+                about: "the target's own sshd, for ssh and everything that goes through it",
+                verb: Some(Verb::Tunnel),
+                backend: Backend::Ssh,
+                frontend: Frontend::Ssh,
                 lens: Lens::Opaque,
                 mode: Mode::Sealed,
                 detaches: false,

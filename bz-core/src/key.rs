@@ -76,7 +76,12 @@ impl PrivateKey {
     /// Signs `label || 0x00 || bytes`.
     #[must_use]
     pub fn sign(&self, label: Label, bytes: &[u8]) -> Signature {
-        let signature: p256::ecdsa::Signature = self.0.sign(&labelled(label, bytes));
+        self.sign_unlabelled(&labelled(label, bytes))
+    }
+
+    /// Signs what another protocol says. For keys that are of that protocol alone: see [`crate::ssh::SshKey`].
+    pub(crate) fn sign_unlabelled(&self, bytes: &[u8]) -> Signature {
+        let signature: p256::ecdsa::Signature = self.0.sign(bytes);
         Signature(signature.normalize_s().to_bytes().into())
     }
 }

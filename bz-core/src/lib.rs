@@ -32,5 +32,6 @@ pub mod target;
 pub mod grant;
 pub mod local;
 pub mod api;
+pub mod ssh;
 
 mod json;

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use bz_core::grant::MAX_OPENING;
+use bz_protocol::limits::{HANDSHAKE, PATIENCE};
 
 use crate::app::App;
 use crate::connection::life::By;
@@ -20,6 +21,7 @@ pub const EVERY: Duration = Duration::from_secs(30);
 /// The first failure; the rest waits for the next time.
 pub async fn tick(app: &App) -> Result<(), ApiError> {
     close_unopened(app).await?;
+    close_forsaken(app).await?;
     close_idle_shells(app).await?;
     remove_offline_targets(app).await?;
     remove_expired_policies(app).await
@@ -29,6 +31,15 @@ pub async fn tick(app: &App) -> Result<(), ApiError> {
 async fn close_unopened(app: &App) -> Result<(), ApiError> {
     for id in app.store.unopened(app.now().wall.before(MAX_OPENING)).await? {
         close(app, id, &By::Service, "its client never came").await?;
+    }
+    Ok(())
+}
+
+/// Closes connections that cannot live without their client, once their agent has given up waiting for it. The end of a
+/// sealed session looks like the end of a carrier here.
+async fn close_forsaken(app: &App) -> Result<(), ApiError> {
+    for id in app.store.forsaken_since(app.now().wall.before(PATIENCE.saturating_add(HANDSHAKE))).await? {
+        close(app, id, &By::Service, "its client left and did not come back").await?;
     }
     Ok(())
 }

@@ -18,7 +18,6 @@ use std::time::Duration;
 use bz_core::access::Mode;
 use bz_core::access::request::{Parameters, Size};
 use bz_core::id::{ConnectionId, ShellId};
-use bz_core::target::FIRST_PERSONAL_UID;
 use bz_protocol::agent::Action;
 use bz_protocol::control::ShellReport;
 use bz_protocol::driver::random;
@@ -100,11 +99,7 @@ impl Shells {
                 UserError::NotFound { .. } | UserError::NoShell { .. } | UserError::NotPermitted { .. } => Code::User,
             }
         })?;
-        // What comes out of an identity is a person, never one of the system's own users.
-        if admitted.user_is_substituted() && user.uid < FIRST_PERSONAL_UID {
-            tracing::warn!(user = %user.name, uid = user.uid, "a substitution gave a user of the system");
-            return Err(Code::User);
-        }
+        super::check_person(admitted, user.uid)?;
         Ok(user)
     }
 
@@ -126,7 +121,10 @@ impl Shells {
                 let holding = self.hold(*shell, admitted).await?;
                 Ok((self.holders.connect(*shell).await.map_err(unavailable)?, holding))
             }
-            Parameters::Exec { .. } | Parameters::Handler { .. } | Parameters::Tunnel { .. } => Err(Code::Malformed),
+            Parameters::Exec { .. }
+            | Parameters::Handler { .. }
+            | Parameters::Tunnel { .. }
+            | Parameters::Ssh { .. } => Err(Code::Malformed),
         }
     }
 

@@ -10,6 +10,7 @@ use bz_agent::jwks::IssuerKeys;
 use bz_agent::policy_file;
 use bz_agent::receipts::{FOLDER, FolderReceipts};
 use bz_agent::shell::Shells;
+use bz_agent::ssh::{Authority, Sshd};
 use bz_agent::vault::{Registered, Vault};
 use bz_core::time::UnixTime;
 use bz_protocol::driver::{Clock as _, SystemClock};
@@ -41,12 +42,14 @@ pub(crate) async fn serve(
     let adopted = shells.adopt().await?;
     let required = registered.local_policy_required;
     let receipts = receipts(&vault);
+    let sshd = Sshd::new(Authority::open(vault.folder())?).port(run.ssh_port).host_keys(run.ssh_host_key.clone());
     tracing::info!(target = %registered.name, adopted, "starting");
     let running = Agent::new(registered.identity, registered.bundle, ways, keys)
         .local_policy(local_rule(&policy, required))
         .not_before(MADE)
         .shell(shells)
         .tunnels()
+        .ssh(sshd)
         .receipts(receipts)
         .start()?;
     loop {

@@ -42,6 +42,8 @@ mod server;
 mod shell;
 #[cfg(test)]
 mod shells;
+#[cfg(all(test, feature = "ssh"))]
+mod ssh;
 #[cfg(test)]
 mod user;
 #[cfg(test)]

@@ -77,6 +77,8 @@ async fn help_says_everything() {
         &["api-key", "create"],
         &["doctor"],
         &["completion"],
+        &["generate", "ssh-config"],
+        &["ssh-proxy"],
     ] {
         let output = run(config.path(), &[command, &["--help"]].concat()).await;
         assert!(output.status.success(), "bz {command:?} --help");

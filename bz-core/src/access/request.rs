@@ -7,6 +7,7 @@ use crate::access::{Access, Mode, Verb};
 use crate::digest::Digest;
 use crate::grant::Scope;
 use crate::id::{ShellId, TargetId};
+use crate::ssh::{MAX_KEY, SshPublicKey};
 use crate::target::TargetUser;
 use crate::wire::{self, WireError};
 
@@ -69,6 +70,11 @@ pub enum Parameters {
         /// Which: 1 to [`MAX_RULES`].
         destinations: Vec<DestinationRule>,
     },
+    /// The host's own sshd.
+    Ssh {
+        /// The key that the client made for this session, as SSH writes it; see [`crate::ssh::SshPublicKey`].
+        key: Vec<u8>,
+    },
 }
 
 impl Parameters {
@@ -80,6 +86,7 @@ impl Parameters {
             Self::Exec { .. } => Access::Exec,
             Self::Handler { .. } => Access::Handler,
             Self::Tunnel { .. } => Access::Tunnel,
+            Self::Ssh { .. } => Access::Ssh,
         }
     }
 
@@ -89,7 +96,7 @@ impl Parameters {
         match self {
             Self::Shell { .. } | Self::Attach { .. } | Self::Exec { .. } => Verb::Shell,
             Self::Handler { route } => Verb::Handler { name: route.clone() },
-            Self::Tunnel { .. } => Verb::Tunnel,
+            Self::Tunnel { .. } | Self::Ssh { .. } => Verb::Tunnel,
         }
     }
 
@@ -98,7 +105,7 @@ impl Parameters {
     pub fn size(&self) -> Option<Size> {
         match self {
             Self::Shell { size, .. } | Self::Attach { size, .. } => Some(size.clamped()),
-            Self::Exec { .. } | Self::Handler { .. } | Self::Tunnel { .. } => None,
+            Self::Exec { .. } | Self::Handler { .. } | Self::Tunnel { .. } | Self::Ssh { .. } => None,
         }
     }
 
@@ -107,7 +114,9 @@ impl Parameters {
     pub const fn shell(&self) -> Option<ShellId> {
         match self {
             Self::Attach { shell, .. } => Some(*shell),
-            Self::Shell { .. } | Self::Exec { .. } | Self::Handler { .. } | Self::Tunnel { .. } => None,
+            Self::Shell { .. } | Self::Exec { .. } | Self::Handler { .. } | Self::Tunnel { .. } | Self::Ssh { .. } => {
+                None
+            }
         }
     }
 
@@ -116,7 +125,9 @@ impl Parameters {
     pub fn scope(&self) -> Scope {
         match self {
             Self::Tunnel { destinations } => Scope::Destinations(destinations.clone()),
-            Self::Shell { .. } | Self::Attach { .. } | Self::Exec { .. } | Self::Handler { .. } => Scope::Request,
+            Self::Shell { .. } | Self::Attach { .. } | Self::Exec { .. } | Self::Handler { .. } | Self::Ssh { .. } => {
+                Scope::Request
+            }
         }
     }
 
@@ -124,7 +135,7 @@ impl Parameters {
     #[must_use]
     pub const fn needs_user(&self) -> bool {
         match self {
-            Self::Shell { .. } | Self::Attach { .. } | Self::Exec { .. } => true,
+            Self::Shell { .. } | Self::Attach { .. } | Self::Exec { .. } | Self::Ssh { .. } => true,
             Self::Handler { .. } | Self::Tunnel { .. } => false,
         }
     }
@@ -212,6 +223,7 @@ impl Request {
             Parameters::Tunnel { destinations } => {
                 check((1..=MAX_RULES).contains(&destinations.len()), "list of destinations")
             }
+            Parameters::Ssh { key } => check(key.len() <= MAX_KEY && SshPublicKey::from_blob(key).is_ok(), "SSH key"),
         }
     }
 }
@@ -263,6 +275,11 @@ mod tests {
         check_parameters(tunnel(&["db:5432", "*:*"]), Ok(()));
         check_parameters(tunnel(&[]), Err(RequestError::Parameter("list of destinations")));
         check_parameters(tunnel(&["db:5432"; MAX_RULES + 1]), Err(RequestError::Parameter("list of destinations")));
+        let ssh = |key: &[u8]| Parameters::Ssh { key: key.to_owned() };
+        let key = crate::ssh::SshKey::from_seed(&[1; 32]).unwrap().public();
+        check_parameters(ssh(key.blob()), Ok(()));
+        check_parameters(ssh(b"ssh-rsa"), Err(RequestError::Parameter("SSH key")));
+        check_parameters(ssh(&[key.blob(), &[0]].concat()), Err(RequestError::Parameter("SSH key")));
         check_parameters(Parameters::Attach { shell: ShellId::from_bytes([2; 16]), size }, Ok(()));
     }
 

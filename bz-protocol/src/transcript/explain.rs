@@ -146,6 +146,7 @@ impl Lines {
                 let rules: Vec<_> = destinations.iter().map(ToString::to_string).collect();
                 format!("a tunnel to {}", shown(&rules.join(", ")))
             }
+            Parameters::Ssh { .. } => "its SSH server".to_owned(),
         };
         let person = &evidence.person;
         let who = format!("{} of {}", shown(&person.subject), shown(&person.issuer));

@@ -139,15 +139,14 @@ async fn settle(
         (_, Some(Fin::Detached)) => {
             client_disconnected(app, connection, "its client left; the shell runs on").await.map(drop)
         }
-        // A login that ran out, or an attach that was refused: neither is a shell's end.
-        (Ended::Agent, Some(Fin::Done) | None) if refused != Some(Code::Unavailable) => {
+        // A login that ran out, or an attach that was refused: neither is a shell's end. What the target said last counts,
+        // also when its client was gone before its stream was.
+        (Ended::Agent, None) | (_, Some(Fin::Done)) if refused != Some(Code::Unavailable) => {
             session_ended(app, connection, "the session ended at the target").await
         }
-        (Ended::Agent, Some(Fin::Done) | None) => {
+        (Ended::Agent, None) | (_, Some(Fin::Done)) => {
             closed(app, connection, &By::Service, "the target could not go on with it").await
         }
-        (Ended::Client, Some(Fin::Done) | None) => {
-            client_disconnected(app, connection, "its client's link ended").await.map(drop)
-        }
+        (Ended::Client, None) => client_disconnected(app, connection, "its client's link ended").await.map(drop),
     }
 }

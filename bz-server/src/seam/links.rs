@@ -13,7 +13,7 @@ pub trait Links: Send + Sync {
     fn online(&self, target: TargetId) -> Option<BootId>;
     /// The connection was closed: its streams end, and the client may be told why.
     fn closed(&self, connection: ConnectionId, why: &str);
-    /// The login ended: its client link ends.
+    /// The login ended: its sessions that were not closed are cut, and its client link ends.
     fn logged_out(&self, login: LoginId);
     /// The target was deleted: its agent's link ends and may not come back.
     fn removed(&self, target: TargetId);

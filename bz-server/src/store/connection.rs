@@ -138,6 +138,21 @@ impl Store {
         .await
     }
 
+    /// Connections of kinds that do not live on without their client, whose client left before this and did not come back.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn forsaken_since(&self, before: UnixTime) -> Result<Vec<ConnectionId>, StoreError> {
+        let kinds: Vec<_> = Access::ALL.iter().map(|access| access.spec()).filter(|spec| !spec.detaches).collect();
+        let kinds = serde_json::json!(kinds.iter().map(|spec| spec.name).collect::<Vec<_>>()).to_string();
+        self.transact(move |tx| {
+            let sql = "SELECT id FROM connection WHERE state = 'detached' AND changed <= ?1
+                 AND kind IN (SELECT value FROM json_each(?2)) ORDER BY changed LIMIT 1000";
+            rows(tx, sql, &[&millis(before), &kinds], |row| text(row, "id"))
+        })
+        .await
+    }
+
     /// Takes a connection one step on, and logs what happened.
     ///
     /// # Errors

@@ -1,7 +1,11 @@
 //! What the relay asks and says.
 
+use bz_core::access::request::Parameters;
+use bz_core::api::Bytes;
+use bz_core::api::access::ConnectionMade;
 use bz_core::api::error::Code;
 use bz_core::id::{ConnectionId, LoginId, ShellId};
+use bz_core::wire;
 use bz_server::connection::life::{By, State, StepError};
 use bz_server::connection::link::{self, LinkError};
 use bz_server::seam::links::Asked;
@@ -162,6 +166,30 @@ async fn a_connection_does_not_outlive_its_shell() {
     link::shells_known(&world.app, web.id, &[shell(2)].into()).await.unwrap();
     let why = "closed by the service: its shell has ended".to_owned();
     assert_eq!(world.links.asked(), [Asked::Closed(ids[0], why)]);
+}
+
+/// F-169~: a connection that cannot live without its client is closed when its client did not come back for as long as the
+/// agent waits for it; a shell's is not.
+#[tokio::test]
+async fn what_its_client_left_closes() {
+    let world = World::new().await;
+    let (admin, alice) = (world.admin().await, world.user("alice").await);
+    let web = world.agent(&admin, "web").await;
+    world.allow(&admin, &alice, &web, &["deploy"]).await;
+    let exec = wire::encode(&Parameters::Exec { command: "true".to_owned() }, 64).unwrap();
+    let body = json!({"targetId": web.id, "parameters": Bytes(exec)});
+    let made: ConnectionMade = world.call(As::Client(&alice), "POST", "/connections/universal", &body).await.ok();
+    for id in [made.connection_id, world.connect(&alice, &web).await.connection_id] {
+        link::client_connected(&world.app, id).await.unwrap();
+        link::client_disconnected(&world.app, id, "left").await.unwrap();
+    }
+    world.advance(149);
+    bz_server::jobs::tick(&world.app).await.unwrap();
+    assert_eq!(world.links.asked(), []);
+    world.advance(1);
+    bz_server::jobs::tick(&world.app).await.unwrap();
+    let why = "closed by the service: its client left and did not come back".to_owned();
+    assert_eq!(world.links.asked(), [Asked::Closed(made.connection_id, why)]);
 }
 
 /// A connection whose client never came is closed when no grant can open it any more.

@@ -1,8 +1,8 @@
 //! `docs/getting-started.md`, followed command by command with the real programs and the certified identity provider.
 
-mod api;
+pub(crate) mod api;
 mod desk;
-mod page;
+pub(crate) mod page;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use crate::certified::started;
 use api::Api;
 use desk::{Desk, Program, Terminal, text};
-use page::{GETTING_STARTED, Page, edit};
+use page::{Page, edit};
 
 const PERSON: &str = "alice";
 const BUNDLE: &str = "data/bundle.toml";
@@ -243,7 +243,7 @@ impl Place {
     /// Nothing where the identity provider is not installed.
     async fn start() -> Option<Self> {
         let idp = started().await?;
-        let mut page = Page::of(GETTING_STARTED);
+        let mut page = Page::new();
         let mut desk = Desk::new();
         build(&mut page);
         page.put("$PWD/target/release", &programs().display());
@@ -303,6 +303,12 @@ fn build(page: &mut Page) {
         let built = cargo.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/..")).output().unwrap();
         assert!(built.status.success(), "{}", text(&built.stderr));
     });
+}
+
+/// The folder of the real programs.
+pub(crate) fn built() -> &'static Path {
+    build(&mut Page::new());
+    programs()
 }
 
 fn programs() -> &'static Path {

@@ -50,6 +50,8 @@ mod session;
 #[cfg(test)]
 mod shells;
 #[cfg(test)]
+mod ssh;
+#[cfg(test)]
 mod terminal;
 #[cfg(test)]
 mod tidy;

@@ -16,14 +16,14 @@ use serde_json::Value;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
-pub(super) struct Api {
+pub(crate) struct Api {
     url: String,
     login: Login,
     http: reqwest::Client,
 }
 
 impl Api {
-    pub(super) fn new(url: &str, ca: &str, login: &str) -> Self {
+    pub(crate) fn new(url: &str, ca: &str, login: &str) -> Self {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(ca.as_bytes()).unwrap()).unwrap();
         let tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()));
@@ -34,17 +34,25 @@ impl Api {
     }
 
     async fn get(&self, path: &str) -> Vec<u8> {
+        self.call(reqwest::Method::GET, path).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) {
+        self.call(reqwest::Method::DELETE, path).await;
+    }
+
+    async fn call(&self, method: reqwest::Method, path: &str) -> Vec<u8> {
         let target = format!("/api/v2/{path}");
         let mut random = [0; 16];
         getrandom::fill(&mut random).unwrap();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let call = Call { method: "GET", target: &target, body: b"" };
+        let call = Call { method: method.as_str(), target: &target, body: b"" };
         let now = UnixTime::from_millis(now.as_millis().try_into().unwrap());
         let proof = Proof::sign(self.login.id(), &call, now, random, self.login.key()).to_header();
-        let answer =
-            self.http.get(format!("{}{target}", self.url)).header("Authorization", proof).send().await.unwrap();
+        let request = self.http.request(method.clone(), format!("{}{target}", self.url));
+        let answer = request.header("Authorization", proof).send().await.unwrap();
         let (status, body) = (answer.status(), answer.bytes().await.unwrap());
-        assert!(status.is_success(), "GET {path}: {status} {}", String::from_utf8_lossy(&body));
+        assert!(status.is_success(), "{method} {path}: {status} {}", String::from_utf8_lossy(&body));
         body.to_vec()
     }
 

@@ -3,23 +3,28 @@
 use std::collections::VecDeque;
 use std::path::Path;
 
-pub(super) const GETTING_STARTED: &str = include_str!("../../../../docs/getting-started.md");
+const GETTING_STARTED: &str = include_str!("../../../../docs/getting-started.md");
 const CONNECTING: &str = include_str!("../../../../docs/connecting.md");
 
 /// The commands of the page's code blocks that nobody has run yet, in order.
-pub(super) struct Page {
+pub(crate) struct Page {
     commands: VecDeque<String>,
     put: Vec<(&'static str, String)>,
 }
 
 impl Page {
+    /// The page that everybody begins with.
+    pub(super) fn new() -> Self {
+        Self::of(GETTING_STARTED)
+    }
+
     /// The section of the page about ways in with this heading.
-    pub(super) fn connecting(heading: &str) -> Self {
+    pub(crate) fn connecting(heading: &str) -> Self {
         let (_, rest) = CONNECTING.split_once(&format!("\n## {heading}")).expect("a section of the page");
         Self::of(rest.split("\n## ").next().unwrap())
     }
 
-    pub(super) fn of(page: &str) -> Self {
+    pub(crate) fn of(page: &str) -> Self {
         let blocks = page.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap());
         let joined: Vec<String> = blocks.map(|block| block.replace("\\\n", " ")).collect();
         let lines = joined.iter().flat_map(|block| block.lines());
@@ -28,20 +33,20 @@ impl Page {
     }
 
     /// From here on the reader writes `with` where the page says `word`.
-    pub(super) fn put(&mut self, word: &'static str, with: &impl ToString) {
+    pub(crate) fn put(&mut self, word: &'static str, with: &impl ToString) {
         self.put.push((word, with.to_string()));
     }
 
     /// The next command, which the test believes to begin so, as the reader types it.
     #[track_caller]
-    pub(super) fn next(&mut self, begins: &str) -> String {
+    pub(crate) fn next(&mut self, begins: &str) -> String {
         let command = self.commands.pop_front().unwrap_or_default();
         assert!(command.starts_with(begins), "the page says {command:?} where this test expects {begins:?}");
         self.put.iter().fold(command, |command, (word, with)| command.replace(word, with))
     }
 
     /// Nothing on the page was left out.
-    pub(super) fn ends(&self) {
+    pub(crate) fn ends(&self) {
         assert!(self.commands.is_empty(), "commands of the page that this test does not run: {:?}", self.commands);
     }
 }

@@ -1,0 +1,171 @@
+//! `bz ssh-proxy`: what `ssh` runs to reach a target's own sshd.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bz_client::pins::{FirstContact, KnownBy};
+use bz_client::session::Dialed;
+use bz_client::ssh::SshStream;
+use bz_client::ssh::door::Names;
+use bz_client::target_name::TargetName;
+use bz_protocol::frame::Fin;
+use bz_protocol::session::End;
+use clap::Args;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::context::Context;
+use crate::exit::Exit;
+
+const CHUNK: usize = 64 << 10;
+/// How long sshd may take to say its end, once nobody listens any more.
+const LEAVE: Duration = Duration::from_secs(3);
+
+/// What `bz ssh-proxy` takes.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A ProxyCommand, written by `bz generate ssh-config`: standard input and output are sshd's bytes. While ssh \
+                  logs in, the key of the session is at an agent's socket, and the host's keys are in a file, both in DIR \
+                  under names that the same command gives to ssh. Exits with 255 when the session did not end in order."
+)]
+pub(crate) struct SshProxy {
+    /// Where to.
+    #[arg(help = "The target: [user@]target[.environment], or its id")]
+    target: TargetName,
+    /// The folder of the socket and the host's keys [default: `ssh` in the profile]
+    #[arg(long, value_name = "DIR")]
+    run_dir: Option<PathBuf>,
+}
+
+impl SshProxy {
+    pub(crate) async fn run(self, context: &Context<'_>) -> anyhow::Result<Exit> {
+        let mut signals = Signals::new()?;
+        // Standard input is ssh's; a person sees the words here.
+        let first = if std::io::stderr().is_terminal() { FirstContact::Accept } else { FirstContact::Refuse };
+        let client = context.client_meeting(first)?;
+        let opened = tokio::select! {
+            opened = client.ssh(&self.target) => opened?,
+            () = signals.any() => return Ok(Exit::Status(255)),
+        };
+        let SshStream { stream, credential, host_keys, connection, known_by, .. } = opened;
+        if known_by == KnownBy::FirstUse {
+            context
+                .output
+                .warn(&format!("{} is new to this machine; its agent's key is kept from now on.", self.target));
+        }
+        let run_dir = self.run_dir.unwrap_or_else(|| context.ssh_dir());
+        let door = Names::new(&run_dir, &self.target.target)?.open(&credential.user, &host_keys).await?;
+        let serve = async {
+            if let Err(error) = door.serve(&credential, &host_keys).await {
+                context.output.warn(&format!("bz: ssh cannot be given its key: {error}"));
+            }
+            std::future::pending::<()>().await;
+        };
+        let end = tokio::select! {
+            end = carry(stream, &mut signals) => end,
+            () = serve => None,
+        };
+        // The server cannot read the end of a sealed session; what it does not hear now it learns in some minutes.
+        if matches!(end, None | Some(End::Completed(Fin::Done))) {
+            client.close(connection).await.unwrap_or_default();
+        }
+        // Without an end `ssh` hung up: that was all.
+        Ok(end.map_or(Exit::Fine, |end| finish(context, &end, client.reason(connection))))
+    }
+}
+
+/// Says why it ended, unless that was in order.
+fn finish(context: &Context<'_>, end: &End, reason: Option<String>) -> Exit {
+    match end {
+        End::Completed(Fin::Done) => return Exit::Fine,
+        End::Completed(_) => context.output.warn("bz: the connection was closed."),
+        End::Reported(_)
+        | End::Refused(_)
+        | End::Misbehavior(_)
+        | End::Timeout
+        | End::Lost
+        | End::Forgotten
+        | End::Expired
+        | End::Truncated => context.output.warn(&format!("bz: {end}")),
+    }
+    if let Some(reason) = reason {
+        context.output.warn(&format!("The server says: {reason}"));
+    }
+    Exit::Status(255)
+}
+
+/// Carries bytes between `ssh` and the session, until both have said their last; `None` when nobody listens any more.
+async fn carry(stream: Dialed, signals: &mut Signals) -> Option<End> {
+    let (mut from_sshd, mut to_sshd) = tokio::io::split(stream);
+    let leaving = tokio::sync::Notify::new();
+    let outward = async {
+        tokio::select! {
+            // What breaks here shows at the other direction, too.
+            copied = copy(tokio::io::stdin(), &mut to_sshd) => drop(copied),
+            () = leaving.notified() => {}
+        }
+        to_sshd.shutdown().await.unwrap_or_default();
+    };
+    let inward = async {
+        let copied = tokio::select! {
+            copied = copy(&mut from_sshd, tokio::io::stdout()) => copied,
+            () = signals.any() => Ok(Copied::Unheard),
+        };
+        leaving.notify_one();
+        !matches!(copied, Ok(Copied::Unheard))
+    };
+    let ((), heard) = tokio::join!(outward, inward);
+    if heard {
+        return Some(from_sshd.unsplit(to_sshd).ended().await);
+    }
+    let rest = async {
+        copy(&mut from_sshd, tokio::io::sink()).await.map(drop).unwrap_or_default();
+        from_sshd.unsplit(to_sshd).ended().await;
+    };
+    // However that ends: nobody is there to be told.
+    tokio::time::timeout(LEAVE, rest).await.unwrap_or_default();
+    None
+}
+
+/// How a direction ended.
+enum Copied {
+    /// There is no more.
+    All,
+    /// Nobody takes it any more.
+    Unheard,
+}
+
+async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) -> std::io::Result<Copied> {
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        let n = from.read(&mut buffer).await?;
+        if n == 0 {
+            return Ok(Copied::All);
+        }
+        let bytes = buffer.get(..n).unwrap_or_default();
+        if to.write_all(bytes).await.is_err() || to.flush().await.is_err() {
+            return Ok(Copied::Unheard);
+        }
+    }
+}
+
+/// What ends a program from without; `ssh` hangs its proxy up when it is done.
+struct Signals([Signal; 3]);
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let of = |kind| signal(kind).context("signals cannot be heard");
+        Ok(Self([of(SignalKind::hangup())?, of(SignalKind::terminate())?, of(SignalKind::interrupt())?]))
+    }
+
+    async fn any(&mut self) {
+        let [hangup, terminate, interrupt] = &mut self.0;
+        tokio::select! {
+            _ = hangup.recv() => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    }
+}
