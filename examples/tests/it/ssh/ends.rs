@@ -50,7 +50,7 @@ async fn a_logout_ends_a_running_ssh_of_which_nothing_is_kept() {
     };
     let log = until(look, ended).await;
     let (first, second) = (log.first().unwrap().connection_id, log.last().unwrap().connection_id);
-    for (connection, why) in [(first, "closed by the end user"), (second, "logged out")] {
+    for (connection, why) in [(first, "the session ended at the target"), (second, "logged out")] {
         let own: Vec<_> = log.iter().filter(|event| event.connection_id == connection).collect();
         let kinds: Vec<_> = own.iter().map(|event| event.connection_event_type).collect();
         assert_eq!(kinds.first(), Some(&Happened::Created), "{own:#?}");
