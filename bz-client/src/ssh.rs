@@ -19,6 +19,7 @@ use bz_core::id::ConnectionId;
 use bz_core::key::KeyError;
 use bz_core::ssh::{HOST_KEY_FACT, HostKey, MAX_CERTIFICATE, SshKey};
 use bz_core::target::TargetUser;
+use bz_core::time::UnixTime;
 use bz_protocol::client::Event;
 use bz_protocol::refusal::Code;
 use bz_protocol::session::End;
@@ -47,6 +48,8 @@ pub struct SshStream {
     pub connection: ConnectionId,
     /// How the agent's key is known.
     pub known_by: KnownBy,
+    /// When the session ends unless the login is renewed, which happens by itself where it can be.
+    pub expires_at: UnixTime,
 }
 
 /// A key of this session, with the certificate for it.
@@ -117,8 +120,8 @@ impl Client {
         let certificate = tokio::time::timeout(PATIENCE, certificate(&mut session)).await;
         let certificate = certificate.map_err(|_| SshError::Timeout)??;
         let credential = Credential { key, certificate, user };
-        let connection = session.connection();
-        Ok(SshStream { stream: Dialed::new(session), credential, host_keys, connection, known_by })
+        let (connection, expires_at) = (session.connection(), session.opened.expires_at);
+        Ok(SshStream { stream: Dialed::new(session), credential, host_keys, connection, known_by, expires_at })
     }
 }
 

@@ -5,6 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use bz_client::login::Login;
+use bz_client::ssh::SshStream;
 use bz_core::api::record::{ConnectionEvent, ConnectionEventType as Happened};
 use bz_protocol::driver::Clock as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -69,20 +70,19 @@ async fn a_logout_ends_a_running_ssh_of_which_nothing_is_kept() {
 /// F-017: when the login runs out, and nothing renews it, the way to sshd is cut, and says why.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_of_the_login_ends_the_way_to_sshd() {
-    let Some(site) = Site::start_for(Duration::from_secs(45)).await else { return };
+    let Some(site) = Site::start().await else { return };
     site.allow("ssh", &site.person.name).await;
     // As if the provider gave nothing to renew it with.
     let mut login: serde_json::Value = serde_json::from_str(&site.world.client.login().to_text()).unwrap();
     login["refresh_token"] = serde_json::Value::Null;
     let client = site.world.client_of(Login::from_text(&login.to_string()).unwrap()).unwrap();
-    let ends = client.login().expires_at();
     let name = format!("{}@{HOST}", site.person.name).parse().unwrap();
-    let mut stream = client.ssh(&name).await.unwrap().stream;
+    let SshStream { mut stream, expires_at, .. } = client.ssh(&name).await.unwrap();
     let mut said = [0; 8];
     stream.read_exact(&mut said).await.unwrap();
     assert_eq!(&said, b"SSH-2.0-");
-    // In steps that are no silence of which links die.
-    site.clock.advance(ends.since(site.clock.now().wall) - Duration::from_secs(10));
+    // Links die of the long silence and are dialed again; the short step after it is no silence.
+    site.clock.advance(expires_at.since(site.clock.now().wall) - Duration::from_secs(10));
     stream.write_all(b"SSH-2.0-test\r\n").await.unwrap();
     let mut answer = [0; 512];
     tokio::time::timeout(DEADLINE, stream.read_exact(&mut answer)).await.expect("sshd answers").unwrap();

@@ -14,9 +14,8 @@ use bz_client::login::LockedLogin as _;
 use bz_client::profile::Profile;
 use bz_core::digest::Digest;
 use bz_examples::clock::MovableClock;
-use bz_examples::idp::{DevIdp, DevIdpConfig, User};
 use bz_examples::needs;
-use bz_examples::world::{CLIENT_ID, Idp, Parts, Way, World};
+use bz_examples::world::{Idp, Parts, Way, World, provider};
 use tokio::process::{Child, Command};
 
 use crate::guide::built;
@@ -44,11 +43,6 @@ pub(super) struct Site {
 impl Site {
     /// `None`, said aloud, where something that it needs is absent. Nobody may use SSH yet.
     pub(super) async fn start() -> Option<Self> {
-        Self::start_for(Duration::from_secs(3600)).await
-    }
-
-    /// The same, where the provider's tokens are good for so long.
-    pub(super) async fn start_for(life: Duration) -> Option<Self> {
         if !["ssh", "sshd"].map(needs::program).into_iter().all(|here| here) {
             return None;
         }
@@ -58,11 +52,7 @@ impl Site {
         std::fs::create_dir(at("world")).unwrap();
         let helper = Helper::at(env!("CARGO_BIN_EXE_helper"));
         let clock = Arc::new(MovableClock::new());
-        let known = User::new(&person.name, &format!("{}@example.com", person.name)).with_hd("example.com");
-        let config = DevIdpConfig::new("127.0.0.1:0".parse().unwrap(), CLIENT_ID, vec![known]);
-        let auto_login = Some(person.name.clone());
-        let config = DevIdpConfig { auto_login, id_token_life: life, clock: clock.for_idp(), ..config };
-        let idp = Idp::Dev(DevIdp::start(config).await.unwrap());
+        let idp = Idp::Dev(provider(&person.name, clock.for_idp()).await.unwrap());
         let (user, name) = (person.name.clone(), person.name.clone());
         let parts = Parts { helper, person: name, user, idp, clock: clock.clone(), way: Way::Ws };
         let world = World::of(&at("world"), parts, |_| ()).await.unwrap();
