@@ -2,6 +2,8 @@
 
 #[cfg(feature = "shell")]
 mod exec;
+#[cfg(feature = "files")]
+mod files;
 mod route;
 #[cfg(feature = "shell")]
 pub mod shell;
@@ -87,6 +89,8 @@ impl Io {
 pub(crate) struct Backends {
     #[cfg(feature = "shell")]
     pub(crate) shells: Option<Arc<shell::Shells>>,
+    #[cfg(feature = "files")]
+    pub(crate) files: Option<crate::files::Files>,
 }
 
 impl Backends {
@@ -149,6 +153,13 @@ pub(crate) async fn run(context: Arc<Context>, connection: ConnectionId, admitte
         },
         #[cfg(not(feature = "shell"))]
         Backend::Exec | Backend::Pty => Err(Code::Unavailable),
+        #[cfg(feature = "files")]
+        Backend::Files => match &context.backends.files {
+            Some(work) => files::run(work, &admitted, &mut io).await,
+            None => Err(Code::Unavailable),
+        },
+        #[cfg(not(feature = "files"))]
+        Backend::Files => Err(Code::Unavailable),
     };
     let last = match done {
         Ok(fin) => Action::Finish(fin),

@@ -51,6 +51,8 @@ pub use file::FileError;
 pub use backend::shell;
 #[cfg(feature = "shell")]
 pub mod exec;
+#[cfg(feature = "files")]
+pub mod files;
 #[cfg(feature = "shell")]
 mod frame;
 #[cfg(feature = "shell")]

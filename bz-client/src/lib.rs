@@ -31,6 +31,8 @@ pub mod target_name;
 pub mod pins;
 pub mod client;
 pub mod session;
+#[cfg(all(feature = "files", unix))]
+pub mod copy;
 pub mod issuer_keys;
 pub mod receipts;
 #[cfg(feature = "terminal")]

@@ -19,6 +19,8 @@ pub enum Access {
     Exec,
     /// A route served by the program that embeds the agent.
     Handler,
+    /// Files, to the target or from it.
+    Copy,
 }
 
 /// What the agent does with the bytes.
@@ -30,6 +32,8 @@ pub enum Backend {
     Exec,
     /// The embedding program's handler.
     Handler,
+    /// Files, read and written as the target user.
+    Files,
 }
 
 /// How a person reaches it.
@@ -50,6 +54,8 @@ pub enum Lens {
     Request,
     /// Nothing.
     Opaque,
+    /// Which files were copied, with their digests.
+    Files,
 }
 
 /// One row of the table.
@@ -75,7 +81,7 @@ pub struct Spec {
 
 impl Access {
     /// Every technology.
-    pub const ALL: [Self; 3] = [Self::Shell, Self::Exec, Self::Handler];
+    pub const ALL: [Self; 4] = [Self::Shell, Self::Exec, Self::Handler, Self::Copy];
 
     /// The technology's row.
     #[must_use]
@@ -109,6 +115,16 @@ impl Access {
                 frontend: Frontend::Stdio,
                 lens: Lens::Opaque,
                 mode: Mode::Sealed,
+                detaches: false,
+            },
+            Self::Copy => Spec {
+                name: "copy",
+                about: "files and directories, to the target or from it",
+                verb: Some(Verb::FileTransfer),
+                backend: Backend::Files,
+                frontend: Frontend::Stdio,
+                lens: Lens::Files,
+                mode: Mode::Inspected,
                 detaches: false,
             },
         }

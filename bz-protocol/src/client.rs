@@ -137,6 +137,8 @@ pub enum Action {
     },
     /// Ends the session: [`Fin::Detached`] or [`Fin::Closed`].
     Finish(Fin),
+    /// Signs what was sent by now without delay: it says what became of files.
+    Sign,
 }
 
 /// The client's end of a session.
@@ -260,6 +262,7 @@ impl Client {
                 open.finished = true;
                 Ok(())
             }
+            Action::Sign => flow.sign_soon(now),
         }
     }
 

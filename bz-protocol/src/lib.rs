@@ -39,6 +39,7 @@ pub mod link;
 pub mod transcript;
 pub mod receipt;
 pub mod segment;
+pub mod copy;
 
 mod flow;
 

@@ -6,7 +6,7 @@ pub mod life;
 pub mod link;
 
 use bz_core::access::request::{Parameters, Request, Size};
-use bz_core::access::{Access, Mode, Verb};
+use bz_core::access::{Access, Lens, Mode, Verb};
 use bz_core::api::Bytes;
 use bz_core::api::access::{ConnectionMade, NewConnection};
 use bz_core::api::record::Place;
@@ -300,6 +300,11 @@ async fn decide<'a>(app: &App, who: &'a LoggedIn, target: Target, wanted: Wanted
             return Err(denied(&decision));
         }
     }
+    if access(&wanted.parameters).spec().lens == Lens::Files {
+        // Recording policies are about what people see and type. Of files the manifest is kept, in any case, and nothing
+        // of their content.
+        decision.recording = Recording { output: false, input: false };
+    }
     let boot = app.links.online(target.id).ok_or_else(|| ApiError::target_offline(&target.name))?;
     let (user, rule) = chosen.map_or((None, None), |c| (Some(c.user), Some(c.rule)));
     let request = Request { target: target.id, user, mode: wanted.mode, parameters: wanted.parameters };
@@ -403,6 +408,7 @@ const fn access(parameters: &Parameters) -> Access {
         Parameters::Shell { .. } | Parameters::Attach { .. } => Access::Shell,
         Parameters::Exec { .. } => Access::Exec,
         Parameters::Handler { .. } => Access::Handler,
+        Parameters::Copy(_) => Access::Copy,
     }
 }
 
@@ -412,5 +418,6 @@ fn verb(parameters: &Parameters) -> Verb {
         (Some(verb), _) => verb,
         (None, Parameters::Handler { route }) => Verb::Handler { name: route.clone() },
         (None, Parameters::Shell { .. } | Parameters::Attach { .. } | Parameters::Exec { .. }) => Verb::Shell,
+        (None, Parameters::Copy(_)) => Verb::FileTransfer,
     }
 }

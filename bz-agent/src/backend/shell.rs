@@ -49,6 +49,24 @@ pub struct Shells {
     table: Arc<Table>,
 }
 
+/// The target user of a session, as the host knows it.
+pub(crate) fn target_user(admitted: &Admitted) -> Result<User, Code> {
+    let name = admitted.request().user.as_ref().ok_or(Code::User)?;
+    let user = User::resolve(name.as_str()).map_err(|error| {
+        tracing::warn!(%error, "the target user cannot be used");
+        match error {
+            UserError::Lookup { .. } => Code::Unavailable,
+            UserError::NotFound { .. } | UserError::NoShell { .. } | UserError::NotPermitted { .. } => Code::User,
+        }
+    })?;
+    // What comes out of an identity is a person, never one of the system's own users.
+    if admitted.user_is_substituted() && user.uid < FIRST_PERSONAL_UID {
+        tracing::warn!(user = %user.name, uid = user.uid, "a substitution gave a user of the system");
+        return Err(Code::User);
+    }
+    Ok(user)
+}
+
 impl Shells {
     /// Shells whose holders live in `directory`, which belongs to this agent alone.
     ///
@@ -90,26 +108,8 @@ impl Shells {
         self
     }
 
-    /// The target user of a session, as the host knows it.
-    pub(crate) fn user(&self, admitted: &Admitted) -> Result<User, Code> {
-        let name = admitted.request().user.as_ref().ok_or(Code::User)?;
-        let user = User::resolve(name.as_str()).map_err(|error| {
-            tracing::warn!(%error, "the target user cannot be used");
-            match error {
-                UserError::Lookup { .. } => Code::Unavailable,
-                UserError::NotFound { .. } | UserError::NoShell { .. } | UserError::NotPermitted { .. } => Code::User,
-            }
-        })?;
-        // What comes out of an identity is a person, never one of the system's own users.
-        if admitted.user_is_substituted() && user.uid < FIRST_PERSONAL_UID {
-            tracing::warn!(user = %user.name, uid = user.uid, "a substitution gave a user of the system");
-            return Err(Code::User);
-        }
-        Ok(user)
-    }
-
     async fn open(&self, connection: ConnectionId, admitted: &Admitted) -> Result<(Shell, Holding), Code> {
-        let user = self.user(admitted)?;
+        let user = target_user(admitted)?;
         let owner = Owner { connection, person: admitted.identity().person.clone(), user: user.name.clone() };
         match &admitted.request().parameters {
             Parameters::Shell { term, size } => {
@@ -126,7 +126,7 @@ impl Shells {
                 let holding = self.hold(*shell, admitted).await?;
                 Ok((self.holders.connect(*shell).await.map_err(unavailable)?, holding))
             }
-            Parameters::Exec { .. } | Parameters::Handler { .. } => Err(Code::Malformed),
+            Parameters::Exec { .. } | Parameters::Handler { .. } | Parameters::Copy(_) => Err(Code::Malformed),
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use bz_agent::agent::Agent;
+use bz_agent::files::Files;
 use bz_agent::helper::Helper;
 use bz_agent::jwks::IssuerKeys;
 use bz_agent::policy_file;
@@ -46,6 +47,7 @@ pub(crate) async fn serve(
         .local_policy(local_rule(&policy, required))
         .not_before(MADE)
         .shell(shells)
+        .files(Files::new(helper.clone()))
         .receipts(receipts)
         .start()?;
     loop {

@@ -97,7 +97,7 @@ fn check_answer(question: &Question, made: &ConnectionMade) -> Result<(), Lie> {
     same("verb", &verb, &made.verb_type)?;
     let shell = match &question.parameters {
         Parameters::Attach { shell, .. } => Some(*shell),
-        Parameters::Shell { .. } | Parameters::Exec { .. } | Parameters::Handler { .. } => None,
+        Parameters::Shell { .. } | Parameters::Exec { .. } | Parameters::Handler { .. } | Parameters::Copy(_) => None,
     };
     let shown = |shell: Option<ShellId>| shell.map_or_else(|| "none".to_owned(), |shell| shell.to_string());
     same("shell", &shown(shell), &shown(made.shell_id))?;

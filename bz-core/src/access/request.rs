@@ -17,6 +17,10 @@ pub const MAX_SIDE: u16 = 1000;
 
 const MAX_TERM: usize = 64;
 const MAX_ROUTE: usize = 64;
+/// The most bytes of a path.
+pub const MAX_PATH: usize = 4096;
+/// The most bytes of a file's own name.
+pub const MAX_NAME: usize = 255;
 
 /// A terminal's size in character cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, serde::Serialize, serde::Deserialize)]
@@ -62,6 +66,34 @@ pub enum Parameters {
         /// The route.
         route: String,
     },
+    /// Files, to the target or from it.
+    Copy(CopyRequest),
+}
+
+/// What is copied. What travels on the stream of such a session is `bz_protocol::copy`'s.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct CopyRequest {
+    /// Which way.
+    pub way: CopyWay,
+    /// On the target: from where, or to where. Bytes, because names of files are; from the target user's home unless it
+    /// begins with `/`.
+    pub path: Vec<u8>,
+    /// Whether it may be a directory with all that is in it.
+    pub recursive: bool,
+    /// Whether what is written keeps modes and times.
+    pub preserve: bool,
+}
+
+/// Which way files go.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum CopyWay {
+    /// To the target.
+    ToTarget {
+        /// What the copy is named where the path is a directory; empty when it goes right into that directory.
+        name: Vec<u8>,
+    },
+    /// From the target.
+    FromTarget,
 }
 
 /// Everything a session is asked for.
@@ -124,6 +156,7 @@ impl Request {
             Parameters::Shell { .. } | Parameters::Attach { .. } => Access::Shell,
             Parameters::Exec { .. } => Access::Exec,
             Parameters::Handler { .. } => Access::Handler,
+            Parameters::Copy(_) => Access::Copy,
         }
     }
 
@@ -133,6 +166,7 @@ impl Request {
         match &self.parameters {
             Parameters::Shell { .. } | Parameters::Attach { .. } | Parameters::Exec { .. } => Verb::Shell,
             Parameters::Handler { route } => Verb::Handler { name: route.clone() },
+            Parameters::Copy(_) => Verb::FileTransfer,
         }
     }
 
@@ -151,8 +185,27 @@ impl Request {
                 check(!command.is_empty() && command.len() <= MAX_COMMAND && !command.contains('\0'), "command")
             }
             Parameters::Handler { route } => check(is_route(route), "route"),
+            Parameters::Copy(copy) => copy.check(),
         }
     }
+}
+
+impl CopyRequest {
+    fn check(&self) -> Result<(), RequestError> {
+        let plain = !self.path.is_empty() && self.path.len() <= MAX_PATH && !self.path.contains(&0);
+        check(plain, "path")?;
+        match &self.way {
+            CopyWay::ToTarget { name } => check(name.is_empty() || is_file_name(name), "file name"),
+            CopyWay::FromTarget => Ok(()),
+        }
+    }
+}
+
+/// Whether this names a file within its directory: 1 to 255 bytes, no `/`, no NUL, and neither `.` nor `..`.
+#[must_use]
+pub fn is_file_name(name: &[u8]) -> bool {
+    let special = name == b"." || name == b"..";
+    !name.is_empty() && name.len() <= MAX_NAME && !special && !name.iter().any(|b| matches!(b, 0 | b'/'))
 }
 
 /// Whether this can name a route: 1 to 64 letters, digits, `-`, `_`, `.` or `/`.
@@ -196,6 +249,17 @@ mod tests {
         check_parameters(exec(String::new()), Err(RequestError::Parameter("command")));
         check_parameters(route("admin/debug"), Ok(()));
         check_parameters(route(""), Err(RequestError::Parameter("route")));
+        let copy = |path: Vec<u8>, name: &[u8]| {
+            let way = CopyWay::ToTarget { name: name.to_vec() };
+            Parameters::Copy(CopyRequest { way, path, recursive: true, preserve: true })
+        };
+        check_parameters(copy(vec![b'x'; MAX_PATH], b"\xff name"), Ok(()));
+        check_parameters(copy(vec![b'x'; MAX_PATH + 1], b""), Err(RequestError::Parameter("path")));
+        check_parameters(copy(vec![], b""), Err(RequestError::Parameter("path")));
+        check_parameters(copy(b"a\0b".to_vec(), b""), Err(RequestError::Parameter("path")));
+        for name in [b"..".as_slice(), b".", b"a/b", b"a\0", &[b'x'; MAX_NAME + 1]] {
+            check_parameters(copy(b"/tmp".to_vec(), name), Err(RequestError::Parameter("file name")));
+        }
         check_parameters(Parameters::Attach { shell: ShellId::from_bytes([2; 16]), size }, Ok(()));
     }
 

@@ -75,6 +75,7 @@ impl Open {
                 self.warn_at = self.ends.warning(now).filter(|_| self.asks);
                 Ok(())
             }
+            Action::Sign => flow.sign_soon(now),
             Action::Admit { .. } | Action::Refuse(_) => Err(SendError::NotOpen),
         }
     }

@@ -1,6 +1,6 @@
 //! A transcript as a list: who did what, and when that was signed.
 
-use bz_core::access::request::{Parameters, Size};
+use bz_core::access::request::{CopyWay, Parameters, Size};
 use bz_core::time::UnixTime;
 use bz_core::wire;
 
@@ -139,6 +139,13 @@ impl Lines {
             Parameters::Attach { shell, .. } => format!("shell {shell}"),
             Parameters::Exec { command } => format!("the command {}", shown(command)),
             Parameters::Handler { route } => format!("the route {}", shown(route)),
+            Parameters::Copy(copy) => {
+                let path = shown(&String::from_utf8_lossy(&copy.path));
+                match copy.way {
+                    CopyWay::ToTarget { .. } => format!("a copy to {path}"),
+                    CopyWay::FromTarget => format!("a copy of {path}"),
+                }
+            }
         };
         let person = &evidence.person;
         let who = format!("{} of {}", shown(&person.subject), shown(&person.issuer));

@@ -133,7 +133,7 @@ fn opened(anchors: &Embedded, opening: &Opening) -> Option<(Agent, UnixTime, Siz
     let answer = opening.answer.open(&syn.agent_key, organization).ok()?;
     let size = match Request::decode(&syn.request).ok()?.parameters {
         Parameters::Shell { size, .. } | Parameters::Attach { size, .. } => size.clamped(),
-        Parameters::Exec { .. } | Parameters::Handler { .. } => SIZE,
+        Parameters::Exec { .. } | Parameters::Handler { .. } | Parameters::Copy(_) => SIZE,
     };
     let agent = Agent { signer: Signer { organization, direction: Direction::ToClient }, key: syn.agent_key };
     Some((agent, answer.verified_at, size))
