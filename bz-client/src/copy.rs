@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bz_core::access::request::{CopyRequest, CopyWay, MAX_PATH, Parameters, is_file_name};
-use bz_core::id::ConnectionId;
 use bz_files::{Destination, Source};
 use bz_protocol::client::{Action, Event};
 use bz_protocol::frame::Fin;
@@ -137,7 +136,6 @@ impl Client {
         report: impl Fn(Report) + Send + Sync + 'static,
         stop: impl Future<Output = ()> + Send,
     ) -> Result<Summary, CopyError> {
-        let connection = asked.made.connection_id;
         let mut session = self.session(asked).await?;
         let (pieces, from_session) = mpsc::channel(UNDER_WAY);
         let streams = (FromSession { pieces: from_session, piece: Vec::new(), at: 0 }, ToSession(session.actions()));
@@ -153,24 +151,13 @@ impl Client {
             finish(&mut session).await;
         }
         let copied = work.await.map_err(|_| CopyError::Thread)?;
-        settle(connection, ended, copied)
-    }
-}
-
-/// What counts of the two ends of a copy: the session's, which the agent signed or not, and the thread's.
-fn settle(
-    connection: ConnectionId,
-    ended: Option<SessionEnd>,
-    copied: Result<Summary, Interrupted>,
-) -> Result<Summary, CopyError> {
-    match (ended, copied) {
-        (None, _) => Err(CopyError::Stopped),
-        (Some(SessionEnd::Completed(Fin::Exited(_))), Ok(summary)) => Ok(summary),
-        (Some(end), Ok(_) | Err(Interrupted::Cut | Interrupted::Stream(_))) => {
-            tracing::debug!(%connection, %end, "the session of a copy ended before it");
-            Err(CopyError::Ended(end))
+        // Both must be whole: the thread's work, and the end that the agent signed.
+        match (ended, copied) {
+            (None, _) => Err(CopyError::Stopped),
+            (Some(SessionEnd::Completed(Fin::Exited(_))), Ok(summary)) => Ok(summary),
+            (Some(end), Ok(_) | Err(Interrupted::Cut | Interrupted::Stream(_))) => Err(CopyError::Ended(end)),
+            (Some(_), Err(interrupted)) => Err(CopyError::Interrupted(interrupted)),
         }
-        (Some(_), Err(interrupted)) => Err(CopyError::Interrupted(interrupted)),
     }
 }
 

@@ -36,7 +36,7 @@ pub(crate) fn kind(stat: &Stat) -> FileType {
 /// Mode and time as they travel: never set-user-id, set-group-id or sticky, as the owner may be another.
 pub(crate) fn facts(stat: &Stat) -> Facts {
     let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or_default();
-    Facts { mode: u32::from(stat.st_mode) & 0o777, seconds: stat.st_mtime, nanos }
+    Facts { mode: permissions(stat), seconds: stat.st_mtime, nanos }
 }
 
 pub(crate) fn size(stat: &Stat) -> u64 {
@@ -44,7 +44,19 @@ pub(crate) fn size(stat: &Stat) -> u64 {
 }
 
 pub(crate) fn mode(facts: &Facts) -> Mode {
-    Mode::from_raw_mode(facts.mode & 0o777)
+    bits(facts.mode)
+}
+
+/// These permissions and nothing more.
+#[allow(clippy::useless_conversion, clippy::unnecessary_fallible_conversions, reason = "sixteen bits on some systems")]
+pub(crate) fn bits(mode: u32) -> Mode {
+    Mode::from_raw_mode((mode & 0o777).try_into().unwrap_or_default())
+}
+
+/// The lowest nine bits.
+#[allow(clippy::useless_conversion, reason = "sixteen bits on some systems")]
+pub(crate) fn permissions(stat: &Stat) -> u32 {
+    u32::from(stat.st_mode) & 0o777
 }
 
 pub(crate) fn times(facts: &Facts) -> Timestamps {

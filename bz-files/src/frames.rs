@@ -52,8 +52,6 @@ impl<W: Write> Outgoing<W> {
 }
 
 fn cut(error: std::io::Error) -> Interrupted {
-    match error.kind() {
-        ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => Interrupted::Cut,
-        _ => Interrupted::Stream(error),
-    }
+    let ended = [ErrorKind::UnexpectedEof, ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
+    if ended.contains(&error.kind()) { Interrupted::Cut } else { Interrupted::Stream(error) }
 }

@@ -159,7 +159,12 @@ impl<W: Write> Giver<'_, W> {
                 Ok(fd) => self.file(fd, &[]),
                 Err(errno) => self.fail(disk::problem(errno)),
             },
-            _ => self.fail(Problem::Special),
+            FileType::Symlink
+            | FileType::Fifo
+            | FileType::Socket
+            | FileType::CharacterDevice
+            | FileType::BlockDevice
+            | FileType::Unknown => self.fail(Problem::Special),
         }
     }
 
@@ -233,7 +238,11 @@ impl<W: Write> Giver<'_, W> {
                 Ok(_) => self.fail(Problem::TooLong),
                 Err(errno) => self.fail(disk::problem(errno)),
             },
-            _ => self.fail(Problem::Special),
+            FileType::Fifo
+            | FileType::Socket
+            | FileType::CharacterDevice
+            | FileType::BlockDevice
+            | FileType::Unknown => self.fail(Problem::Special),
         }
     }
 

@@ -10,7 +10,7 @@ use std::os::unix::fs::FileExt as _;
 
 use bz_core::digest::Digest;
 use bz_protocol::copy::{Facts, Problem, RESUME_FROM};
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, FileType, FlockOperation, OFlags, Stat};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
@@ -58,7 +58,7 @@ impl Partial {
     pub(crate) fn open(directory: BorrowedFd<'_>, name: &[u8], size: u64, facts: &Facts) -> Result<Self, Problem> {
         let name = name_of(name, size, facts);
         // Its owner may write it while it grows, whatever it is to be in the end.
-        let mode = Mode::from_raw_mode(facts.mode & 0o777 | 0o600);
+        let mode = disk::bits(facts.mode | 0o600);
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         for _ in 0..2 {
             let opened = rustix::fs::openat(directory, name.as_slice(), flags, mode);
@@ -155,8 +155,8 @@ impl Partial {
             rustix::fs::futimens(&self.file, &disk::times(facts)).map_err(disk::problem)?;
         } else {
             // As it was made, the process's mask included, without what was for writing it alone.
-            let made = rustix::fs::fstat(&self.file).map_err(disk::problem)?.st_mode;
-            let mode = Mode::from_raw_mode(made & facts.mode & 0o777);
+            let made = rustix::fs::fstat(&self.file).map_err(disk::problem)?;
+            let mode = disk::bits(disk::permissions(&made) & facts.mode);
             rustix::fs::fchmod(&self.file, mode).map_err(disk::problem)?;
         }
         self.file.sync_all().map_err(|error| disk::problem_of(&error))

@@ -204,7 +204,7 @@ impl<W: Write> Taker<'_, W> {
                     .and_then(|()| rustix::fs::futimens(&fd, &disk::times(&facts)))
             } else {
                 rustix::fs::fstat(&fd)
-                    .and_then(|stat| rustix::fs::fchmod(&fd, Mode::from_raw_mode(stat.st_mode & facts.mode & 0o777)))
+                    .and_then(|stat| rustix::fs::fchmod(&fd, disk::bits(disk::permissions(&stat) & facts.mode)))
             };
             // The copy is whole all the same.
             settled.unwrap_or_default();
@@ -329,7 +329,7 @@ impl<W: Write> Taker<'_, W> {
 /// A directory of this name, made or found; whether it was made.
 fn make(above: BorrowedFd<'_>, name: &[u8], facts: &Facts) -> Result<(OwnedFd, bool), Problem> {
     // Its owner may fill it, whatever it is to be in the end.
-    let mode = Mode::from_raw_mode(facts.mode & 0o777 | 0o700);
+    let mode = disk::bits(facts.mode | 0o700);
     let made = match rustix::fs::mkdirat(above, name, mode) {
         Ok(()) => true,
         Err(Errno::EXIST) => false,

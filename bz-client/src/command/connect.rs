@@ -105,7 +105,7 @@ fn may_run_on(end: &End) -> bool {
 }
 
 /// Says how the agent's key is known, when that is by first use.
-fn introduce(context: &Context<'_>, asked: &Asked) {
+pub(super) fn introduce(context: &Context<'_>, asked: &Asked) {
     if asked.known_by == KnownBy::FirstUse {
         let key = asked.made.agent_public_key.fingerprint();
         context
