@@ -20,7 +20,7 @@ const CHUNK: usize = 64 << 10;
 pub(super) async fn run(files: &Files, admitted: &Admitted, io: &mut Io) -> Result<Fin, Code> {
     let Parameters::Copy(copy) = &admitted.request().parameters else { return Err(Code::Malformed) };
     let user = target_user(admitted)?;
-    let (copying, stream) = files.begin(&user, copy).await.map_err(|error| {
+    let (copying, stream) = files.begin(&admitted.identity().person, (&user, copy)).await.map_err(|error| {
         tracing::warn!(%error, "a copy could not be started");
         Code::Unavailable
     })?;
@@ -33,6 +33,7 @@ pub(super) async fn run(files: &Files, admitted: &Admitted, io: &mut Io) -> Resu
     let ended = tokio::select! {
         status = output => Some(status),
         () = feed(to_helper, words) => None,
+        () = copying.over() => None,
     };
     match ended {
         Some(Ok(ExitStatus::Code(code))) => Ok(Fin::Exited(code)),

@@ -1,18 +1,29 @@
 //! Copies of files through real parts, both ways: what arrives, what is refused, what goes on after a cut.
 
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bz_agent::helper::Helper;
 use bz_agent::user::User;
-use bz_client::copy::{Copying, Report, Summary, Way};
+use bz_client::RestError;
+use bz_client::client::{AskError, EventFilter};
+use bz_client::copy::{Copying, End, Problem, Report, Summary, Way};
 use bz_core::access::Verb;
+use bz_core::access::request::{Parameters, Size};
+use bz_core::api::error::Code;
 use bz_core::api::policy::{PolicyTarget, Subject, SubjectType, TargetConnectContent};
+use bz_core::api::record::{FileDirection, FileEvent, FileOutcome};
 use bz_core::api::target::TargetUserName;
+use bz_core::digest::Digest;
 use bz_core::target::UserRule;
 use bz_examples::world::{self, TARGET, World};
+use bz_protocol::transcript::Verdict;
 
 use crate::logged::Logged;
+use crate::person::Person;
+use crate::session::until;
 
 struct Place {
     world: World,
@@ -40,13 +51,17 @@ async fn place_without_copies() -> Place {
 
 impl Place {
     async fn allow(&self, verbs: &[Verb]) {
+        self.allow_as(&self.user, verbs).await;
+    }
+
+    async fn allow_as(&self, user: &str, verbs: &[Verb]) {
         let client = &self.world.client;
         let target = client.targets().await.unwrap().into_iter().find(|t| t.name == TARGET).unwrap();
         let policy = TargetConnectContent {
             name: "copies".to_owned(),
             subjects: vec![Subject { id: client.me().await.unwrap().id, kind: SubjectType::User }],
             targets: vec![PolicyTarget { id: target.id, kind: "Bzero".to_owned() }],
-            target_users: vec![TargetUserName { user_name: UserRule::Literal(self.user.parse().unwrap()) }],
+            target_users: vec![TargetUserName { user_name: UserRule::Literal(user.parse().unwrap()) }],
             verbs: verbs.to_vec(),
             ..TargetConnectContent::default()
         };
@@ -58,7 +73,54 @@ impl Place {
     }
 
     async fn copy(&self, copying: &Copying) -> (Summary, Vec<Report>) {
+        self.copy_as(&self.user, copying).await
+    }
+
+    /// Copies until so many bytes went over, and is gone then without a word; how many those were.
+    async fn copy_until(&self, copying: &Copying, bytes: u64) -> u64 {
         let target = format!("{}@{TARGET}", self.user).parse().unwrap();
+        let sent = Arc::new(AtomicU64::new(0));
+        let (enough, reached) = tokio::sync::oneshot::channel();
+        let (count, enough) = (Arc::clone(&sent), Mutex::new(Some(enough)));
+        let report = move |report| {
+            if let Report::Bytes(more) = report
+                && count.fetch_add(more, Ordering::Relaxed) + more >= bytes
+                && let Some(enough) = enough.lock().unwrap().take()
+            {
+                enough.send(()).unwrap();
+            }
+        };
+        tokio::select! {
+            whole = self.world.client.copy(&target, copying, report) => panic!("it was not cut: {whole:?}"),
+            said = reached => said.unwrap(),
+        }
+        sent.load(Ordering::Relaxed)
+    }
+
+    /// What failed of a copy, sorted.
+    async fn failed(&self, user: &str, copying: &Copying) -> Vec<(String, Problem, End)> {
+        let failed = |report| match report {
+            Report::Failed { path, problem, at } => Some((String::from_utf8(path).unwrap(), problem, at)),
+            _ => None,
+        };
+        let (_, reports) = self.copy_as(user, copying).await;
+        let mut failed: Vec<_> = reports.into_iter().filter_map(failed).collect();
+        failed.sort_by(|one, other| one.0.cmp(&other.0));
+        failed
+    }
+
+    async fn log(&self) -> Vec<FileEvent> {
+        let filter = EventFilter { count: 1000, ..EventFilter::default() };
+        self.world.client.file_events_where(&filter).await.unwrap()
+    }
+
+    /// The log of files, once it has so many rows.
+    async fn rows(&self, count: usize) -> Vec<FileEvent> {
+        until(async || self.log().await, |rows: &Vec<FileEvent>| rows.len() >= count).await
+    }
+
+    async fn copy_as(&self, user: &str, copying: &Copying) -> (Summary, Vec<Report>) {
+        let target = format!("{user}@{TARGET}").parse().unwrap();
         let reports = Arc::new(Mutex::new(Vec::new()));
         let told = Arc::clone(&reports);
         let report = move |report| told.lock().unwrap().push(report);
@@ -85,5 +147,144 @@ async fn a_file_goes_there_and_back() {
     let (summary, reports) = place.copy(&copying(Way::FromTarget, &back, &there)).await;
     assert_eq!((summary.files, summary.bytes, summary.failed), (1, 13, 0), "{reports:?}");
     assert_eq!(std::fs::read(&back).unwrap(), b"some content\n");
+    place.world.stop().await;
+}
+
+/// F-084~: without its verb nothing is copied, and the verb gives nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn copying_is_a_right_of_its_own() {
+    let place = place_without_copies().await;
+    let Some(person) = Person::with_shell("/bin/sh".as_ref()) else { return place.world.stop().await };
+    let file = place.path("file");
+    std::fs::write(&file, b"x").unwrap();
+    let upload = copying(Way::ToTarget, &file, &place.path("there"));
+    let denied = |error: AskError| match error {
+        AskError::Rest(RestError::Refused(refused)) => refused.body.code,
+        other => panic!("{other}"),
+    };
+    // Shells are allowed, as this user.
+    let target = format!("{}@{TARGET}", place.user).parse().unwrap();
+    let refused = place.world.client.ask_copy(&target, &upload).await.unwrap_err();
+    assert_eq!(denied(refused), Code::Denied);
+    // Copies are, as somebody else.
+    place.allow_as(&person.name, &[Verb::FileTransfer]).await;
+    let target = format!("{}@{TARGET}", person.name).parse().unwrap();
+    for parameters in [
+        Parameters::Exec { command: "id".to_owned() },
+        Parameters::Shell { term: "xterm".to_owned(), size: Size { rows: 24, columns: 80 } },
+    ] {
+        let refused = place.world.client.ask(&target, parameters, None).await.unwrap_err();
+        assert_eq!(denied(refused), Code::Denied);
+    }
+    // A grant of the one is no grant of the other: the agent compares it with the request.
+    place.world.client.ask_copy(&target, &upload).await.unwrap();
+    place.world.stop().await;
+}
+
+/// What the target user may not read or write is named; the rest is copied, and is that user's.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_target_user_s_rights_are_what_counts() {
+    let place = place_without_copies().await;
+    let Some(person) = Person::with_shell("/bin/sh".as_ref()) else { return place.world.stop().await };
+    place.allow_as(&person.name, &[Verb::FileTransfer]).await;
+    let user = User::resolve(&person.name).unwrap();
+    let from = place.path("from");
+    std::fs::create_dir_all(from.join("sub")).unwrap();
+    for name in ["one", "sub/two"] {
+        std::fs::write(from.join(name), name).unwrap();
+    }
+    // From a home that is named as people do, to a path that is not the person's.
+    let mut upload = Copying { recursive: true, ..copying(Way::ToTarget, &from, Path::new("~/in")) };
+    let (summary, reports) = place.copy_as(&person.name, &upload).await;
+    assert_eq!((summary.files, summary.failed), (2, 0), "{reports:?}");
+    let arrived = user.home.join("in/sub/two").metadata().unwrap();
+    assert_eq!((arrived.uid(), arrived.gid()), (user.uid, user.gid));
+    assert!(reports.contains(&Report::Root(user.home.join("in").into_os_string().into_encoded_bytes())), "{reports:?}");
+    let hidden = place.path("hidden");
+    std::fs::create_dir(&hidden).unwrap();
+    std::fs::set_permissions(&hidden, std::fs::Permissions::from_mode(0o700)).unwrap();
+    upload.remote = hidden.join("x").into_os_string().into_encoded_bytes();
+    assert_eq!(place.failed(&person.name, &upload).await, [(String::new(), Problem::Denied, End::There)]);
+    // On the way back root's own file in the tree is named, and what is beside it comes.
+    let secret = user.home.join("in/secret");
+    std::fs::write(&secret, b"root's").unwrap();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let back = place.path("back");
+    let download = Copying { recursive: true, ..copying(Way::FromTarget, &back, &user.home.join("in")) };
+    assert_eq!(place.failed(&person.name, &download).await, [("secret".to_owned(), Problem::Denied, End::There)]);
+    assert_eq!(std::fs::read(back.join("sub/two")).unwrap(), b"sub/two");
+    let rows = place.rows(4).await;
+    let denied: Vec<_> = rows.iter().filter(|row| row.outcome == FileOutcome::Failed).collect();
+    assert!(denied.iter().any(|row| row.path == secret.display().to_string()), "{rows:#?}");
+    place.world.stop().await;
+}
+
+/// F-084~: each file is a row that the agent signed, and nothing of its content is kept, though everything is recorded
+/// here; the digests are, so that the transcript proves them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_copied_is_logged_and_what_is_in_it_is_not() {
+    const MARKER: &[u8] = b"nobody else is to read this";
+    let place = place().await;
+    let from = place.path("from");
+    std::fs::create_dir(&from).unwrap();
+    let content = MARKER.repeat(3000);
+    std::fs::write(from.join("a file"), &content).unwrap();
+    std::fs::write(from.join("line\nbreak"), b"").unwrap();
+    let there = place.path("there");
+    place.copy(&Copying { recursive: true, ..copying(Way::ToTarget, &from, &there) }).await;
+    place.copy(&copying(Way::FromTarget, &place.path("back"), &there.join("a file"))).await;
+    let rows = place.rows(3).await;
+    let there = there.canonicalize().unwrap().display().to_string();
+    let digest = Digest::of(&content).to_string();
+    let mut told: Vec<_> =
+        rows.iter().map(|row| (row.direction, row.path.clone(), row.size, row.sha256.clone().unwrap())).collect();
+    told.sort_by_key(|row| (row.1.clone(), row.0 == FileDirection::ToTarget));
+    let whole = |direction| (direction, format!("{there}/a file"), content.len() as u64, digest.clone());
+    let empty = (FileDirection::ToTarget, format!("{there}/line\\x0abreak"), 0, Digest::of(b"").to_string());
+    assert_eq!(told, [whole(FileDirection::FromTarget), whole(FileDirection::ToTarget), empty]);
+    for row in &rows {
+        let place_of = (row.place.target_name.as_str(), row.place.target_user.as_str());
+        assert_eq!((row.confirmed, row.outcome, place_of), (true, FileOutcome::Copied, (TARGET, place.user.as_str())));
+    }
+    for connection in rows.iter().map(|row| row.connection_id) {
+        let whole = |found: &Vec<(PathBuf, Result<Verdict, String>)>| {
+            found.iter().all(|(_, verdict)| verdict.as_ref().is_ok_and(|verdict| verdict.complete))
+        };
+        let found = until(async || place.world.transcripts(connection).await.unwrap(), whole).await;
+        let bytes = std::fs::read(&found[0].0).unwrap();
+        let holds = |wanted: &[u8]| bytes.windows(wanted.len()).any(|window| window == wanted);
+        assert!(!holds(MARKER), "a transcript holds what is in a file");
+        assert!(holds(Digest::of(&content).as_bytes()), "a transcript lacks the digest of a file");
+    }
+    place.world.stop().await;
+}
+
+/// F-214~: 64 MiB arrive exactly, there and back; a copy that was cut on the way goes on where it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_file_arrives_exactly_and_goes_on_after_a_cut() {
+    const SIZE: usize = 64 << 20;
+    let place = place().await;
+    let (from, there, back) = (place.path("from"), place.path("there"), place.path("back"));
+    let content: Vec<u8> =
+        (0..SIZE as u64 / 8).flat_map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()).collect();
+    std::fs::write(&from, &content).unwrap();
+    for copying in [copying(Way::ToTarget, &from, &there), copying(Way::FromTarget, &back, &there)] {
+        let sent = place.copy_until(&copying, 8 << 20).await;
+        assert!(sent >= 8 << 20 && sent < SIZE as u64, "{sent} bytes went over before the cut");
+        let to = if copying.way == Way::ToTarget { &there } else { &back };
+        assert!(!to.exists(), "a part is seen under the whole's name");
+        // The process that writes it ends a moment after its session.
+        let retry = async || place.copy(&copying).await;
+        let free = |(summary, _): &(Summary, Vec<Report>)| summary.failed == 0;
+        let (summary, reports) = until(retry, free).await;
+        let resumed: u64 = reports.iter().map(|r| if let Report::Resumed(bytes) = r { *bytes } else { 0 }).sum();
+        let again: u64 = reports.iter().map(|r| if let Report::Bytes(bytes) = r { *bytes } else { 0 }).sum();
+        assert_eq!((summary.files, summary.bytes, resumed + again), (1, SIZE as u64, SIZE as u64));
+        // All but what was under way when it was cut.
+        assert!(resumed + (4 << 20) >= sent, "{resumed} of {sent} bytes were there");
+        assert!(std::fs::read(to).unwrap() == content, "it arrived otherwise");
+    }
+    let incomplete = |rows: &Vec<FileEvent>| rows.iter().filter(|r| r.outcome == FileOutcome::Incomplete).count() == 2;
+    until(async || place.log().await, incomplete).await;
     place.world.stop().await;
 }
