@@ -2,6 +2,7 @@
 
 mod api;
 mod desk;
+mod files;
 mod page;
 
 use std::path::{Path, PathBuf};
