@@ -305,3 +305,53 @@ impl Side {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The name is this end's own reading: a target that is asked for a report cannot give a start-up file.
+    #[test]
+    fn what_is_copied_keeps_the_name_it_was_asked_for_by() {
+        let name = |remote: &[u8]| {
+            let (local, remote) = (PathBuf::from("."), remote.to_vec());
+            Copying { local, remote, way: Way::FromTarget, recursive: true, preserve: true }.name_here()
+        };
+        for (remote, want) in [
+            (b"report.txt".as_slice(), b"report.txt".as_slice()),
+            (b"/var/log/", b"log"),
+            (b"~/in\xff", b"in\xff"),
+            (b".", b""),
+            (b"~", b""),
+            (b"/", b""),
+            (b"a/..", b""),
+            (b"a/.", b""),
+        ] {
+            assert_eq!(name(remote), want, "{}", String::from_utf8_lossy(remote));
+        }
+        for (local, want) in [("a/b", "b"), ("a/", "a"), ("/", ""), (".", ""), ("a/.", ""), ("..", "")] {
+            assert_eq!(own_name(Path::new(local)), want.as_bytes(), "{local}");
+        }
+    }
+
+    #[test]
+    fn a_side_is_read_as_scp_reads_it() {
+        let check = |text: &str, want: Option<(&str, &str)>| {
+            let got = Side::parse(text.as_ref()).unwrap();
+            let got = match &got {
+                Side::Local(_) => None,
+                Side::Remote { target, path } => Some((target.to_string(), String::from_utf8(path.clone()).unwrap())),
+            };
+            assert_eq!(got, want.map(|(target, path)| (target.to_owned(), path.to_owned())), "{text}");
+        };
+        check("alice@web1.production:/etc/x:y", Some(("alice@web1.production", "/etc/x:y")));
+        check("web1:", Some(("web1", ".")));
+        check("./a:b", None);
+        check("/a:b", None);
+        check("a", None);
+        for bad in ["", ":x", "a b@web:x"] {
+            assert!(Side::parse(bad.as_ref()).is_err(), "{bad}");
+        }
+        assert!(Side::parse(format!("web:{}", "x".repeat(MAX_PATH + 1)).as_ref()).is_err());
+    }
+}

@@ -11,10 +11,10 @@ use std::time::{Duration, SystemTime};
 use bz_files::{End, Interrupted, give, take};
 use bz_protocol::copy::{Message, Problem, RESUME_FROM};
 
-use crate::stage::{content, copy, destination, file, names, next, raw, source};
+use crate::stage::{LARGE, content, copy, destination, file, names, next, raw, source};
 
 /// Copies so much of a file and no more; the name of what stays.
-fn cut(from: &Path, to: &Path, after: usize) -> Option<String> {
+fn cut(from: &Path, to: &Path, after: usize) -> Vec<String> {
     let (ours, mut middle) = UnixStream::pair().unwrap();
     let (mut other, theirs) = UnixStream::pair().unwrap();
     thread::scope(|scope| {
@@ -44,10 +44,11 @@ fn cut(from: &Path, to: &Path, after: usize) -> Option<String> {
     let mut left = names(to.parent().unwrap());
     left.retain(|name| name.ends_with(".partial"));
     assert!(!to.exists(), "a part is never seen under the whole's name");
-    left.pop()
+    left
 }
 
 const SIZE: usize = 4 << 20;
+const _: () = assert!(LARGE as u64 == RESUME_FROM);
 
 struct Place {
     folder: tempfile::TempDir,
@@ -78,17 +79,18 @@ impl Place {
 #[test]
 fn a_large_file_goes_on_where_it_was_cut() {
     let place = Place::new(SIZE);
-    let part = cut(&place.at("from"), &place.at("to"), 3 << 20).expect("a large file that was cut stays");
+    let part = cut(&place.at("from"), &place.at("to"), 3 << 20).pop().expect("a large file that was cut stays");
     let held = place.at(&part).metadata().unwrap().len();
     assert!(held >= 3 << 20, "{held} bytes stay");
     assert_eq!(place.copies(), SIZE as u64 - held);
     assert_eq!(names(place.folder.path()), ["from", "to"]);
 }
 
+/// PR-COPY-4: a digest decides.
 #[test]
 fn what_is_not_its_beginning_is_not_gone_on_with() {
     let place = Place::new(SIZE);
-    let part = cut(&place.at("from"), &place.at("to"), 3 << 20).unwrap();
+    let part = cut(&place.at("from"), &place.at("to"), 3 << 20).pop().unwrap();
     File::options().write(true).open(place.at(&part)).unwrap().write_all_at(b"!", 5).unwrap();
     assert_eq!(place.copies(), SIZE as u64);
 }
@@ -96,7 +98,7 @@ fn what_is_not_its_beginning_is_not_gone_on_with() {
 #[test]
 fn another_file_of_the_name_is_begun_anew() {
     let place = Place::new(SIZE);
-    let part = cut(&place.at("from"), &place.at("to"), 3 << 20).unwrap();
+    let part = cut(&place.at("from"), &place.at("to"), 3 << 20).pop().unwrap();
     let later = SystemTime::UNIX_EPOCH + Duration::from_secs(5);
     File::open(place.at("from")).unwrap().set_modified(later).unwrap();
     assert_eq!(place.copies(), SIZE as u64);
@@ -105,8 +107,8 @@ fn another_file_of_the_name_is_begun_anew() {
 
 #[test]
 fn of_a_small_file_nothing_stays() {
-    let place = Place::new(RESUME_FROM as usize - 1);
-    assert_eq!(cut(&place.at("from"), &place.at("to"), 500_000), None);
+    let place = Place::new(LARGE - 1);
+    assert_eq!(cut(&place.at("from"), &place.at("to"), 500_000), [""; 0]);
 }
 
 #[test]

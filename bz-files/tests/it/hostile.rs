@@ -9,10 +9,10 @@ use std::thread;
 
 use bz_core::digest::Digest;
 use bz_files::{Destination, Interrupted, Report, give};
-use bz_protocol::copy::{Copied, Message, OutOfTurn, Problem, RESUME_FROM};
+use bz_protocol::copy::{Copied, Message, OutOfTurn, Problem};
 
 use crate::stage::{
-    FACTS, content, copy, destination, directory, done, file, hear, names, next, raw, source, symlink, whole,
+    LARGE, content, copy, destination, directory, done, file, hear, names, next, raw, source, symlink, whole,
 };
 
 /// A place with something outside it that must stay as it is.
@@ -43,6 +43,7 @@ impl Place {
     }
 }
 
+/// PR-COPY-3: what was asked for is named by who asked.
 #[test]
 fn a_name_is_one_name() {
     let place = Place::new();
@@ -66,6 +67,7 @@ fn a_name_is_one_name() {
     place.is_untouched();
 }
 
+/// PR-COPY-3: neither a link that the giver makes nor one that was there.
 #[test]
 fn no_link_leads_out() {
     let place = Place::new();
@@ -105,6 +107,7 @@ fn a_directory_that_was_not_asked_for_is_not_taken() {
     assert_eq!(names(&place.inside()), [""; 0]);
 }
 
+/// PR-COPY-4: nor anything shorter or longer than it was to be.
 #[test]
 fn what_arrived_damaged_is_not_put_in_its_place() {
     let place = Place::new();
@@ -126,8 +129,9 @@ fn what_arrived_damaged_is_not_put_in_its_place() {
 /// Somebody who may write in the same directory knows what a file on its way will be called.
 #[test]
 fn nothing_that_was_planted_is_written_to() {
-    let size = RESUME_FROM as usize + 10;
-    let plants: [(&str, &dyn Fn(&Path, &Path)); 4] = [
+    type Plant<'a> = &'a dyn Fn(&Path, &Path);
+    let size = LARGE + 10;
+    let plants: [(&str, Plant<'_>); 4] = [
         ("a link", &|plant, secret| make_link(secret, plant).unwrap()),
         ("the same file under another name", &|plant, secret| fs::hard_link(secret, plant).unwrap()),
         ("a pipe", &|plant, _| {
@@ -140,9 +144,7 @@ fn nothing_that_was_planted_is_written_to() {
         let from = place.outside().join("secret");
         let to = place.inside();
         // Which name that is, is seen where a copy of the same file is cut.
-        let facts = |message| if let Message::File { size, facts, .. } = message { (size, facts) } else { panic!() };
         let begun = [file(b"", size as u64), Message::Place { offset: 0 }, Message::Data(vec![1; 9])];
-        assert_eq!(facts(begun[0].clone()), (size as u64, FACTS));
         hear(&destination(&to, b"t"), &begun).unwrap_err();
         let name = names(&to).pop().expect("a file that was cut stays");
         fs::remove_file(to.join(&name)).unwrap();
@@ -162,7 +164,7 @@ fn nothing_that_was_planted_is_written_to() {
 fn a_taker_that_lies_gets_the_file_from_its_beginning_or_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let from = folder.path().join("from");
-    let bytes = content(RESUME_FROM as usize + 5);
+    let bytes = content(LARGE + 5);
     fs::write(&from, &bytes).unwrap();
     for (held, digest, offset) in [
         (10, Digest::of(b"something else"), 0),
@@ -178,10 +180,9 @@ fn a_taker_that_lies_gets_the_file_from_its_beginning_or_nothing() {
             assert_eq!(next(&mut ours), Message::Place { offset });
             let mut got = bytes[..usize::try_from(offset).unwrap()].to_vec();
             let last = loop {
-                match next(&mut ours) {
-                    Message::Data(more) => got.extend(more),
-                    message => break message,
-                }
+                let message = next(&mut ours);
+                let Message::Data(more) = message else { break message };
+                got.extend(more);
             };
             assert_eq!(
                 last,
@@ -210,11 +211,13 @@ fn a_file_that_shrinks_under_the_giver_is_no_file_at_the_taker() {
     let (failed, summary) = thread::scope(|scope| {
         let failed = std::sync::Mutex::new(Vec::new());
         let taker = scope.spawn(|| bz_files::take(&destination(&to, b""), (&theirs, &theirs), &|_| ()));
-        let cut = |report: Report| match report {
-            // It begins; far more of it is left than the streams hold.
-            Report::Bytes(_) => File::options().write(true).open(&from).unwrap().set_len(1 << 20).unwrap(),
-            Report::Failed { problem, .. } => failed.lock().unwrap().push(problem),
-            _ => {}
+        let cut = |report: Report| {
+            if let Report::Failed { problem, .. } = report {
+                failed.lock().unwrap().push(problem);
+            } else if let Report::Bytes(_) = report {
+                // It begins; far more of it is left than the streams hold.
+                File::options().write(true).open(&from).unwrap().set_len(1 << 20).unwrap();
+            }
         };
         give(&source(&from), (&ours, &ours), &cut).unwrap();
         let summary = taker.join().unwrap().unwrap();

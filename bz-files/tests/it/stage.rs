@@ -14,6 +14,8 @@ use bz_core::digest::Digest;
 use bz_files::{Destination, End, Interrupted, Report, Source, give, take};
 use bz_protocol::copy::{Copied, Facts, MAX_MESSAGE, Message, Problem, Summary, length};
 
+/// The least that a later copy goes on with: [`bz_protocol::copy::RESUME_FROM`].
+pub(crate) const LARGE: usize = 1 << 20;
 pub(crate) const FACTS: Facts = Facts { mode: 0o644, seconds: 1_000_000_000, nanos: 123_456_789 };
 
 /// What a copy did, as its taker tells it.
@@ -29,11 +31,9 @@ impl Done {
         let mut failed: Vec<_> = self
             .reports
             .iter()
-            .filter_map(|report| match report {
-                Report::Failed { path, problem, at } => {
-                    Some((String::from_utf8_lossy(path).into_owned(), *problem, *at))
-                }
-                _ => None,
+            .filter_map(|report| {
+                let Report::Failed { path, problem, at } = report else { return None };
+                Some((String::from_utf8_lossy(path).into_owned(), *problem, *at))
             })
             .collect();
         failed.sort_by(|one, other| one.0.cmp(&other.0));

@@ -26,6 +26,7 @@ fn done() -> Message {
     Message::Done(Summary::default())
 }
 
+/// PR-COPY-1: nor are names that lead elsewhere.
 #[test]
 fn what_could_do_harm_by_its_form_is_no_message() {
     let check = |message: Message, fits: bool| assert_eq!(message.encode().is_ok(), fits, "{message:?}");

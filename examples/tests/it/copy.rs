@@ -19,11 +19,15 @@ use bz_core::api::target::TargetUserName;
 use bz_core::digest::Digest;
 use bz_core::target::UserRule;
 use bz_examples::world::{self, TARGET, World};
+use bz_protocol::client::Action;
+use bz_protocol::copy::{Facts, MAX_MESSAGE, Message};
+use bz_protocol::frame::Fin;
+use bz_protocol::session::End as SessionEnd;
 use bz_protocol::transcript::Verdict;
 
 use crate::logged::Logged;
 use crate::person::Person;
-use crate::session::until;
+use crate::session::{act, ended, until};
 
 struct Place {
     world: World,
@@ -99,9 +103,9 @@ impl Place {
 
     /// What failed of a copy, sorted.
     async fn failed(&self, user: &str, copying: &Copying) -> Vec<(String, Problem, End)> {
-        let failed = |report| match report {
-            Report::Failed { path, problem, at } => Some((String::from_utf8(path).unwrap(), problem, at)),
-            _ => None,
+        let failed = |report| {
+            let Report::Failed { path, problem, at } = report else { return None };
+            Some((String::from_utf8(path).unwrap(), problem, at))
         };
         let (_, reports) = self.copy_as(user, copying).await;
         let mut failed: Vec<_> = reports.into_iter().filter_map(failed).collect();
@@ -158,9 +162,9 @@ async fn copying_is_a_right_of_its_own() {
     let file = place.path("file");
     std::fs::write(&file, b"x").unwrap();
     let upload = copying(Way::ToTarget, &file, &place.path("there"));
-    let denied = |error: AskError| match error {
-        AskError::Rest(RestError::Refused(refused)) => refused.body.code,
-        other => panic!("{other}"),
+    let denied = |error: AskError| {
+        let AskError::Rest(RestError::Refused(refused)) = error else { panic!("{error}") };
+        refused.body.code
     };
     // Shells are allowed, as this user.
     let target = format!("{}@{TARGET}", place.user).parse().unwrap();
@@ -219,7 +223,7 @@ async fn the_target_user_s_rights_are_what_counts() {
     place.world.stop().await;
 }
 
-/// F-084~: each file is a row that the agent signed, and nothing of its content is kept, though everything is recorded
+/// F-084~, PR-COPY-5: each file is a row that the agent signed, and nothing of its content is kept, though everything is recorded
 /// here; the digests are, so that the transcript proves them.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_copied_is_logged_and_what_is_in_it_is_not() {
@@ -286,5 +290,47 @@ async fn a_large_file_arrives_exactly_and_goes_on_after_a_cut() {
     }
     let incomplete = |rows: &Vec<FileEvent>| rows.iter().filter(|r| r.outcome == FileOutcome::Incomplete).count() == 2;
     until(async || place.log().await, incomplete).await;
+    place.world.stop().await;
+}
+
+/// PR-COPY-3: a client that keeps no rule reaches nothing but the path of its request, and not more than the user may.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_keeps_no_rule_reaches_nothing_else() {
+    let place = place().await;
+    let inside = place.path("in");
+    std::fs::create_dir(&inside).unwrap();
+    let facts = Facts { mode: 0o644, seconds: 0, nanos: 0 };
+    let directory = |name: &[u8]| Message::Directory { name: name.to_vec(), facts };
+    let file = |name: &[u8]| Message::File { name: name.to_vec(), facts, size: 0 };
+    let link = |to: &Path| Message::Symlink { name: b"l".to_vec(), to: to.as_os_str().as_encoded_bytes().to_vec() };
+    let outside = place.folder.path();
+    for (messages, status) in [
+        (vec![file(b"other")], 2),
+        (vec![directory(b""), file(b"../stolen")], 2),
+        (vec![directory(b""), directory(b"..")], 2),
+        (vec![directory(b""), link(outside), directory(b"l"), Message::Leave, Message::Leave], 1),
+        (vec![Message::Data(vec![0; 9])], 2),
+    ] {
+        let upload = Copying { recursive: true, ..copying(Way::ToTarget, Path::new("x"), &inside) };
+        let target = format!("{}@{TARGET}", place.user).parse().unwrap();
+        let asked = place.world.client.ask_copy(&target, &upload).await.unwrap();
+        let mut session = place.world.client.session(asked).await.unwrap();
+        let raw = |message: &Message| {
+            let body = bz_core::wire::encode(message, MAX_MESSAGE).unwrap();
+            [u32::try_from(body.len()).unwrap().to_be_bytes().as_slice(), &body].concat()
+        };
+        let mut bytes: Vec<u8> = messages.iter().flat_map(raw).collect();
+        bytes.extend(raw(&Message::Done(Summary::default())));
+        act(&session, Action::Bytes { stream: 0, bytes }).await;
+        let (_, end) = ended(&mut session).await;
+        assert_eq!(end, SessionEnd::Completed(Fin::Exited(status)), "{messages:?}");
+    }
+    let names = |path: &Path| {
+        let entries = std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        entries.collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(names(outside), ["in", "system"].map(str::to_owned).into());
+    assert_eq!(names(&inside), ["x"].map(str::to_owned).into());
+    assert!(inside.join("x/l").symlink_metadata().unwrap().is_symlink());
     place.world.stop().await;
 }

@@ -91,7 +91,7 @@ async fn a_copy_that_was_cut_goes_on() {
         (0..SIZE as u64 / 8).flat_map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes()).collect();
     std::fs::write(place.desk.at("big"), &content).unwrap();
     std::fs::create_dir(place.desk.at("there")).unwrap();
-    let mut cut = Cut { place: &mut place, digest: Digest::of(&content).to_string() };
+    let cut = Cut { place: &mut place, digest: Digest::of(&content).to_string() };
     cut.meet().await;
 
     let mut copy = cut.begin().await;
@@ -153,7 +153,7 @@ impl Cut<'_> {
         copy
     }
 
-    async fn goes_on(&mut self, after: &str) {
+    async fn goes_on(&self, after: &str) {
         assert!(!self.place.desk.at("there/big").exists(), "{after}: a part is seen under the whole's name");
         let said = self
             .place
