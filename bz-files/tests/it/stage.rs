@@ -81,11 +81,11 @@ pub(crate) fn copy_with(source: &Source<'_>, destination: &Destination<'_>) -> D
 
 /// A taker that hears these messages and then the end of its stream.
 pub(crate) fn hear(destination: &Destination<'_>, messages: &[Message]) -> Result<Summary, Interrupted> {
-    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let (mut ours, theirs) = pair();
     thread::scope(|scope| {
         let taker = scope.spawn(|| {
             let taken = take(destination, (&theirs, &theirs), &|_| ());
-            theirs.shutdown(std::net::Shutdown::Both).unwrap();
+            theirs.shutdown(std::net::Shutdown::Both).unwrap_or_default();
             taken
         });
         for message in messages {
@@ -95,8 +95,12 @@ pub(crate) fn hear(destination: &Destination<'_>, messages: &[Message]) -> Resul
             }
         }
         ours.shutdown(std::net::Shutdown::Write).unwrap_or_default();
-        taker.join().unwrap()
+        taker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
+}
+
+fn pair() -> (UnixStream, UnixStream) {
+    UnixStream::pair().unwrap()
 }
 
 /// A message as a peer may send it that keeps no rule but that of the encoding.
