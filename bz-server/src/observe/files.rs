@@ -36,7 +36,8 @@ pub struct FilesLens {
     /// The full path of the first entry, as the agent says it; until then, what was asked for.
     root: Vec<u8>,
     manifest: Decoder,
-    content: Decoder,
+    /// `None` when it was not heard from its beginning.
+    content: Option<Decoder>,
     walk: Walk,
     /// Nothing is read any more: it is no copy.
     lost: bool,
@@ -56,11 +57,17 @@ impl FilesLens {
             direction,
             root: request.path.clone(),
             manifest: Decoder::default(),
-            content: Decoder::default(),
+            content: Some(Decoder::default()),
             walk: Walk::default(),
             lost: false,
             told: None,
         }
+    }
+
+    /// The same for one whose manifest alone is heard from its beginning.
+    #[must_use]
+    pub fn resumed(request: &CopyRequest) -> Self {
+        Self { content: None, ..Self::new(request) }
     }
 
     /// Bytes of a stream.
@@ -74,17 +81,15 @@ impl FilesLens {
             FileDirection::FromTarget => Direction::ToClient,
         };
         let mut lines = Vec::new();
-        let read = if way == Direction::ToClient && stream == MANIFEST {
-            self.said(bytes, &mut lines).map_err(|_| ())
-        } else if way == giver && stream == 0 {
-            self.went(bytes)
-        } else {
-            Ok(())
-        };
-        if read.is_err() {
-            self.lost = true;
-            let path = self.root.clone();
-            lines.push(self.line(&path, FileOutcome::Unparsed, 0));
+        if way == Direction::ToClient && stream == MANIFEST {
+            self.lost = self.said(bytes, &mut lines).is_err();
+            if self.lost {
+                lines.push(self.line(&self.root, FileOutcome::Unparsed, 0));
+            }
+        } else if way == giver && stream == 0 && self.went(bytes).is_err() {
+            // What becomes of files is still said beside it.
+            (self.content, self.walk) = (None, Walk::default());
+            lines.push(self.line(&self.root, FileOutcome::Unparsed, 0));
         }
         lines
     }
@@ -134,8 +139,9 @@ impl FilesLens {
 
     /// Follows the giver. Only where it is matters.
     fn went(&mut self, bytes: &[u8]) -> Result<(), ()> {
-        self.content.put(bytes);
-        while let Some(message) = self.content.next_message().map_err(|_| ())? {
+        let Some(content) = &mut self.content else { return Ok(()) };
+        content.put(bytes);
+        while let Some(message) = content.next_message().map_err(|_| ())? {
             self.walk.step(&message).map_err(|_: OutOfTurn| ())?;
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! One carrier of a session as the record sees it: which session it belongs to, and what each of its packets gives.
 
+mod copied;
 mod segment;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -384,11 +385,16 @@ impl Carrier {
         let parts = records.parts(self.connection.id).await.map_err(|_| Unrecorded::NotKept)?;
         for part in parts.into_iter().rev() {
             let parties = parties.clone();
+            let path = part.path.clone();
             let found = blocking(move || Ok(Pen::resume(parties, keep, part.path))).await;
             if let Ok(Some((observer, pen))) = found
                 && observer.session() == Some(session)
             {
-                return Ok(self.begin(observer, pen));
+                let session = self.begin(observer, pen);
+                if self.connection.access == Access::Copy {
+                    self.read_again(&session, path).await;
+                }
+                return Ok(session);
             }
         }
         Err(Unrecorded::Unknown)
