@@ -2,7 +2,7 @@
 //!
 //! It dials the server and nothing else, checks both roots of trust for every session on this machine, and gives an
 //! admitted session to a back end: a [`handler::Handler`] of the embedding program, or (feature `shell`) a shell or
-//! command of one of the host's users.
+//! command of one of the host's users, or (feature `files`) a copy of files as such a user.
 //!
 //! **Absent:** a listening socket, a key that others' targets accept, and anything process-wide: dropping
 //! [`agent::Running`] ends every task of it.

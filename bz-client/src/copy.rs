@@ -13,7 +13,7 @@ use bz_files::{Destination, Source};
 use bz_protocol::client::{Action, Event};
 use bz_protocol::frame::Fin;
 use bz_protocol::session::End as SessionEnd;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::client::{AskError, Asked, Client};
 use crate::session::{Actions, Session, SessionError};
@@ -140,9 +140,15 @@ impl Client {
         let (pieces, from_session) = mpsc::channel(UNDER_WAY);
         let streams = (FromSession { pieces: from_session, piece: Vec::new(), at: 0 }, ToSession(session.actions()));
         let (copying, report) = (copying.clone(), Arc::new(report));
-        let work = tokio::task::spawn_blocking(move || work(&copying, streams, &*report));
+        let (over, is_over) = oneshot::channel();
+        let work = tokio::task::spawn_blocking(move || {
+            let copied = work(&copying, streams, &*report);
+            // Nobody waits for it when the session ended first.
+            over.send(copied.is_ok()).unwrap_or_default();
+            copied
+        });
         let ended = tokio::select! {
-            ended = pump(&mut session, pieces) => Some(ended),
+            ended = pump(&mut session, pieces, is_over) => Some(ended),
             () = stop => None,
         };
         if ended.is_none() {
@@ -161,26 +167,39 @@ impl Client {
     }
 }
 
-/// Gives the thread what comes, until the session ends.
-async fn pump(session: &mut Session, pieces: mpsc::Sender<Vec<u8>>) -> SessionEnd {
-    let mut pieces = Some(pieces);
-    while let Some(event) = session.next().await {
+/// Gives the thread what comes, until the session ends. A thread that ends before its time ends the session.
+async fn pump(
+    session: &mut Session,
+    pieces: mpsc::Sender<Vec<u8>>,
+    mut is_over: oneshot::Receiver<bool>,
+) -> SessionEnd {
+    let (mut pieces, mut working) = (Some(pieces), true);
+    loop {
+        let event = tokio::select! {
+            event = session.next() => event,
+            whole = &mut is_over, if working => {
+                working = false;
+                if whole != Ok(true) {
+                    session.actions().act(Action::Finish(Fin::Closed)).await.unwrap_or_default();
+                }
+                continue;
+            }
+        };
         match event {
-            Event::Bytes { stream: 0, bytes } => {
+            Some(Event::Bytes { stream: 0, bytes }) => {
+                // What comes after the thread's end is for nobody.
                 if let Some(open) = &pieces
                     && open.send(bytes).await.is_err()
                 {
-                    // The thread has ended; if it did so before its time, there is nothing to wait for.
                     pieces = None;
-                    session.actions().act(Action::Finish(Fin::Closed)).await.unwrap_or_default();
                 }
             }
-            Event::Eof { stream: 0 } => pieces = None,
-            Event::Ended(end) => return end,
-            Event::Bytes { .. } | Event::Eof { .. } | Event::Opened(_) | Event::Notice(_) | Event::Resumed => {}
+            Some(Event::Eof { stream: 0 }) => pieces = None,
+            Some(Event::Ended(end)) => return end,
+            Some(Event::Bytes { .. } | Event::Eof { .. } | Event::Opened(_) | Event::Notice(_) | Event::Resumed) => {}
+            None => return SessionEnd::Lost,
         }
     }
-    SessionEnd::Lost
 }
 
 /// Until the target's end has answered.

@@ -1,4 +1,4 @@
-//! How people and programs reach targets: login, the server's API, and (with `ws`) sessions.
+//! How people and programs reach targets: login, the server's API, (with `ws`) sessions, and (with `files`) copies.
 //!
 //! A program gives everything by value: the [`server::Server`], the [`trust::Trust`] anchors, the [`login::Login`].
 //! Nothing here touches anything process-wide, and dropping a [`client::Client`] ends what it started.

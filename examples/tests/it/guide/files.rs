@@ -20,7 +20,7 @@ const BEFORE: u64 = 8 << 20;
 /// The most memory that a program may need for it.
 const MEMORY: u64 = 64 << 20;
 
-/// F-084, F-178~, F-214~: the section as written, by a person who meets the target with it.
+/// F-084~, F-178~, F-214~: the section as written, by a person who meets the target with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_section_on_files_is_as_written() {
     let Some(place) = Place::start().await else { return };
