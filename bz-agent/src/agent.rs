@@ -128,6 +128,14 @@ impl Agent {
         self
     }
 
+    /// Serves copies of files, as the host's users.
+    #[cfg(feature = "files")]
+    #[must_use]
+    pub fn files(mut self, files: crate::files::Files) -> Self {
+        self.backends.files = Some(files);
+        self
+    }
+
     /// Starts it. Must be called within a tokio runtime.
     ///
     /// # Errors

@@ -4,6 +4,8 @@
 mod dial;
 #[cfg(feature = "shell")]
 mod exec;
+#[cfg(feature = "files")]
+mod files;
 mod route;
 #[cfg(feature = "shell")]
 pub mod shell;
@@ -105,6 +107,8 @@ pub(crate) struct Backends {
     pub(crate) tunnels: bool,
     #[cfg(feature = "ssh")]
     pub(crate) sshd: Option<crate::ssh::Sshd>,
+    #[cfg(feature = "files")]
+    pub(crate) files: Option<crate::files::Files>,
 }
 
 impl Backends {
@@ -194,6 +198,13 @@ pub(crate) async fn run(context: Arc<Context>, connection: ConnectionId, admitte
         },
         #[cfg(not(feature = "ssh"))]
         Backend::Ssh => Err(Code::Unavailable),
+        #[cfg(feature = "files")]
+        Backend::Files => match &context.backends.files {
+            Some(work) => files::run(work, &admitted, &mut io).await,
+            None => Err(Code::Unavailable),
+        },
+        #[cfg(not(feature = "files"))]
+        Backend::Files => Err(Code::Unavailable),
     };
     let last = match done {
         Ok(fin) => Action::Finish(fin),

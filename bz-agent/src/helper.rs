@@ -2,10 +2,12 @@
 //!
 //! Becoming another user between `fork` and `exec` of a threaded program is unsound to write in
 //! safe Rust, so it is not written: the agent re-executes itself, and the new process, alone and
-//! single-threaded, either becomes the user and executes the shell (`launch`) or keeps a shell
-//! beside the agent (`holder`). Requests come over a socket on standard input, never on the command
+//! single-threaded, becomes the user and executes the shell (`launch`), keeps a shell beside the agent
+//! (`holder`), or becomes the user and copies files (`files`). Requests come over a socket on standard input, never on the command
 //! line, where every user of the machine could read them.
 
+#[cfg(feature = "files")]
+pub(crate) mod files;
 mod identity;
 pub(crate) mod launch;
 pub(crate) mod process;
@@ -38,6 +40,8 @@ pub struct Helper {
 pub(crate) enum Role {
     Launch,
     Holder,
+    #[cfg(feature = "files")]
+    Files,
 }
 
 /// Must be the first line of `main`, before any thread, file or signal handler exists.
@@ -50,10 +54,12 @@ pub fn enter() -> Helper {
     if arguments.next().is_none_or(|first| first != MARK) {
         return Helper::at(THIS_PROGRAM);
     }
-    let role = arguments.next().and_then(|name| Role::ALL.into_iter().find(|role| name == role.name()));
+    let role = arguments.next().and_then(|name| Role::ALL.iter().copied().find(|role| name == role.name()));
     let code = match (role, close_inherited()) {
         (Some(Role::Launch), Ok(())) => launch::run(),
         (Some(Role::Holder), Ok(())) => crate::holder::run(&Helper::at(THIS_PROGRAM)),
+        #[cfg(feature = "files")]
+        (Some(Role::Files), Ok(())) => files::run(),
         (None, _) | (_, Err(_)) => 2,
     };
     #[expect(clippy::exit, reason = "a helper has no main to return to")]
@@ -61,12 +67,19 @@ pub fn enter() -> Helper {
 }
 
 impl Role {
-    const ALL: [Self; 2] = [Self::Launch, Self::Holder];
+    const ALL: &[Self] = &[
+        Self::Launch,
+        Self::Holder,
+        #[cfg(feature = "files")]
+        Self::Files,
+    ];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Launch => "launch",
             Self::Holder => "holder",
+            #[cfg(feature = "files")]
+            Self::Files => "files",
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! It dials the server and nothing else, checks both roots of trust for every session on this machine, and gives an
 //! admitted session to a back end: a [`handler::Handler`] of the embedding program, (feature `shell`) a shell or
-//! command of one of the host's users, or (feature `ssh`) the host's own sshd.
+//! command of one of the host's users, (`files`) a copy of files as such a user, (`ssh`) the host's own sshd, or (`tcp`)
+//! whatever the host reaches.
 //!
 //! **Absent:** a listening socket, a key that others' targets accept, and anything process-wide: dropping
 //! [`agent::Running`] ends every task of it.
@@ -51,6 +52,8 @@ pub use file::FileError;
 pub use backend::shell;
 #[cfg(feature = "shell")]
 pub mod exec;
+#[cfg(feature = "files")]
+pub mod files;
 #[cfg(feature = "shell")]
 mod frame;
 #[cfg(feature = "shell")]

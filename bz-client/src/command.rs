@@ -4,6 +4,8 @@ mod api_key;
 mod close;
 mod completion;
 mod connect;
+#[cfg(unix)]
+mod cp;
 mod doctor;
 mod forward;
 #[cfg(unix)]
@@ -49,6 +51,9 @@ pub(crate) enum Command {
     Forward(forward::Forward),
     /// Come back to a shell that runs on
     Attach(connect::Attach),
+    /// Copy files to a target, or from it
+    #[cfg(unix)]
+    Cp(cp::Cp),
     /// Close connections
     Close(close::Close),
     /// Why a target is allowed or not, and by which policies
@@ -59,7 +64,7 @@ pub(crate) enum Command {
     /// Recordings of sessions (for administrators)
     #[command(subcommand)]
     Recording(recording::Recording),
-    /// What happened: connections, commands, calls (for administrators)
+    /// What happened: connections, commands, files, calls (for administrators)
     #[command(subcommand)]
     Logs(logs::Logs),
     /// Check sessions' transcripts offline, against anchors that the server has no say in
@@ -97,6 +102,8 @@ pub(crate) async fn run(command: Command, context: &Context<'_>) -> anyhow::Resu
         Command::Exec(exec) => exec.run(context).await,
         Command::Forward(forward) => forward.run(context).await,
         Command::Attach(attach) => attach.run(context).await,
+        #[cfg(unix)]
+        Command::Cp(cp) => cp.run(context).await,
         Command::Close(close) => close.run(context).await,
         Command::Why(why) => why.run(context).await,
         Command::Transcript(transcript) => transcript.run(context).await,

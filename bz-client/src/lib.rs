@@ -1,4 +1,4 @@
-//! How people and programs reach targets: login, the server's API, and (with `ws`) sessions.
+//! How people and programs reach targets: login, the server's API, (with `ws`) sessions, and (with `files`) copies.
 //!
 //! A program gives everything by value: the [`server::Server`], the [`trust::Trust`] anchors, the [`login::Login`].
 //! Nothing here touches anything process-wide, and dropping a [`client::Client`] ends what it started.
@@ -33,6 +33,8 @@ pub mod client;
 pub mod session;
 #[cfg(feature = "tcp")]
 pub mod tunnel;
+#[cfg(all(feature = "files", unix))]
+pub mod copy;
 pub mod issuer_keys;
 pub mod receipts;
 #[cfg(feature = "terminal")]

@@ -92,6 +92,25 @@ impl Output {
         if self.json { self.json(value) } else { writeln!(io::stdout(), "{}", shown(line)) }
     }
 
+    /// One of several results, as JSON on a line of its own.
+    #[expect(clippy::unused_self, reason = "everything that prints asks this type")]
+    #[cfg(unix)]
+    pub(crate) fn line(&self, value: &serde_json::Value) -> io::Result<()> {
+        writeln!(io::stdout(), "{value}")
+    }
+
+    /// Whether results are JSON.
+    #[cfg(unix)]
+    pub(crate) const fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Whether remarks are left out.
+    #[cfg(unix)]
+    pub(crate) const fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// A remark, unless quiet.
     pub(crate) fn say(&self, text: &str) {
         if !self.quiet {

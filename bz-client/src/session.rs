@@ -106,6 +106,12 @@ impl Actions {
     pub async fn act(&self, action: Action) -> Result<(), SendError> {
         self.0.send(action).await.map_err(|_| SendError::NotOpen)
     }
+
+    /// The same for a thread that may wait.
+    #[cfg(all(feature = "files", unix))]
+    pub(crate) fn act_blocking(&self, action: Action) -> Result<(), SendError> {
+        self.0.blocking_send(action).map_err(|_| SendError::NotOpen)
+    }
 }
 
 impl Client {

@@ -24,6 +24,8 @@ pub enum Access {
     Tunnel,
     /// The host's own sshd.
     Ssh,
+    /// Files, to the target or from it.
+    Copy,
 }
 
 /// What the agent does with the bytes.
@@ -39,6 +41,8 @@ pub enum Backend {
     Dial,
     /// A stream to the host's own sshd, and a certificate that it lets in.
     Ssh,
+    /// Files, read and written as the target user.
+    Files,
 }
 
 /// How a person reaches it.
@@ -63,6 +67,8 @@ pub enum Lens {
     Request,
     /// Nothing.
     Opaque,
+    /// Which files were copied, with their digests.
+    Files,
 }
 
 /// One row of the table.
@@ -88,65 +94,87 @@ pub struct Spec {
 
 impl Access {
     /// Every technology.
-    pub const ALL: [Self; 5] = [Self::Shell, Self::Exec, Self::Handler, Self::Tunnel, Self::Ssh];
+    pub const ALL: [Self; 6] = [Self::Shell, Self::Exec, Self::Handler, Self::Tunnel, Self::Ssh, Self::Copy];
 
     /// The technology's row.
     #[must_use]
     pub const fn spec(self) -> Spec {
         match self {
-            Self::Shell => Spec {
-                name: "shell",
-                about: "an interactive shell",
-                verb: Some(Verb::Shell),
-                backend: Backend::Pty,
-                frontend: Frontend::Terminal,
-                lens: Lens::Command,
-                mode: Mode::Inspected,
-                detaches: true,
-            },
-            Self::Exec => Spec {
-                name: "exec",
-                about: "one command, with its output and exit status",
-                verb: Some(Verb::Shell),
-                backend: Backend::Exec,
-                frontend: Frontend::Stdio,
-                lens: Lens::Request,
-                mode: Mode::Inspected,
-                detaches: false,
-            },
-            Self::Handler => Spec {
-                name: "handler",
-                about: "a route of the program that embeds the agent",
-                verb: None,
-                backend: Backend::Handler,
-                frontend: Frontend::Stdio,
-                lens: Lens::Opaque,
-                mode: Mode::Sealed,
-                detaches: false,
-            },
-            Self::Tunnel => Spec {
-                name: "tunnel",
-                about: "any protocol to whatever the target reaches",
-                verb: Some(Verb::Tunnel),
-                backend: Backend::Dial,
-                frontend: Frontend::Ports,
-                lens: Lens::Opaque,
-                mode: Mode::Sealed,
-                detaches: false,
-            },
-            Self::Ssh => Spec {
-                name: "ssh",
-                about: "the target's own sshd, for ssh and everything that goes through it",
-                verb: Some(Verb::Tunnel),
-                backend: Backend::Ssh,
-                frontend: Frontend::Ssh,
-                lens: Lens::Opaque,
-                mode: Mode::Sealed,
-                detaches: false,
-            },
+            Self::Shell => SHELL,
+            Self::Exec => EXEC,
+            Self::Handler => HANDLER,
+            Self::Tunnel => TUNNEL,
+            Self::Ssh => SSH,
+            Self::Copy => COPY,
         }
     }
 }
+
+const SHELL: Spec = Spec {
+    name: "shell",
+    about: "an interactive shell",
+    verb: Some(Verb::Shell),
+    backend: Backend::Pty,
+    frontend: Frontend::Terminal,
+    lens: Lens::Command,
+    mode: Mode::Inspected,
+    detaches: true,
+};
+
+const EXEC: Spec = Spec {
+    name: "exec",
+    about: "one command, with its output and exit status",
+    verb: Some(Verb::Shell),
+    backend: Backend::Exec,
+    frontend: Frontend::Stdio,
+    lens: Lens::Request,
+    mode: Mode::Inspected,
+    detaches: false,
+};
+
+const HANDLER: Spec = Spec {
+    name: "handler",
+    about: "a route of the program that embeds the agent",
+    verb: None,
+    backend: Backend::Handler,
+    frontend: Frontend::Stdio,
+    lens: Lens::Opaque,
+    mode: Mode::Sealed,
+    detaches: false,
+};
+
+const TUNNEL: Spec = Spec {
+    name: "tunnel",
+    about: "any protocol to whatever the target reaches",
+    verb: Some(Verb::Tunnel),
+    backend: Backend::Dial,
+    frontend: Frontend::Ports,
+    lens: Lens::Opaque,
+    mode: Mode::Sealed,
+    detaches: false,
+};
+
+const SSH: Spec = Spec {
+    name: "ssh",
+    about: "the target's own sshd, for ssh and everything that goes through it",
+    verb: Some(Verb::Tunnel),
+    backend: Backend::Ssh,
+    frontend: Frontend::Ssh,
+    lens: Lens::Opaque,
+    mode: Mode::Sealed,
+    detaches: false,
+};
+
+const COPY: Spec = Spec {
+    name: "copy",
+    about: "files and directories, to the target or from it",
+    verb: Some(Verb::FileTransfer),
+    backend: Backend::Files,
+    frontend: Frontend::Stdio,
+    lens: Lens::Files,
+    mode: Mode::Inspected,
+    detaches: false,
+};
 
 /// What a policy allows on a target.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, serde::Serialize, serde::Deserialize)]

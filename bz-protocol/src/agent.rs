@@ -164,6 +164,8 @@ pub enum Action {
     },
     /// Ends the session.
     Finish(Fin),
+    /// Signs what was sent by now without delay: it says what became of files.
+    Sign,
 }
 
 /// The agent's end of a session.

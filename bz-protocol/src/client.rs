@@ -164,6 +164,8 @@ pub enum Action {
     },
     /// Ends the session: [`Fin::Detached`] or [`Fin::Closed`].
     Finish(Fin),
+    /// Signs what was sent by now without delay: it says what became of files.
+    Sign,
 }
 
 /// The client's end of a session.
@@ -312,6 +314,7 @@ impl Client {
                 open.finished = true;
                 Ok(())
             }
+            Action::Sign => flow.sign_soon(now),
         }
     }
 

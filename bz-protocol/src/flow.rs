@@ -266,6 +266,12 @@ impl Flow {
         self.tick(now)
     }
 
+    /// What was sent last is signed without delay, though no more often than typed lines are.
+    pub(crate) fn sign_soon(&mut self, now: Now) -> Result<(), SendError> {
+        self.sender.sign_soon(now);
+        self.tick(now)
+    }
+
     /// Queues a checkpoint.
     pub(crate) fn sign(&mut self, now: Now) -> Result<(), SendError> {
         let statement = Statement {

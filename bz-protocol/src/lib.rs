@@ -40,6 +40,7 @@ pub mod transcript;
 pub mod receipt;
 pub mod segment;
 pub mod stream;
+pub mod copy;
 
 mod flow;
 

@@ -170,6 +170,7 @@ operations! {
     "eventservice:subject" Get "/events/subject" event::subject;
     "eventservice:connection" Get "/events/connection" event::connection;
     "eventservice:command" Get "/events/command" event::command;
+    "eventservice:file" Get "/events/file" event::file;
 }
 
 /// What rules name beside operations: rights inside one.

@@ -6,7 +6,7 @@ pub mod life;
 pub mod link;
 
 use bz_core::access::request::{Parameters, Request, Size};
-use bz_core::access::{Mode, Verb};
+use bz_core::access::{Lens, Mode, Verb};
 use bz_core::api::Bytes;
 use bz_core::api::access::{ConnectionMade, NewConnection};
 use bz_core::api::record::Place;
@@ -299,6 +299,11 @@ async fn decide<'a>(app: &App, who: &'a LoggedIn, target: Target, wanted: Wanted
         if !decision.allowed {
             return Err(denied(&decision));
         }
+    }
+    if wanted.parameters.access().spec().lens == Lens::Files {
+        // Recording policies are about what people see and type. Of files the manifest is kept, in any case, and nothing
+        // of their content.
+        decision.recording = Recording { output: false, input: false };
     }
     let boot = app.links.online(target.id).ok_or_else(|| ApiError::target_offline(&target.name))?;
     let (user, rule) = chosen.map_or((None, None), |c| (Some(c.user), Some(c.rule)));

@@ -6,11 +6,15 @@
 //! **Absent:** I/O, clocks, `async`; anything that could change or delay the streams.
 
 pub mod command;
+pub mod files;
 
 use bz_core::access::Lens;
+use bz_core::access::request::CopyRequest;
 use bz_core::api::record::CommandSource;
+use bz_protocol::keys::Direction;
 
 pub use self::command::CommandLens;
+pub use self::files::{FileLine, FilesLens};
 
 /// One line for the command log. Control characters in it are escaped, and it is no longer than [`LONGEST_LINE`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +31,7 @@ pub const LONGEST_LINE: usize = 32 * 1024;
 pub enum Observer {
     Command(Box<CommandLens>),
     Request,
+    Files(Box<FilesLens>),
     Opaque,
 }
 
@@ -36,8 +41,15 @@ impl Observer {
         match lens {
             Lens::Command => Self::Command(Box::new(CommandLens::new(rows, columns))),
             Lens::Request => Self::Request,
-            Lens::Opaque => Self::Opaque,
+            // Without what was asked for there is nothing to read: see `copy`.
+            Lens::Files | Lens::Opaque => Self::Opaque,
         }
+    }
+
+    /// What reads a copy.
+    #[must_use]
+    pub fn copy(request: &CopyRequest) -> Self {
+        Self::Files(Box::new(FilesLens::new(request)))
     }
 
     /// The same for a terminal that is come back to.
@@ -45,7 +57,7 @@ impl Observer {
     pub fn attached(self) -> Self {
         match self {
             Self::Command(lens) => Self::Command(Box::new(lens.attached())),
-            Self::Request | Self::Opaque => self,
+            Self::Request | Self::Files(_) | Self::Opaque => self,
         }
     }
 
@@ -54,7 +66,7 @@ impl Observer {
     pub fn request(&self, command: &str) -> Option<Line> {
         match self {
             Self::Request => command::text::shown(command).map(|text| Line { text, source: CommandSource::Request }),
-            Self::Command(_) | Self::Opaque => None,
+            Self::Command(_) | Self::Files(_) | Self::Opaque => None,
         }
     }
 
@@ -63,7 +75,7 @@ impl Observer {
     pub fn output(&mut self, bytes: &[u8]) -> Vec<Line> {
         match self {
             Self::Command(lens) => lens.output(bytes),
-            Self::Request | Self::Opaque => Vec::new(),
+            Self::Request | Self::Files(_) | Self::Opaque => Vec::new(),
         }
     }
 
@@ -79,8 +91,20 @@ impl Observer {
     pub fn finish(&mut self) -> Vec<Line> {
         match self {
             Self::Command(lens) => lens.finish(),
-            Self::Request | Self::Opaque => Vec::new(),
+            Self::Request | Self::Files(_) | Self::Opaque => Vec::new(),
         }
+    }
+
+    /// What a copy's stream says of files.
+    #[must_use]
+    pub fn files(&mut self, way: Direction, stream: u32, bytes: &[u8]) -> Vec<FileLine> {
+        if let Self::Files(lens) = self { lens.bytes(way, stream, bytes) } else { Vec::new() }
+    }
+
+    /// What is left to say of files when nothing more comes.
+    #[must_use]
+    pub fn finish_files(&mut self) -> Vec<FileLine> {
+        if let Self::Files(lens) = self { lens.finish() } else { Vec::new() }
     }
 
     pub fn resize(&mut self, rows: u16, columns: u16) {

@@ -29,7 +29,8 @@ const QUEUE: usize = 256;
 const BUSY: Duration = Duration::from_secs(5);
 
 /// Numbered from 1, forward only.
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/0001_first.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("../migrations/0001_first.sql"), include_str!("../migrations/0002_files.sql")];
 
 /// Why the store did not do it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use bz_agent::agent::{Agent, Identity, Running};
+use bz_agent::files::Files;
 use bz_agent::helper::Helper;
 use bz_agent::http::Direct;
 use bz_agent::jwks::IssuerKeys;
@@ -208,11 +209,12 @@ impl World {
         let identity = enroll(&client, (address, TARGET), (&tls, &clock)).await?;
         allow(&client, &identity, &user).await?;
         // Nobody comes back to this agent: a shell that was left behind ends soon after it.
+        let files = Files::new(helper.clone());
         let shells = Shells::new(helper, folder.join("shells"))?.idle(std::time::Duration::from_secs(60));
         let keys = IssuerKeys::ThroughLink(Arc::clone(&tls));
         let receipts = AgentReceipts::new(folder.join(AGENT_RECEIPTS), Bounds::AGENT);
         let agent = Agent::new(identity, bundle.clone(), carrier.clone(), keys).clock(Arc::clone(&clock));
-        let agent = agent.shell(shells).tunnels().receipts(Arc::new(receipts)).start()?;
+        let agent = agent.shell(shells).files(files).tunnels().receipts(Arc::new(receipts)).start()?;
         agent.online().await;
         Ok(Self { idp, clock, server, relay, agent, client, bundle, carrier, tls, folder: folder.to_owned() })
     }

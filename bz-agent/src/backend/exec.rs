@@ -8,7 +8,7 @@ use bz_protocol::refusal::Code;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 
-use crate::backend::shell::Shells;
+use crate::backend::shell::{Shells, target_user};
 use crate::backend::{Io, ToBackend};
 use crate::exec::{Exec, ExecRequest};
 use crate::helper::ExitStatus;
@@ -20,7 +20,7 @@ const STDERR: u32 = 1;
 
 pub(super) async fn run(shells: &Shells, admitted: &Admitted, io: &mut Io) -> Result<Fin, Code> {
     let Parameters::Exec { command } = &admitted.request().parameters else { return Err(Code::Malformed) };
-    let user = shells.user(admitted)?;
+    let user = target_user(admitted)?;
     let request = ExecRequest { command: command.clone().into_bytes(), environment: Environment::default() };
     let mut exec = Exec::spawn(&shells.helper, &user, request).await.map_err(|error| {
         tracing::warn!(%error, "a command could not be started");

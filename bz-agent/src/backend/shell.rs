@@ -48,6 +48,20 @@ pub struct Shells {
     table: Arc<Table>,
 }
 
+/// The target user of a session, as the host knows it.
+pub(crate) fn target_user(admitted: &Admitted) -> Result<User, Code> {
+    let name = admitted.request().user.as_ref().ok_or(Code::User)?;
+    let user = User::resolve(name.as_str()).map_err(|error| {
+        tracing::warn!(%error, "the target user cannot be used");
+        match error {
+            UserError::Lookup { .. } => Code::Unavailable,
+            UserError::NotFound { .. } | UserError::NoShell { .. } | UserError::NotPermitted { .. } => Code::User,
+        }
+    })?;
+    super::check_person(admitted, user.uid)?;
+    Ok(user)
+}
+
 impl Shells {
     /// Shells whose holders live in `directory`, which belongs to this agent alone.
     ///
@@ -89,22 +103,8 @@ impl Shells {
         self
     }
 
-    /// The target user of a session, as the host knows it.
-    pub(crate) fn user(&self, admitted: &Admitted) -> Result<User, Code> {
-        let name = admitted.request().user.as_ref().ok_or(Code::User)?;
-        let user = User::resolve(name.as_str()).map_err(|error| {
-            tracing::warn!(%error, "the target user cannot be used");
-            match error {
-                UserError::Lookup { .. } => Code::Unavailable,
-                UserError::NotFound { .. } | UserError::NoShell { .. } | UserError::NotPermitted { .. } => Code::User,
-            }
-        })?;
-        super::check_person(admitted, user.uid)?;
-        Ok(user)
-    }
-
     async fn open(&self, connection: ConnectionId, admitted: &Admitted) -> Result<(Shell, Holding), Code> {
-        let user = self.user(admitted)?;
+        let user = target_user(admitted)?;
         let owner = Owner { connection, person: admitted.identity().person.clone(), user: user.name.clone() };
         match &admitted.request().parameters {
             Parameters::Shell { term, size } => {
@@ -124,7 +124,8 @@ impl Shells {
             Parameters::Exec { .. }
             | Parameters::Handler { .. }
             | Parameters::Tunnel { .. }
-            | Parameters::Ssh { .. } => Err(Code::Malformed),
+            | Parameters::Ssh { .. }
+            | Parameters::Copy(_) => Err(Code::Malformed),
         }
     }
 

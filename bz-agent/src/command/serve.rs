@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use bz_agent::agent::Agent;
+use bz_agent::files::Files;
 use bz_agent::helper::Helper;
 use bz_agent::jwks::IssuerKeys;
 use bz_agent::policy_file;
@@ -50,6 +51,7 @@ pub(crate) async fn serve(
         .shell(shells)
         .tunnels()
         .ssh(sshd)
+        .files(Files::new(helper.clone()))
         .receipts(receipts)
         .start()?;
     loop {

@@ -31,7 +31,7 @@ use tokio::signal::unix::SignalKind;
 pub(crate) const VERSION: u16 = 1;
 
 /// A helper answers in milliseconds; a home on a dead file server is what takes longer.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Clone, Encode, Decode)]
 pub(crate) struct Launch {
@@ -61,7 +61,7 @@ pub(crate) struct Scratch {
 }
 
 #[derive(Debug, Encode, Decode)]
-enum Reply {
+pub(crate) enum Reply {
     Ready,
     Failed(LaunchError),
 }
@@ -135,12 +135,7 @@ fn obey(control: &mut BlockingStream) -> Result<std::convert::Infallible, Launch
     become_user(&request.user).map_err(LaunchError::Switch)?;
     // After the change of user, which would clear it again.
     if let Lifetime::With(agent) = request.lifetime {
-        let died = |_| LaunchError::Orphaned;
-        set_parent_process_death_signal(Some(Signal::KILL)).map_err(died)?;
-        let parent = getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
-        if parent != Some(agent) {
-            return Err(LaunchError::Orphaned);
-        }
+        live_with(agent)?;
     }
     // A home that is missing or closed to its user is no reason to keep the user out.
     std::env::set_current_dir(&request.user.home)
@@ -157,11 +152,19 @@ fn obey(control: &mut BlockingStream) -> Result<std::convert::Infallible, Launch
     Err(execute(&program.exec()))
 }
 
+/// Dies when the agent does.
+pub(super) fn live_with(agent: u32) -> Result<(), LaunchError> {
+    let died = |_| LaunchError::Orphaned;
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(died)?;
+    let parent = getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
+    if parent == Some(agent) { Ok(()) } else { Err(LaunchError::Orphaned) }
+}
+
 fn text(bytes: impl AsRef<[u8]>) -> OsString {
     OsString::from_vec(bytes.as_ref().to_vec())
 }
 
-fn execute(error: &std::io::Error) -> LaunchError {
+pub(super) fn execute(error: &std::io::Error) -> LaunchError {
     LaunchError::Execute { errno: error.raw_os_error().unwrap_or_default() }
 }
 

@@ -1,6 +1,6 @@
 //! What the server keeps: transcripts, recordings, and the three logs.
 
-use bz_core::api::record::{CommandEvent, ConnectionEvent, SessionRecording, TranscriptFile, UserEvent};
+use bz_core::api::record::{CommandEvent, ConnectionEvent, FileEvent, SessionRecording, TranscriptFile, UserEvent};
 use bz_core::id::ConnectionId;
 use bz_core::time::UnixTime;
 
@@ -108,6 +108,14 @@ impl Client {
     /// [`RestError`].
     pub async fn command_events_where(&self, filter: &EventFilter) -> Result<Vec<CommandEvent>, RestError> {
         self.events("events/command", filter).await
+    }
+
+    /// Files that fit, newest first.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn file_events_where(&self, filter: &EventFilter) -> Result<Vec<FileEvent>, RestError> {
+        self.events("events/file", filter).await
     }
 
     async fn events<T: serde::de::DeserializeOwned>(

@@ -1,7 +1,7 @@
 //! `bz logs`: what happened, newest first.
 
 use bz_client::client::EventFilter;
-use bz_core::api::record::{CommandEvent, ConnectionEvent, UserEvent};
+use bz_core::api::record::{CommandEvent, ConnectionEvent, FileDirection, FileEvent, UserEvent};
 use bz_core::id::ConnectionId;
 use bz_core::time::UnixTime;
 use clap::{Args, Subcommand};
@@ -17,6 +17,8 @@ pub(crate) enum Logs {
     Connections(OfConnections),
     /// Command lines typed in shells or run by exec
     Commands(OfConnections),
+    /// Files that were copied, or were to be, with their digests
+    Files(OfConnections),
     /// Calls of the API: who did what, and whether policy allowed it
     Users(Which),
 }
@@ -56,6 +58,10 @@ impl Logs {
             Self::Commands(of) => {
                 let events = client.command_events_where(&of.filter()).await?;
                 context.output.list(&events, || commands(&events))?;
+            }
+            Self::Files(of) => {
+                let events = client.file_events_where(&of.filter()).await?;
+                context.output.list(&events, || files(&events))?;
             }
             Self::Users(which) => {
                 let events = client.user_events_where(&which.filter(Vec::new())).await?;
@@ -106,6 +112,37 @@ fn commands(events: &[CommandEvent]) -> Table {
             event.place.target_name.as_str().into(),
             event.command.as_str().into(),
             format!("{:?}", event.source).to_lowercase().into(),
+            if event.confirmed { "yes" } else { "no" }.into(),
+        ]);
+    }
+    table
+}
+
+fn files(events: &[FileEvent]) -> Table {
+    let headings = [
+        "Time",
+        "Person",
+        "Target user",
+        "Target",
+        "Way",
+        "Path",
+        "Bytes",
+        "Outcome",
+        "SHA-256",
+        "Signed by the agent",
+    ];
+    let mut table = Table::new(headings, "No files.");
+    for event in events {
+        table.row([
+            local(&event.timestamp).into(),
+            event.actor.subject_name.as_str().into(),
+            event.place.target_user.as_str().into(),
+            event.place.target_name.as_str().into(),
+            if event.direction == FileDirection::ToTarget { "to" } else { "from" }.into(),
+            event.path.as_str().into(),
+            event.size.into(),
+            event.problem.clone().unwrap_or_else(|| format!("{:?}", event.outcome).to_lowercase()).into(),
+            event.sha256.as_deref().unwrap_or_default().into(),
             if event.confirmed { "yes" } else { "no" }.into(),
         ]);
     }

@@ -198,7 +198,7 @@ fn recording(user: &'static str, mode: Mode) -> Sim {
     let mut world = World::new();
     (world.user, world.mode) = (Some(user), mode);
     let mut sim = Sim::new(&world, 7);
-    sim.tap = Some(Tap::new(&world, Keep { output: true, input: true }));
+    sim.tap = Some(Tap::new(&world, Keep { output: true, input: true, manifest: false }));
     (sim.agent_app.to_send, sim.client_app.to_send) = (3000, 200);
     sim.connect();
     sim

@@ -20,6 +20,10 @@ pub const MAX_SIDE: u16 = 1000;
 
 const MAX_TERM: usize = 64;
 const MAX_ROUTE: usize = 64;
+/// The most bytes of a path.
+pub const MAX_PATH: usize = 4096;
+/// The most bytes of a file's own name.
+pub const MAX_NAME: usize = 255;
 
 /// A terminal's size in character cells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, serde::Serialize, serde::Deserialize)]
@@ -75,6 +79,8 @@ pub enum Parameters {
         /// The key that the client made for this session, as SSH writes it; see [`crate::ssh::SshPublicKey`].
         key: Vec<u8>,
     },
+    /// Files, to the target or from it.
+    Copy(CopyRequest),
 }
 
 impl Parameters {
@@ -87,6 +93,7 @@ impl Parameters {
             Self::Handler { .. } => Access::Handler,
             Self::Tunnel { .. } => Access::Tunnel,
             Self::Ssh { .. } => Access::Ssh,
+            Self::Copy(_) => Access::Copy,
         }
     }
 
@@ -97,6 +104,7 @@ impl Parameters {
             Self::Shell { .. } | Self::Attach { .. } | Self::Exec { .. } => Verb::Shell,
             Self::Handler { route } => Verb::Handler { name: route.clone() },
             Self::Tunnel { .. } | Self::Ssh { .. } => Verb::Tunnel,
+            Self::Copy(_) => Verb::FileTransfer,
         }
     }
 
@@ -105,7 +113,7 @@ impl Parameters {
     pub fn size(&self) -> Option<Size> {
         match self {
             Self::Shell { size, .. } | Self::Attach { size, .. } => Some(size.clamped()),
-            Self::Exec { .. } | Self::Handler { .. } | Self::Tunnel { .. } | Self::Ssh { .. } => None,
+            Self::Exec { .. } | Self::Handler { .. } | Self::Tunnel { .. } | Self::Ssh { .. } | Self::Copy(_) => None,
         }
     }
 
@@ -114,9 +122,12 @@ impl Parameters {
     pub const fn shell(&self) -> Option<ShellId> {
         match self {
             Self::Attach { shell, .. } => Some(*shell),
-            Self::Shell { .. } | Self::Exec { .. } | Self::Handler { .. } | Self::Tunnel { .. } | Self::Ssh { .. } => {
-                None
-            }
+            Self::Shell { .. }
+            | Self::Exec { .. }
+            | Self::Handler { .. }
+            | Self::Tunnel { .. }
+            | Self::Ssh { .. }
+            | Self::Copy(_) => None,
         }
     }
 
@@ -125,9 +136,12 @@ impl Parameters {
     pub fn scope(&self) -> Scope {
         match self {
             Self::Tunnel { destinations } => Scope::Destinations(destinations.clone()),
-            Self::Shell { .. } | Self::Attach { .. } | Self::Exec { .. } | Self::Handler { .. } | Self::Ssh { .. } => {
-                Scope::Request
-            }
+            Self::Shell { .. }
+            | Self::Attach { .. }
+            | Self::Exec { .. }
+            | Self::Handler { .. }
+            | Self::Ssh { .. }
+            | Self::Copy(_) => Scope::Request,
         }
     }
 
@@ -135,10 +149,36 @@ impl Parameters {
     #[must_use]
     pub const fn needs_user(&self) -> bool {
         match self {
-            Self::Shell { .. } | Self::Attach { .. } | Self::Exec { .. } | Self::Ssh { .. } => true,
+            Self::Shell { .. } | Self::Attach { .. } | Self::Exec { .. } | Self::Ssh { .. } | Self::Copy(_) => true,
             Self::Handler { .. } | Self::Tunnel { .. } => false,
         }
     }
+}
+
+/// What is copied. What travels on the stream of such a session is `bz_protocol::copy`'s.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct CopyRequest {
+    /// Which way.
+    pub way: CopyWay,
+    /// On the target: from where, or to where. Bytes, because names of files are; from the target user's home unless it
+    /// begins with `/`.
+    pub path: Vec<u8>,
+    /// Whether it may be a directory with all that is in it.
+    pub recursive: bool,
+    /// Whether what is written keeps modes and times.
+    pub preserve: bool,
+}
+
+/// Which way files go.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum CopyWay {
+    /// To the target.
+    ToTarget {
+        /// What the copy is named where the path is a directory; empty when it goes right into that directory.
+        name: Vec<u8>,
+    },
+    /// From the target.
+    FromTarget,
 }
 
 /// Everything a session is asked for.
@@ -224,8 +264,27 @@ impl Request {
                 check((1..=MAX_RULES).contains(&destinations.len()), "list of destinations")
             }
             Parameters::Ssh { key } => check(key.len() <= MAX_KEY && SshPublicKey::from_blob(key).is_ok(), "SSH key"),
+            Parameters::Copy(copy) => copy.check(),
         }
     }
+}
+
+impl CopyRequest {
+    fn check(&self) -> Result<(), RequestError> {
+        let plain = !self.path.is_empty() && self.path.len() <= MAX_PATH && !self.path.contains(&0);
+        check(plain, "path")?;
+        match &self.way {
+            CopyWay::ToTarget { name } => check(name.is_empty() || is_file_name(name), "file name"),
+            CopyWay::FromTarget => Ok(()),
+        }
+    }
+}
+
+/// Whether this names a file within its directory: 1 to 255 bytes, no `/`, no NUL, and neither `.` nor `..`.
+#[must_use]
+pub fn is_file_name(name: &[u8]) -> bool {
+    let special = name == b"." || name == b"..";
+    !name.is_empty() && name.len() <= MAX_NAME && !special && !name.iter().any(|b| matches!(b, 0 | b'/'))
 }
 
 /// Whether this can name a route: 1 to 64 letters, digits, `-`, `_`, `.` or `/`.
@@ -280,6 +339,17 @@ mod tests {
         check_parameters(ssh(key.blob()), Ok(()));
         check_parameters(ssh(b"ssh-rsa"), Err(RequestError::Parameter("SSH key")));
         check_parameters(ssh(&[key.blob(), &[0]].concat()), Err(RequestError::Parameter("SSH key")));
+        let copy = |path: Vec<u8>, name: &[u8]| {
+            let way = CopyWay::ToTarget { name: name.to_vec() };
+            Parameters::Copy(CopyRequest { way, path, recursive: true, preserve: true })
+        };
+        check_parameters(copy(vec![b'x'; MAX_PATH], b"\xff name"), Ok(()));
+        check_parameters(copy(vec![b'x'; MAX_PATH + 1], b""), Err(RequestError::Parameter("path")));
+        check_parameters(copy(vec![], b""), Err(RequestError::Parameter("path")));
+        check_parameters(copy(b"a\0b".to_vec(), b""), Err(RequestError::Parameter("path")));
+        for name in [b"..".as_slice(), b".", b"a/b", b"a\0", &[b'x'; MAX_NAME + 1]] {
+            check_parameters(copy(b"/tmp".to_vec(), name), Err(RequestError::Parameter("file name")));
+        }
         check_parameters(Parameters::Attach { shell: ShellId::from_bytes([2; 16]), size }, Ok(()));
     }
 

@@ -150,6 +150,64 @@ pub enum CommandSource {
     Screen,
 }
 
+/// `GET events/file`: a file that was copied, or was to be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FileEvent {
+    /// The event.
+    pub id: EventId,
+    /// The connection.
+    pub connection_id: ConnectionId,
+    /// The organization.
+    pub organization_id: OrganizationId,
+    /// Whose.
+    #[serde(flatten)]
+    pub actor: Actor,
+    /// Where.
+    #[serde(flatten)]
+    pub place: Place,
+    /// Which way.
+    pub direction: FileDirection,
+    /// Its full path on the target; what is no plain text in it is escaped as `\xNN`.
+    pub path: String,
+    /// What became of it.
+    pub outcome: FileOutcome,
+    /// Its bytes; of an incomplete one, those that went over.
+    pub size: u64,
+    /// The SHA-256 of its content, when it was copied whole.
+    pub sha256: Option<String>,
+    /// Why it was not copied, as the target said it.
+    pub problem: Option<String>,
+    /// Whether a checkpoint of the agent covers it.
+    pub confirmed: bool,
+    /// When, RFC 3339.
+    pub timestamp: String,
+}
+
+/// Which way a file went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FileDirection {
+    /// To the target.
+    ToTarget,
+    /// From the target.
+    FromTarget,
+}
+
+/// What became of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FileOutcome {
+    /// The target gave or took it whole.
+    Copied,
+    /// The copy ended, or gave up, within it.
+    Incomplete,
+    /// It was not copied.
+    Failed,
+    /// The stream was not that of a copy: there may be more than the log knows.
+    Unparsed,
+}
+
 /// `GET session-recordings`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -83,6 +83,7 @@ impl Open {
                 self.warn_at = self.ends.warning(now).filter(|_| self.asks);
                 Ok(())
             }
+            Action::Sign => flow.sign_soon(now),
             Action::Reset { stream } if flow.is_going_on(stream) => {
                 self.opening.remove(&stream);
                 flow.send(now, Kind::Reset, stream, &[])

@@ -243,6 +243,14 @@ impl Sender {
         if self.phase == Phase::Open { self.due } else { None }
     }
 
+    /// As [`Self::schedule`] does for a typed line.
+    pub(super) fn sign_soon(&mut self, now: Now) {
+        if self.mode == Mode::Inspected && self.unsigned > 0 {
+            let due = self.line_at.map_or(now.mono, |last| last.after(CHECKPOINT_LINE).max(now.mono));
+            self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
+        }
+    }
+
     pub(super) fn acknowledged(&mut self, received: u64) -> Result<(), Misbehavior> {
         if received > self.next {
             return Err(Misbehavior::PeerNumber);

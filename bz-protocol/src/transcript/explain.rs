@@ -1,6 +1,6 @@
 //! A transcript as a list: who did what, and when that was signed.
 
-use bz_core::access::request::{Parameters, Size};
+use bz_core::access::request::{CopyWay, Parameters, Size};
 use bz_core::id::OrganizationId;
 use bz_core::time::UnixTime;
 use bz_core::wire;
@@ -147,6 +147,13 @@ impl Lines {
                 format!("a tunnel to {}", shown(&rules.join(", ")))
             }
             Parameters::Ssh { .. } => "its SSH server".to_owned(),
+            Parameters::Copy(copy) => {
+                let path = shown(&String::from_utf8_lossy(&copy.path));
+                match copy.way {
+                    CopyWay::ToTarget { .. } => format!("a copy to {path}"),
+                    CopyWay::FromTarget => format!("a copy of {path}"),
+                }
+            }
         };
         let person = &evidence.person;
         let who = format!("{} of {}", shown(&person.subject), shown(&person.issuer));

@@ -10,6 +10,7 @@ use bz_core::signed::{ObjectError, Signed};
 use bz_core::trust::DirectoryEntry;
 use bz_core::wire::{self, WireError};
 
+use crate::copy::MANIFEST;
 use crate::frame::{Fin, Kind, Notice};
 use crate::handshake::{Syn, SynAck, session_id};
 use crate::keys::Direction;
@@ -57,13 +58,15 @@ pub struct Keep {
     pub output: bool,
     /// What the person sends.
     pub input: bool,
+    /// Of what the target sends, [`MANIFEST`] in any case.
+    pub manifest: bool,
 }
 
 impl Keep {
-    const fn keeps(self, direction: Direction) -> bool {
+    const fn keeps(self, direction: Direction, stream: u32) -> bool {
         match direction {
             Direction::ToAgent => self.input,
-            Direction::ToClient => self.output,
+            Direction::ToClient => self.output || (self.manifest && stream == MANIFEST),
         }
     }
 }
@@ -373,7 +376,7 @@ impl Observer {
         let (header, number) = (frame.header, frame.header.number);
         let violation = |fault| Violation::Frame { number, fault };
         let secret = direction == Direction::ToAgent && open.password;
-        let withheld = header.kind == Some(Kind::Bytes) && (secret || !self.keep.keeps(direction));
+        let withheld = header.kind == Some(Kind::Bytes) && (secret || !self.keep.keeps(direction, header.stream));
         let kept = if withheld { frame.withheld() } else { frame.clone() };
         match open.history.known(direction, frame).map_err(violation)? {
             Known::Same => return Ok(Observed::default()),

@@ -21,7 +21,7 @@ use crate::sim::{Sim, pattern};
 use crate::tap::{Tap, archive, certificate, file, parties, record_key, records};
 use crate::world::{CONNECTION, ORG, START, World};
 
-const KEEP: Keep = Keep { output: true, input: false };
+const KEEP: Keep = Keep { output: true, input: false, manifest: false };
 const SHELL: ShellId = ShellId::from_bytes([6; 16]);
 
 fn check(world: &World, bytes: &[u8]) -> Result<Verdict, Refused> {

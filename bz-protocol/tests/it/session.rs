@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use bz_core::access::request::Parameters;
 use bz_core::oidc::SKEW;
+use bz_protocol::agent;
 use bz_protocol::client::{Action, Event};
+use bz_protocol::copy::MANIFEST;
 use bz_protocol::frame::{Fin, Notice};
-use bz_protocol::limits::LOGIN_WARNING;
+use bz_protocol::limits::{CHECKPOINT_LINE, LOGIN_WARNING};
 use bz_protocol::refusal::Code;
 use bz_protocol::session::End;
 
@@ -27,6 +29,30 @@ fn a_session_opens_carries_bytes_and_ends_signed() {
     sim.close();
     assert_eq!(sim.client_ended, Some(End::Completed(Fin::Exited(7))));
     assert_eq!(sim.agent_ended, Some(End::Completed(Fin::Exited(7))));
+}
+
+/// PR-COPY-5: what became of a file is signed at once, and no more often than typed lines are.
+#[test]
+fn a_word_about_a_file_is_signed_without_delay() {
+    let mut sim = Sim::new(&World::new(), 1);
+    sim.connect();
+    sim.settle();
+    sim.pass(Duration::from_secs(5));
+    let signed = |sim: &Sim| sim.agent.receipt().unwrap().agent;
+    let say = |sim: &mut Sim, sign: bool| {
+        let said = agent::Action::Bytes { stream: MANIFEST, bytes: b"copied".to_vec() };
+        for action in [Some(said), sign.then_some(agent::Action::Sign)].into_iter().flatten() {
+            sim.agent.act(sim.now, action).unwrap();
+        }
+        signed(sim)
+    };
+    let opening = signed(&sim);
+    assert_eq!(say(&mut sim, false), opening, "bytes alone wait");
+    let first = say(&mut sim, true);
+    assert_ne!(first, opening, "nothing was signed");
+    assert_eq!(say(&mut sim, true), first, "signed again within 50 ms");
+    sim.pass(CHECKPOINT_LINE);
+    assert_ne!(signed(&sim), first, "what came too soon is signed a moment later");
 }
 
 /// PR-HS-5: a certificate believed to be known is sent along when it is not.

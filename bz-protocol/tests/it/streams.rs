@@ -283,7 +283,7 @@ fn a_record_shows_what_a_sealed_session_opened() {
     let world = tunnel(Mode::Sealed);
     for honest in [true, false] {
         let mut sim = Sim::new(&world, 1);
-        let nothing = Keep { output: false, input: false };
+        let nothing = Keep::default();
         sim.tap = Some(Tap::new(&world, nothing));
         sim.connect();
         sim.settle();

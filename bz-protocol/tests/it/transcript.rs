@@ -31,7 +31,7 @@ use crate::sim::{Side, Sim, pattern};
 use crate::tap::{Tap, archive, certificate, file, parties, record_key, records};
 use crate::world::{CONNECTION, ORG, START, TARGET, World, key};
 
-const ALL: Keep = Keep { output: true, input: true };
+const ALL: Keep = Keep { output: true, input: true, manifest: false };
 
 fn check(world: &World, bytes: &[u8]) -> Result<Verdict, Refused> {
     verify(bytes, &Anchors::Bundle(&world.bundle(), &archive()))
@@ -513,7 +513,11 @@ fn content_can_be_withheld() {
     assert_eq!((verdict.complete, verdict.status), (true, Some(Fin::Exited(0))));
 
     // The same, never kept in the first place.
-    for keep in [Keep { output: true, input: false }, Keep { output: false, input: true }, Keep::default()] {
+    for keep in [
+        Keep { output: true, input: false, manifest: false },
+        Keep { output: false, input: true, manifest: false },
+        Keep::default(),
+    ] {
         let mut sim = Sim::new(&world, 7);
         sim.tap = Some(Tap::new(&world, keep));
         (sim.agent_app.to_send, sim.client_app.to_send) = (3000, 200);
@@ -1002,7 +1006,7 @@ fn the_servers_claim_is_its_own() {
 fn a_list_says_who_did_what_when() {
     let world = World::new();
     let mut sim = Sim::new(&world, 7);
-    sim.tap = Some(Tap::new(&world, Keep { output: true, input: false }));
+    sim.tap = Some(Tap::new(&world, Keep { output: true, input: false, manifest: false }));
     sim.connect();
     sim.settle();
     sim.client.act(sim.now, Action::Bytes { stream: 0, bytes: b"ls\r".to_vec() }).unwrap();

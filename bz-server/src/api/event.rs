@@ -17,3 +17,8 @@ pub(super) async fn connection(call: Call) -> Result<Answer, ApiError> {
 pub(super) async fn command(call: Call) -> Result<Answer, ApiError> {
     Answer::json(&call.app.store.command_events(call.event_filter()?).await?)
 }
+
+/// `GET events/file`.
+pub(super) async fn file(call: Call) -> Result<Answer, ApiError> {
+    Answer::json(&call.app.store.file_events(call.event_filter()?).await?)
+}

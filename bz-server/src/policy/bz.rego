@@ -52,6 +52,7 @@ operations := {
 	"eventservice:subject": {"admin", "key"},
 	"eventservice:connection": {"admin", "key"},
 	"eventservice:command": {"admin", "key"},
+	"eventservice:file": {"admin", "key"},
 }
 
 roles contains "anyone" if input.caller.kind != "registration"

@@ -1,11 +1,13 @@
 //! One carrier of a session as the record sees it: which session it belongs to, and what each of its packets gives.
 
+mod copied;
 mod segment;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use bz_core::access::Access;
 use bz_core::access::request::{Parameters, Request, Size};
-use bz_core::api::record::{CommandEvent, ConnectionEventType};
+use bz_core::api::record::{CommandEvent, ConnectionEventType, FileEvent};
 use bz_core::digest::Digest;
 use bz_core::id::EventId;
 use bz_core::key::PublicKey;
@@ -23,7 +25,7 @@ use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::observe::{self, Line};
+use crate::observe::{self, FileLine, Line};
 use crate::record::pen::{Note, Pen};
 use crate::record::{Records, blocking};
 use crate::store::connection::Connection;
@@ -90,6 +92,8 @@ struct Inner {
     again: Option<String>,
     /// Lines that no checkpoint of the agent covers yet, by the frame they were read in.
     lines: Vec<(u64, Line)>,
+    /// The same of files.
+    files: Vec<(u64, FileLine)>,
     /// The last frame that was read of what the target shows.
     shown: u64,
     fin: Option<Fin>,
@@ -157,13 +161,19 @@ impl Session {
 impl Inner {
     /// Reads a frame for the command log.
     fn read(&mut self, seen: &Seen) {
+        if seen.kind == Some(Kind::Bytes) {
+            if seen.direction == Direction::ToClient {
+                self.shown = seen.number;
+            }
+            let files = self.lens.files(seen.direction, seen.stream, &seen.payload);
+            self.add_files(files);
+        }
         match (seen.direction, seen.kind) {
             (Direction::ToClient, Some(Kind::Bytes)) if seen.stream == 0 => {
                 let mut lines = self.lens.output(&seen.payload);
                 if lines.first().is_some_and(|first| Some(&first.text) == self.again.take().as_ref()) {
                     lines.remove(0);
                 }
-                self.shown = seen.number;
                 self.add(lines);
             }
             (Direction::ToAgent, Some(Kind::Bytes)) => self.lens.input(&seen.payload),
@@ -184,6 +194,20 @@ impl Inner {
     fn add(&mut self, lines: Vec<Line>) {
         let room = MAX_LINES.saturating_sub(self.lines.len());
         self.lines.extend(lines.into_iter().take(room).map(|line| (self.shown, line)));
+    }
+
+    fn add_files(&mut self, files: Vec<FileLine>) {
+        let shown = self.shown;
+        self.files.extend(files.into_iter().map(|file| (shown, file)));
+    }
+
+    /// The files that a checkpoint of the agent covers by now; also others when there are too many to wait.
+    fn confirmed_files(&mut self) -> Vec<(FileLine, bool)> {
+        let observer = &self.observer;
+        let covered = |number: u64| observer.is_confirmed(Direction::ToClient, number);
+        let count = self.files.iter().take_while(|(number, _)| covered(*number)).count();
+        let count = if self.files.len() > MAX_LINES { self.files.len() } else { count };
+        self.files.drain(..count).map(|(number, file)| (file, covered(number))).collect()
     }
 
     /// The lines that a checkpoint of the agent covers by now.
@@ -245,7 +269,7 @@ impl Carrier {
         if session.failed.is_cancelled() {
             return Err(Unrecorded::NotKept);
         }
-        let (lines, opened, reported) = {
+        let (lines, files, opened, reported) = {
             let mut inner = session.lock();
             let observed = observe(&mut inner)?;
             let opened = observed.seen.is_none() && !observed.keep.is_empty();
@@ -260,7 +284,8 @@ impl Carrier {
             if let Some(seen) = &observed.seen {
                 inner.read(seen);
             }
-            (inner.confirmed_lines(), opened, observed.seen.as_ref().and_then(report))
+            let reported = observed.seen.as_ref().and_then(report);
+            (inner.confirmed_lines(), inner.confirmed_files(), opened, reported)
         };
         if let Some(report) = reported {
             self.reported(&report).await;
@@ -269,6 +294,7 @@ impl Carrier {
         for line in lines {
             log(&self.app, self.event(line, true)).await;
         }
+        log_files(&self.app, self.file_events(files)).await;
         Ok(opened)
     }
 
@@ -311,6 +337,9 @@ impl Carrier {
         let attached = request.parameters.shell().is_some();
         inner.lens = if attached { lens.attached() } else { lens };
         inner.lines.clear();
+        if let Parameters::Copy(copy) = &request.parameters {
+            inner.lens = observe::Observer::copy(copy);
+        }
         if let Parameters::Exec { command } = &request.parameters {
             inner.lines.extend(inner.lens.request(command).map(|line| (0, line)));
         }
@@ -374,11 +403,16 @@ impl Carrier {
         let parts = records.parts(self.connection.id).await.map_err(|_| Unrecorded::NotKept)?;
         for part in parts.into_iter().rev() {
             let parties = parties.clone();
+            let path = part.path.clone();
             let found = blocking(move || Ok(Pen::resume(parties, keep, part.path))).await;
             if let Ok(Some((observer, pen))) = found
                 && observer.session() == Some(session)
             {
-                return Ok(self.begin(observer, pen));
+                let session = self.begin(observer, pen);
+                if self.connection.access == Access::Copy {
+                    self.read_again(&session, path).await;
+                }
+                return Ok(session);
             }
         }
         Err(Unrecorded::Unknown)
@@ -393,6 +427,7 @@ impl Carrier {
             lens: observe::Observer::Opaque,
             again: None,
             lines: Vec::new(),
+            files: Vec::new(),
             shown: 0,
             fin: None,
             refused: None,
@@ -422,7 +457,8 @@ impl Carrier {
     }
 
     const fn keep(&self) -> Keep {
-        Keep { output: self.connection.recording.output, input: self.connection.recording.input }
+        let manifest = matches!(self.connection.access, Access::Copy);
+        Keep { output: self.connection.recording.output, input: self.connection.recording.input, manifest }
     }
 
     async fn parties(&self) -> Parties {
@@ -451,6 +487,30 @@ impl Carrier {
         last.into_iter().next().map(|event| event.command)
     }
 
+    /// Files for the log; whether a checkpoint of the agent covers each.
+    fn file_events(&self, files: Vec<(FileLine, bool)>) -> Option<(Vec<FileEvent>, UnixTime)> {
+        let at = self.app.now().wall;
+        let event = |(line, confirmed): (FileLine, bool)| {
+            let id = self.app.random().map(EventId::from_random).ok()?;
+            Some(FileEvent {
+                id,
+                connection_id: self.connection.id,
+                organization_id: self.app.organization,
+                actor: self.connection.actor.clone(),
+                place: self.connection.place.clone(),
+                direction: line.direction,
+                path: line.path,
+                outcome: line.outcome,
+                size: line.size,
+                sha256: line.digest.map(|digest| digest.to_string()),
+                problem: line.problem.map(|problem| problem.to_string()),
+                confirmed,
+                timestamp: at.to_string(),
+            })
+        };
+        files.into_iter().map(event).collect::<Option<Vec<_>>>().map(|events| (events, at))
+    }
+
     /// A command line for the log; whether a checkpoint of the agent covers it.
     fn event(&self, line: Line, confirmed: bool) -> Option<(CommandEvent, UnixTime)> {
         let id = self.app.random().map(EventId::from_random).ok()?;
@@ -470,6 +530,18 @@ impl Carrier {
     }
 }
 
+async fn log_files(app: &App, events: Option<(Vec<FileEvent>, UnixTime)>) {
+    let Some((events, at)) = events else {
+        tracing::error!("files could not be logged: the operating system gives no random bytes");
+        return;
+    };
+    if !events.is_empty()
+        && let Err(error) = app.store.add_file_events(events, at).await
+    {
+        tracing::error!(%error, "files could not be logged");
+    }
+}
+
 async fn log(app: &App, event: Option<(CommandEvent, UnixTime)>) {
     let Some((event, at)) = event else {
         tracing::error!("a command could not be logged: the operating system gives no random bytes");
@@ -483,22 +555,28 @@ async fn log(app: &App, event: Option<(CommandEvent, UnixTime)>) {
 impl Drop for Carrier {
     fn drop(&mut self) {
         let Some(session) = self.session.get() else { return };
-        let lines = {
+        let (lines, files) = {
             let mut inner = session.lock();
             inner.carriers = inner.carriers.saturating_sub(1);
             if inner.carriers == 0 && inner.observer.session().is_some() {
                 let left = inner.lens.finish();
                 inner.add(left);
+                let left = inner.lens.finish_files();
+                inner.add_files(left);
+                let mut files = inner.confirmed_files();
+                files.extend(std::mem::take(&mut inner.files).into_iter().map(|(_, file)| (file, false)));
                 let confirmed = inner.confirmed_lines().into_iter().map(|line| (line, true)).collect::<Vec<_>>();
                 let unconfirmed = std::mem::take(&mut inner.lines).into_iter().map(|(_, line)| (line, false));
-                confirmed.into_iter().chain(unconfirmed).collect()
+                (confirmed.into_iter().chain(unconfirmed).collect(), files)
             } else {
-                Vec::new()
+                (Vec::new(), Vec::new())
             }
         };
         let events: Vec<_> = lines.into_iter().map(|(line, confirmed)| self.event(line, confirmed)).collect();
+        let files = self.file_events(files);
         let app = Arc::clone(&self.app);
         self.app.records.tasks.spawn(async move {
+            log_files(&app, files).await;
             for event in events {
                 log(&app, event).await;
             }

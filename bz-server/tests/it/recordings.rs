@@ -5,13 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bz_core::access::request::{Parameters, Request, Size};
+use bz_core::access::request::{CopyRequest, CopyWay, Parameters, Request, Size};
 use bz_core::api::Bytes;
 use bz_core::api::access::ConnectionMade;
 use bz_core::api::error::Code;
-use bz_core::api::record::{CommandEvent, SessionRecording, TranscriptFile};
+use bz_core::api::record::{CommandEvent, FileEvent, FileOutcome, SessionRecording, TranscriptFile};
+use bz_core::digest::Digest;
 use bz_core::id::ConnectionId;
 use bz_core::wire;
+use bz_protocol::copy::{Copied, Facts, MANIFEST, Message};
 use bz_protocol::frame::Fin;
 use bz_protocol::gate::Gate;
 use bz_protocol::keys::Direction;
@@ -238,6 +240,44 @@ async fn a_command_is_confirmed_by_the_agent() {
     }
 }
 
+/// PR-COPY-5: of a copy the manifest is kept and no content, whatever is recorded; its log goes on with its record, also
+/// after a start of the server, with each file once.
+#[tokio::test]
+async fn the_log_of_a_copy_goes_on_with_its_record() {
+    let stage = Stage::new(Some(true)).await;
+    let subjects = json!([{"id": stage.world.id_of(&stage.alice).await, "type": "User"}]);
+    let policy = json!({"name": "copies", "subjects": subjects, "targets": [{"id": stage.web.id, "type": "Bzero"}],
+        "targetUsers": [{"userName": "deploy"}], "verbs": [{"type": "FileTransfer"}]});
+    stage.world.call(As::Client(&stage.admin), "POST", "/policies/target-connect", &policy).await.done();
+    let way = CopyWay::FromTarget;
+    let copy = Parameters::Copy(CopyRequest { way, path: b"x".to_vec(), recursive: true, preserve: true });
+    let stage = Stage { made: stage.connect(&copy).await, ..stage };
+    assert!(!stage.made.recorded);
+    let mut talk = stage.talk(&copy).await;
+    let copied = |path: &[u8]| Message::Copied(Copied { path: path.to_vec(), size: 1, digest: Digest::of(path) });
+    let facts = Facts { mode: 0o644, seconds: 0, nanos: 0 };
+    let begun = [Message::File { name: vec![], facts, size: 99 }, Message::Data(SECRET.into())];
+    talk.tells(0, &begun).await;
+    talk.tells(MANIFEST, &[Message::Root { path: b"/in".to_vec() }, copied(b"one")]).await;
+    talk.second().await;
+    talk.tells(MANIFEST, &[copied(b"two")]).await;
+    talk.cut();
+    stage.world.app.records.shutdown().await;
+    talk.connect().await;
+    assert_eq!(talk.refused, None);
+    talk.tells(0, &[Message::Data(SECRET.into())]).await;
+    talk.tells(MANIFEST, &[copied(b"three")]).await;
+    talk.close().await;
+    stage.world.app.records.shutdown().await;
+    let mut log: Vec<FileEvent> = stage.get("/events/file").await.ok();
+    log.reverse();
+    let got: Vec<_> = log.iter().map(|row| (row.path.as_str(), row.outcome, row.confirmed)).collect();
+    let whole = |path, confirmed| (path, FileOutcome::Copied, confirmed);
+    let begun = ("/in", FileOutcome::Incomplete, false);
+    assert_eq!(got, [whole("/in/one", true), whole("/in/two", false), begun, whole("/in/three", true)]);
+    assert!(!stage.at_rest(SECRET), "the content of a file is kept");
+}
+
 /// A record that cannot be written ends its session, or is logged as a gap: by choice, and never silently.
 #[tokio::test]
 async fn a_lost_record_is_never_silent() {
@@ -433,6 +473,15 @@ impl Talk<'_> {
     async fn says(&mut self, text: &str) {
         let bytes = text.as_bytes().to_vec();
         self.agent.act(self.stage.world.app.now(), agent::Action::Bytes { stream: 0, bytes }).unwrap();
+        self.run().await;
+    }
+
+    /// Says what became of files.
+    async fn tells(&mut self, stream: u32, messages: &[Message]) {
+        let bytes = messages.iter().flat_map(|message| message.encode().unwrap()).collect();
+        let now = self.stage.world.app.now();
+        self.agent.act(now, agent::Action::Bytes { stream, bytes }).unwrap();
+        self.agent.act(now, agent::Action::Sign).unwrap();
         self.run().await;
     }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod api;
 mod desk;
+mod files;
 pub(crate) mod page;
 
 use std::path::{Path, PathBuf};

@@ -24,6 +24,8 @@ mod evidence;
 #[cfg(test)]
 mod examples;
 #[cfg(test)]
+mod copy;
+#[cfg(test)]
 mod cuts;
 #[cfg(test)]
 mod disk;

@@ -20,6 +20,12 @@ pub fn shown(line: &str) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
+/// Whether a character shows as itself, and changes nothing around it.
+#[must_use]
+pub fn is_plain(character: char) -> bool {
+    !character.is_control() && !misleads(character)
+}
+
 /// Characters that show nothing but change how their neighbors are shown.
 fn misleads(character: char) -> bool {
     matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')

@@ -217,6 +217,10 @@ impl Program {
         tokio::time::timeout(DEADLINE, self.child.wait()).await.expect("the program does not end").unwrap().code()
     }
 
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id().expect("the program runs")
+    }
+
     /// Kills it without a word.
     pub(super) async fn kill(&mut self) {
         self.child.kill().await.unwrap();

@@ -6,8 +6,9 @@ use serde_json::Value;
 const FLOORS: &[(&str, &[&str])] = &[
     ("bz-core", &[]),
     ("bz-protocol", &["bz-core"]),
-    ("bz-agent", &["bz-core", "bz-protocol"]),
-    ("bz-client", &["bz-core", "bz-protocol"]),
+    ("bz-files", &["bz-core", "bz-protocol"]),
+    ("bz-agent", &["bz-core", "bz-protocol", "bz-files"]),
+    ("bz-client", &["bz-core", "bz-protocol", "bz-files"]),
     ("bz-server", &["bz-core", "bz-protocol"]),
     ("bz-examples", &["bz-core", "bz-protocol", "bz-agent", "bz-client", "bz-server"]),
     ("bz-fuzz", &["bz-core", "bz-protocol", "bz-agent", "bz-client", "bz-server"]),
