@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bz_core::access::request::{CopyRequest, CopyWay, MAX_PATH, Parameters, is_file_name};
-use bz_files::{Destination, Source};
 use bz_protocol::client::{Action, Event};
+use bz_protocol::files::{Destination, Source};
 use bz_protocol::frame::Fin;
 use bz_protocol::session::End as SessionEnd;
 use tokio::sync::{mpsc, oneshot};
@@ -19,8 +19,8 @@ use crate::client::{AskError, Asked, Client};
 use crate::session::{Actions, Session, SessionError};
 use crate::target_name::TargetName;
 
-pub use bz_files::{End, Interrupted, Report};
 pub use bz_protocol::copy::{Copied, Problem, Summary};
+pub use bz_protocol::files::{End, Interrupted, Report};
 
 /// Pieces of the stream on their way to the thread.
 const UNDER_WAY: usize = 4;
@@ -227,7 +227,7 @@ fn work(
     match copying.way {
         Way::ToTarget => {
             let source = Source { path: &copying.local, recursive: copying.recursive, tell_root: false };
-            bz_files::give(&source, streams, report)
+            bz_protocol::files::give(&source, streams, report)
         }
         Way::FromTarget => {
             let destination = Destination {
@@ -237,7 +237,7 @@ fn work(
                 preserve: copying.preserve,
                 tell_root: false,
             };
-            bz_files::take(&destination, streams, report)
+            bz_protocol::files::take(&destination, streams, report)
         }
     }
 }

@@ -41,6 +41,8 @@ pub mod receipt;
 pub mod segment;
 pub mod stream;
 pub mod copy;
+#[cfg(all(feature = "files", unix))]
+pub mod files;
 
 mod flow;
 

@@ -10,8 +10,8 @@ use crate::frame;
 use crate::user::User;
 use bincode::{Decode, Encode};
 use bz_core::access::request::{CopyRequest, CopyWay};
-use bz_files::{Destination, Source};
 use bz_protocol::copy::Summary;
+use bz_protocol::files::{Destination, Source};
 use std::ffi::OsStr;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
@@ -74,12 +74,12 @@ fn copy(copy: &CopyRequest, stream: &UnixStream) -> i32 {
     let copied = match &copy.way {
         CopyWay::FromTarget => {
             let source = Source { path: &path, recursive: copy.recursive, tell_root: true };
-            bz_files::give(&source, (stream, stream), &quiet)
+            bz_protocol::files::give(&source, (stream, stream), &quiet)
         }
         CopyWay::ToTarget { name } => {
             let destination =
                 Destination { path: &path, name, recursive: copy.recursive, preserve: copy.preserve, tell_root: true };
-            bz_files::take(&destination, (stream, stream), &quiet)
+            bz_protocol::files::take(&destination, (stream, stream), &quiet)
         }
     };
     match copied {

@@ -29,6 +29,8 @@ mod matrix;
 mod hostile;
 mod vectors;
 mod fuzz;
+#[cfg(all(feature = "files", unix))]
+mod files;
 mod rules;
 mod rogue;
 mod transcript;

@@ -6,9 +6,8 @@ use serde_json::Value;
 const FLOORS: &[(&str, &[&str])] = &[
     ("bz-core", &[]),
     ("bz-protocol", &["bz-core"]),
-    ("bz-files", &["bz-core", "bz-protocol"]),
-    ("bz-agent", &["bz-core", "bz-protocol", "bz-files"]),
-    ("bz-client", &["bz-core", "bz-protocol", "bz-files"]),
+    ("bz-agent", &["bz-core", "bz-protocol"]),
+    ("bz-client", &["bz-core", "bz-protocol"]),
     ("bz-server", &["bz-core", "bz-protocol"]),
     ("bz-examples", &["bz-core", "bz-protocol", "bz-agent", "bz-client", "bz-server"]),
     ("bz-fuzz", &["bz-core", "bz-protocol", "bz-agent", "bz-client", "bz-server"]),

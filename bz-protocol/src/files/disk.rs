@@ -1,6 +1,6 @@
 //! The file system's words in the protocol's.
 
-use bz_protocol::copy::{Facts, Problem};
+use crate::copy::{Facts, Problem};
 use rustix::fs::{FileType, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 

@@ -7,10 +7,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use bz_files::End;
 use bz_protocol::copy::{MAX_DEPTH, Problem, Summary};
+use bz_protocol::files::End;
 
-use crate::stage::{content, copy, copy_with, destination, names, odd, set_mode, source, tree};
+use crate::files::stage::{content, copy, copy_with, destination, names, odd, set_mode, source, tree};
 
 /// F-178~: a tree arrives as it is, whatever its names are, and goes where `cp -r` would put it.
 #[test]
@@ -89,7 +89,7 @@ fn without_preserving_it_is_as_newly_made() {
     for path in [from.join("file"), from.clone()] {
         File::open(path).unwrap().set_modified(old).unwrap();
     }
-    copy_with(&source(&from), &bz_files::Destination { preserve: false, ..destination(&to, b"") });
+    copy_with(&source(&from), &bz_protocol::files::Destination { preserve: false, ..destination(&to, b"") });
     // What the mask leaves of it: a file that `cp` makes is the measure.
     let measure = folder.path().join("measure");
     assert!(Command::new("cp").arg("-r").args([&from, &measure]).status().unwrap().success());
@@ -157,7 +157,7 @@ fn what_is_no_file_is_named_and_never_opened() {
     assert_eq!(done.failed(), [special("")]);
     let done = copy(&from.join("absent"), &folder.path().join("x"));
     assert_eq!(done.failed(), [(String::new(), Problem::NotFound, End::There)]);
-    let once = bz_files::Source { recursive: false, ..source(&from) };
+    let once = bz_protocol::files::Source { recursive: false, ..source(&from) };
     let done = copy_with(&once, &destination(&folder.path().join("x"), b""));
     assert_eq!(done.failed(), [(String::new(), Problem::Directory, End::There)]);
 }

@@ -1,6 +1,6 @@
 //! What a copy tells whoever runs it, and how it ends.
 
-use bz_protocol::copy::{Copied, Malformed, OutOfTurn, Problem};
+use crate::copy::{Copied, Malformed, OutOfTurn, Problem};
 
 /// Which end something happened at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

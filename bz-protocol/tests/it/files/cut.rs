@@ -8,10 +8,10 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use bz_files::{End, Interrupted, give, take};
 use bz_protocol::copy::{Message, Problem, RESUME_FROM};
+use bz_protocol::files::{End, Interrupted, give, take};
 
-use crate::stage::{LARGE, content, copy, destination, file, names, next, raw, source};
+use crate::files::stage::{LARGE, content, copy, destination, file, names, next, raw, source};
 
 /// Copies so much of a file and no more; the name of what stays.
 fn cut(from: &Path, to: &Path, after: usize) -> Vec<String> {

@@ -8,13 +8,13 @@ use std::io::{self, Read as _, Seek as _};
 use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt as _;
 
+use crate::copy::{Facts, Problem, RESUME_FROM};
 use bz_core::digest::Digest;
-use bz_protocol::copy::{Facts, Problem, RESUME_FROM};
 use rustix::fs::{AtFlags, FileType, FlockOperation, OFlags, Stat};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
-use crate::disk;
+use crate::files::disk;
 
 const PREFIX: &[u8] = b".bz-";
 const SUFFIX: &[u8] = b".partial";

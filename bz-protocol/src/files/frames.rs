@@ -2,9 +2,9 @@
 
 use std::io::{BufReader, BufWriter, ErrorKind, Read, Write};
 
-use bz_protocol::copy::{MAX_MESSAGE, Message, length};
+use crate::copy::{MAX_MESSAGE, Message, length};
 
-use crate::report::Interrupted;
+use crate::files::report::Interrupted;
 
 /// Bytes gathered before they are written; several small files go at once.
 const GATHERED: usize = 2 * MAX_MESSAGE;

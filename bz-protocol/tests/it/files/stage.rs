@@ -11,8 +11,8 @@ use std::sync::Mutex;
 use std::thread;
 
 use bz_core::digest::Digest;
-use bz_files::{Destination, End, Interrupted, Report, Source, give, take};
 use bz_protocol::copy::{Copied, Facts, MAX_MESSAGE, Message, Problem, Summary, length};
+use bz_protocol::files::{Destination, End, Interrupted, Report, Source, give, take};
 
 /// The least that a later copy goes on with: [`bz_protocol::copy::RESUME_FROM`].
 pub(crate) const LARGE: usize = 1 << 20;

@@ -1,6 +1,6 @@
 //! Copies of files: the hands of both ends on their own file system, over any pair of byte streams.
 //!
-//! [`give`] walks a tree and tells it, [`take`] puts what it is told in its place; `bz_protocol::copy` is what they say.
+//! [`give`] walks a tree and tells it, [`take`] puts what it is told in its place; `crate::copy` is what they say.
 //! Both block, and run as whoever may read and write there: on a target a process of the target user, so that the
 //! kernel decides what is permitted.
 //!
@@ -8,27 +8,17 @@
 //! symbolic link is followed on the way, and what a copy begins with is called what the taker's own request says.
 //! A file is written under a name of its own beside its place, and moved there when it is whole.
 //!
-//! **Absent:** processes, networks, who may copy what, and anything printed. On systems other than Unix there is
-//! nothing here: what keeps a taker within its destination does not exist there in the same form.
+//! **Absent:** processes, networks, who may copy what, and anything printed. On systems other than Unix this module is
+//! absent itself: what keeps a taker within its destination does not exist there in the same form.
 
-#[cfg(unix)]
 mod disk;
-#[cfg(unix)]
 mod frames;
-#[cfg(unix)]
 mod give;
-#[cfg(unix)]
 mod partial;
-#[cfg(unix)]
 mod place;
-#[cfg(unix)]
 mod report;
-#[cfg(unix)]
 mod take;
 
-#[cfg(unix)]
 pub use give::{Source, give};
-#[cfg(unix)]
 pub use report::{End, Interrupted, Report};
-#[cfg(unix)]
 pub use take::{Destination, take};

@@ -4,12 +4,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use crate::copy::Problem;
 use bz_core::access::request::{MAX_PATH, is_file_name};
-use bz_protocol::copy::Problem;
 use rustix::fs::{CWD, FileType, Mode};
 
-use crate::disk;
-use crate::take::Destination;
+use crate::files::disk;
+use crate::files::take::Destination;
 
 /// A name in an open directory.
 pub(crate) enum Place {

@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use bz_files::End;
 use bz_protocol::copy::Problem;
+use bz_protocol::files::End;
 
-use crate::stage::{content, copy, names};
+use crate::files::stage::{content, copy, names};
 
 /// A small disk of its own.
 struct Disk(PathBuf);

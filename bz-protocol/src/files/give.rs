@@ -13,16 +13,16 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
+use crate::copy::{CHUNK, Copied, MAX_DEPTH, Message, OutOfTurn, Problem, RESUME_FROM, Summary};
 use bz_core::access::request::MAX_PATH;
 use bz_core::digest::Digest;
-use bz_protocol::copy::{CHUNK, Copied, MAX_DEPTH, Message, OutOfTurn, Problem, RESUME_FROM, Summary};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
 use sha2::{Digest as _, Sha256};
 
-use crate::disk;
-use crate::frames::{Incoming, Outgoing};
-use crate::partial::{digest, is_partial, prefix};
-use crate::report::{End, Interrupted, Report};
+use crate::files::disk;
+use crate::files::frames::{Incoming, Outgoing};
+use crate::files::partial::{digest, is_partial, prefix};
+use crate::files::report::{End, Interrupted, Report};
 
 /// Without waiting for the other end of a pipe, and without becoming a terminal's process.
 const FILE: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);

@@ -7,15 +7,15 @@ use std::io::{Read, Write};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use bz_protocol::copy::{Copied, Facts, Message, OutOfTurn, Problem, RESUME_FROM, Summary, Walk};
+use crate::copy::{Copied, Facts, Message, OutOfTurn, Problem, RESUME_FROM, Summary, Walk};
 use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::io::Errno;
 
-use crate::disk;
-use crate::frames::{Incoming, Outgoing};
-use crate::partial::{Partial, name_of};
-use crate::place::Place;
-use crate::report::{End, Interrupted, Report};
+use crate::files::disk;
+use crate::files::frames::{Incoming, Outgoing};
+use crate::files::partial::{Partial, name_of};
+use crate::files::place::Place;
+use crate::files::report::{End, Interrupted, Report};
 
 /// Where to put it.
 #[derive(Debug, Clone, Copy)]

@@ -8,10 +8,10 @@ use std::path::Path;
 use std::thread;
 
 use bz_core::digest::Digest;
-use bz_files::{Destination, Interrupted, Report, give};
 use bz_protocol::copy::{Copied, Message, OutOfTurn, Problem};
+use bz_protocol::files::{Destination, Interrupted, Report, give};
 
-use crate::stage::{
+use crate::files::stage::{
     LARGE, content, copy, destination, directory, done, file, hear, names, next, raw, source, symlink, whole,
 };
 
@@ -210,7 +210,7 @@ fn a_file_that_shrinks_under_the_giver_is_no_file_at_the_taker() {
     let (ours, theirs) = UnixStream::pair().unwrap();
     let (failed, summary) = thread::scope(|scope| {
         let failed = std::sync::Mutex::new(Vec::new());
-        let taker = scope.spawn(|| bz_files::take(&destination(&to, b""), (&theirs, &theirs), &|_| ()));
+        let taker = scope.spawn(|| bz_protocol::files::take(&destination(&to, b""), (&theirs, &theirs), &|_| ()));
         let cut = |report: Report| {
             if let Report::Failed { problem, .. } = report {
                 failed.lock().unwrap().push(problem);
