@@ -255,11 +255,7 @@ impl Read for FromSession {
             let Some(piece) = self.pieces.blocking_recv() else { return Ok(0) };
             (self.piece, self.at) = (piece, 0);
         }
-        let rest = self.piece.get(self.at..).unwrap_or_default();
-        let count = rest.len().min(buffer.len());
-        for (to, from) in buffer.iter_mut().zip(rest) {
-            *to = *from;
-        }
+        let count = self.piece.get(self.at..).unwrap_or_default().read(buffer)?;
         self.at = self.at.saturating_add(count);
         Ok(count)
     }

@@ -50,9 +50,11 @@ pub(crate) struct Cp {
     /// Do not keep modes and times
     #[arg(long)]
     no_preserve: bool,
-    /// What to copy: a path, or [user@]target:path
+    /// From where.
+    #[arg(help = "What to copy: a path, or [user@]target:path")]
     from: OsString,
-    /// Where to: a path, or [user@]target:path
+    /// Where to.
+    #[arg(help = "Where to: a path, or [user@]target:path")]
     to: OsString,
 }
 
