@@ -14,7 +14,7 @@ use crate::guide::api::Api;
 use crate::person::Person;
 use crate::ssh::site::{HOST, Site, text};
 
-/// F-015, F-019: nobody may tunnel unless a policy names the verb; then `ssh` knows the host, until the policy is gone.
+/// F-015~, F-019: nobody may tunnel unless a policy names the verb; then `ssh` knows the host, until the policy is gone.
 #[tokio::test(flavor = "multi_thread")]
 async fn ssh_is_off_until_a_policy_says_otherwise() {
     let Some(site) = Site::start().await else { return };
