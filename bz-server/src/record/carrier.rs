@@ -1,25 +1,24 @@
 //! One carrier of a session as the record sees it: which session it belongs to, and what each of its packets gives.
 
 mod copied;
+mod opened;
 mod segment;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bz_core::access::Access;
 use bz_core::access::request::{Parameters, Request, Size};
-use bz_core::api::record::{CommandEvent, ConnectionEventType, FileEvent};
+use bz_core::api::record::{CommandEvent, FileEvent};
 use bz_core::digest::Digest;
 use bz_core::id::EventId;
 use bz_core::key::PublicKey;
 use bz_core::oidc::jwks::Jwks;
-use bz_core::signed::Signed;
 use bz_core::time::UnixTime;
 use bz_core::wire;
 use bz_protocol::frame::{Fin, Kind, Notice};
 use bz_protocol::keys::Direction;
 use bz_protocol::packet::{Packet, SynPacket};
 use bz_protocol::refusal::Code;
-use bz_protocol::stream::{Answer, Report, StreamRequest};
 use bz_protocol::transcript::{Keep, Observed, Observer, Parties, Seen, Violation};
 use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
@@ -284,7 +283,7 @@ impl Carrier {
             if let Some(seen) = &observed.seen {
                 inner.read(seen);
             }
-            let reported = observed.seen.as_ref().and_then(report);
+            let reported = observed.seen.as_ref().and_then(opened::report);
             (inner.confirmed_lines(), inner.confirmed_files(), opened, reported)
         };
         if let Some(report) = reported {
@@ -296,23 +295,6 @@ impl Carrier {
         }
         log_files(&self.app, self.file_events(files)).await;
         Ok(opened)
-    }
-
-    /// The agent's word about a stream goes into the log before it goes on.
-    async fn reported(&self, signed: &Signed<Report>) {
-        let Ok(report) = signed.open(&self.ends.agent_key, self.app.organization) else { return };
-        let StreamRequest::Dial(destination) = &report.request;
-        let (kind, reason) = match &report.answer {
-            Answer::Opened { at } => (ConnectionEventType::StreamOpen, format!("to {destination}, at {at}")),
-            Answer::Refused(why) => (ConnectionEventType::StreamRefused, format!("to {destination}: {why}")),
-        };
-        let log = match crate::connection::log(&self.app, reason) {
-            Ok(log) => log,
-            Err(error) => return tracing::error!(%error, "a stream could not be logged"),
-        };
-        if let Err(error) = self.app.store.log_connection(self.connection.clone(), kind, log).await {
-            tracing::error!(%error, "a stream could not be logged");
-        }
     }
 
     /// How the agent said it ended.
@@ -589,12 +571,6 @@ impl Drop for Carrier {
 fn fin(seen: &Seen) -> Option<Fin> {
     let ends = seen.kind == Some(Kind::Fin) && seen.direction == Direction::ToClient;
     if ends { wire::decode(&seen.payload, MAX_SMALL).ok() } else { None }
-}
-
-/// The report that a frame of the agent carries. The observer has verified it.
-fn report(seen: &Seen) -> Option<Signed<Report>> {
-    let reports = seen.kind == Some(Kind::Report) && seen.direction == Direction::ToClient;
-    if reports { Report::decode(&seen.payload).ok() } else { None }
 }
 
 /// The refusal that a frame of the agent carries.

@@ -94,6 +94,7 @@ pub(super) const RULES: &[Rule] = &[
             ("bz-protocol/src/mrzap/client.rs", "#[cfg(test)]\nmod tests {\n}\nasync fn a() {}\n"),
             ("bz-protocol/src/mrzap/driver.rs", "async fn a() {}\n"),
             ("bz-protocol/src/driver_state.rs", "async fn a() {}\n"),
+            ("bz-protocol/src/copy.rs", "use std::fs::File;\n"),
         ],
         left_alone: &[
             ("bz-core/src/lib.rs", "//! There is no `async fn` here, no `std::fs`.\n"),
@@ -104,6 +105,7 @@ pub(super) const RULES: &[Rule] = &[
             ("bz-protocol/src/carrier/ws.rs", "async fn a() {}\n"),
             ("bz-protocol/src/driver.rs", "async fn a() {}\n"),
             ("bz-protocol/src/driver/clock.rs", "fn a() { Instant::now(); }\n"),
+            ("bz-protocol/src/files/give.rs", "use std::fs::File;\n"),
             ("bz-agent/src/link.rs", "async fn a() {}\n"),
         ],
     },
@@ -234,9 +236,10 @@ fn stray_sql(source: &Source) -> Vec<usize> {
     code.filter(|(_, line)| SQL.iter().any(|word| line.contains(word))).map(|(number, _)| number).collect()
 }
 
-/// The part of bz-protocol that is compiled only with a carrier, and may wait and look at the clock.
+/// The parts of bz-protocol that are compiled only with a feature: those of carriers may wait and look at the clock, that
+/// of copies may touch files.
 fn drives(path: &str) -> bool {
-    ["carrier", "driver", "link"]
+    ["carrier", "driver", "files", "link"]
         .iter()
         .any(|module| path.strip_prefix(module).is_some_and(|rest| rest == ".rs" || rest.starts_with('/')))
 }
