@@ -1,6 +1,6 @@
 //! Copies of files: the hands of both ends on their own file system, over any pair of byte streams.
 //!
-//! [`give`] walks a tree and tells it, [`take`] puts what it is told in its place; `crate::copy` is what they say.
+//! [`give()`] walks a tree and tells it, [`take()`] puts what it is told in its place; `crate::copy` is what they say.
 //! Both block, and run as whoever may read and write there: on a target a process of the target user, so that the
 //! kernel decides what is permitted.
 //!

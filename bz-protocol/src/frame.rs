@@ -58,7 +58,7 @@ kinds! {
     Refuse = 7
     /// The end of the session in this direction: [`Fin`].
     Fin = 8
-    /// To the agent: opens a stream: [`crate::stream::Open`].
+    /// To the agent: opens a stream: [`crate::stream::StreamRequest`].
     Open = 9
     /// To the client: what became of an opening: [`crate::stream::Answer`].
     Answer = 10

@@ -35,8 +35,8 @@ async fn close_unopened(app: &App) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Closes connections that cannot live without their client, once their agent has given up waiting for it. The end of a
-/// sealed session looks like the end of a carrier here.
+/// Closes connections that cannot live without their client, once their agent has given up waiting for it: what it says
+/// then reaches nobody.
 async fn close_forsaken(app: &App) -> Result<(), ApiError> {
     for id in app.store.forsaken_since(app.now().wall.before(PATIENCE.saturating_add(HANDSHAKE))).await? {
         close(app, id, &By::Service, "its client left and did not come back").await?;

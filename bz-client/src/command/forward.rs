@@ -34,8 +34,12 @@ pub(crate) struct Forward {
     /// Where from.
     #[arg(help = "The target that dials: target[.environment], or its id")]
     target: TargetName,
-    /// A port of this machine, and where it leads: [BIND:]PORT:HOST:PORT
-    #[arg(value_name = "FORWARD", required_unless_present = "socks")]
+    /// Where from and where to.
+    #[arg(
+        value_name = "FORWARD",
+        required_unless_present = "socks",
+        help = "A port of this machine, and where it leads: [BIND:]PORT:HOST:PORT"
+    )]
     forwards: Vec<Way>,
     /// Serve SOCKS 5 on this port of this machine, to wherever the target reaches
     #[arg(long, value_name = "[BIND:]PORT")]

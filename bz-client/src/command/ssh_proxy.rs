@@ -67,8 +67,8 @@ impl SshProxy {
             end = carry(stream, &mut signals) => end,
             () = serve => None,
         };
-        // The server cannot read the end of a sealed session; what it does not hear now it learns in some minutes.
-        if matches!(end, None | Some(End::Completed(Fin::Done))) {
+        // An end that sshd was too slow to say: what the server does not hear now it learns in some minutes.
+        if end.is_none() {
             client.close(connection).await.unwrap_or_default();
         }
         // Without an end `ssh` hung up: that was all.
