@@ -24,12 +24,12 @@ use crate::exit::Exit;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  bz forward web-1 5432:db.internal:5432          then: psql -h localhost
+  bz forward web-1 5432:db.internal:5432       then: psql -h localhost
   bz forward web-1 8080:localhost:80 2222:10.0.0.7:22
-  bz forward web-1 --socks 1080                   then: curl -x socks5h://localhost:1080 http://intranet/
+  bz forward web-1 --socks 1080                then: curl -x socks5h://localhost:1080 http://intra/
 
-Names are looked up on the target. The tunnel carries nothing anywhere else; it needs the verb Tunnel,
-and ends with Ctrl-C, with `bz logout`, and with your login. A port of 0 takes any free one.")]
+Names are looked up on the target. The tunnel carries nothing anywhere else. It needs the verb
+Tunnel, and ends with Ctrl-C, with `bz logout`, and with your login. Port 0 takes any free one.")]
 pub(crate) struct Forward {
     /// Where from.
     #[arg(help = "The target that dials: target[.environment], or its id")]
