@@ -243,23 +243,12 @@ impl Flow {
     /// Queues a frame. `Bytes` within [`Self::writable`]; other kinds always.
     pub(crate) fn send(&mut self, now: Now, kind: Kind, stream: u32, payload: &[u8]) -> Result<(), SendError> {
         self.sender.send((kind, stream), payload, self.receiver.next(), now)?;
-        match kind {
-            Kind::Open => {
-                self.receiver.open_stream(stream);
-                // The peer is told of the stream's room.
-                self.ack_due = Some(now.mono);
-            }
-            Kind::Reset => self.receiver.unwanted(stream),
-            Kind::Bytes
-            | Kind::Eof
-            | Kind::Checkpoint
-            | Kind::Resize
-            | Kind::Reauthenticate
-            | Kind::Notice
-            | Kind::Refuse
-            | Kind::Fin
-            | Kind::Answer
-            | Kind::Report => {}
+        if kind == Kind::Open {
+            self.receiver.open_stream(stream);
+            // The peer is told of the stream's room.
+            self.ack_due = Some(now.mono);
+        } else if kind == Kind::Reset {
+            self.receiver.unwanted(stream);
         }
         self.settle(stream);
         // Not left to the next tick: what is due now must stand before the next frame.
@@ -315,24 +304,13 @@ impl Flow {
     fn follow(&mut self, now: Now, received: &mut Received) {
         let stream = received.stream;
         received.unwanted = self.receiver.is_unwanted(stream);
-        match received.kind {
-            Kind::Open => self.sender.open_stream(stream),
-            Kind::Bytes if received.unwanted => self.consumed(now, stream, received.payload.len()),
+        if received.kind == Kind::Open {
+            self.sender.open_stream(stream);
+        } else if received.kind == Kind::Bytes && received.unwanted {
+            self.consumed(now, stream, received.payload.len());
+        } else if received.kind == Kind::Reset && !self.sender.is_ended(stream) {
             // An end that is over sends nothing more; the peer must know that, too.
-            Kind::Reset if !self.sender.is_ended(stream) => {
-                self.send(now, Kind::Reset, stream, &[]).unwrap_or_default();
-            }
-            Kind::Bytes
-            | Kind::Eof
-            | Kind::Checkpoint
-            | Kind::Resize
-            | Kind::Reauthenticate
-            | Kind::Notice
-            | Kind::Refuse
-            | Kind::Fin
-            | Kind::Answer
-            | Kind::Reset
-            | Kind::Report => {}
+            self.send(now, Kind::Reset, stream, &[]).unwrap_or_default();
         }
         self.settle(stream);
     }

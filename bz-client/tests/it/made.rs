@@ -6,7 +6,7 @@ use bz_core::access::{Mode, Verb};
 use bz_core::api::Bytes;
 use bz_core::api::access::{Connection, ConnectionState};
 use bz_core::digest::Digest;
-use bz_core::grant::GrantError;
+use bz_core::grant::{GrantError, Scope};
 use bz_core::id::{ConnectionId, ShellId, TargetId, UserId};
 use bz_core::target::UserRule;
 use bz_core::time::UnixTime;
@@ -79,6 +79,7 @@ async fn every_lie_in_the_grant_is_named() {
     check(Lie::Grant("recording"), |made, _| made.recorded = true).await;
     check(Lie::Grant("target user"), |_, grant| grant.user = "root".parse().ok()).await;
     check(Lie::Grant("target user"), |_, grant| grant.user = None).await;
+    check(Lie::Grant("scope"), |_, grant| grant.scope = Scope::Destinations(vec!["*:*".parse().unwrap()])).await;
     check(Lie::Grant("request"), |_, grant| grant.request = Digest::of(b"another")).await;
     check(Lie::User, |made, grant| (made.target_user, grant.user) = (None, None)).await;
     check(Lie::Refused(GrantError::Expired), |_, grant| grant.not_after = UnixTime::from_secs(1)).await;

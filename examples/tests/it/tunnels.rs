@@ -216,6 +216,24 @@ async fn a_logout_ends_a_tunnel() {
     room.world.stop().await;
 }
 
+/// A policy that is deleted ends the tunnels that it allowed, with the reason.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_that_is_gone_ends_its_tunnels() {
+    let room = Room::new(Way::Ws).await;
+    room.allow().await;
+    let echo = echo().await;
+    let tunnel = room.tunnel(&[echo]).await;
+    tunnel.dial(&echo.to_string().parse().unwrap()).await.unwrap();
+    let policies = room.world.client.policies().await.unwrap();
+    let policy = policies.iter().find(|policy| policy.content.name == "tunnels").unwrap();
+    crate::api::call(&room.world, "DELETE", &format!("policies/target-connect/{}", policy.id), None).await;
+    let end = tokio::time::timeout(Duration::from_secs(20), tunnel.ended()).await.expect("the tunnel ends");
+    assert_eq!(end, End::Completed(Fin::Closed));
+    let reason = tunnel.reason().unwrap_or_default();
+    assert!(reason.contains("no policy allows it any more"), "{reason}");
+    room.world.stop().await;
+}
+
 /// F-018~, F-232~: a program of one's own, through SOCKS, to a name that the target looks up.
 #[tokio::test(flavor = "multi_thread")]
 async fn curl_goes_through_socks() {
