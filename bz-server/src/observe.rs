@@ -7,6 +7,7 @@
 
 pub mod command;
 pub mod files;
+pub mod query;
 
 use bz_core::access::Lens;
 use bz_core::access::request::CopyRequest;
