@@ -205,6 +205,7 @@ pub(crate) async fn run(context: Arc<Context>, connection: ConnectionId, admitte
         },
         #[cfg(not(feature = "files"))]
         Backend::Files => Err(Code::Unavailable),
+        Backend::Database | Backend::Http | Backend::Kube => Err(Code::Unavailable),
     };
     let last = match done {
         Ok(fin) => Action::Finish(fin),
