@@ -10,13 +10,16 @@ mod cut;
 mod mysql;
 mod postgres;
 mod redact;
+mod streams;
 mod value;
 
+use bz_core::access::upstream::Wire;
 use bz_core::api::record::QueryOutcome;
 use bz_protocol::keys::Direction;
 
 pub use self::mysql::MySqlLens;
 pub use self::postgres::PostgresLens;
+pub use self::streams::QueriesLens;
 
 use crate::observe::command::text;
 
@@ -34,15 +37,6 @@ const MOST_STATEMENTS: usize = 1000;
 const LONGEST_NAME: usize = 1024;
 /// The most parameters of one statement that are shown.
 const MOST_PARAMETERS: usize = 256;
-
-/// Which protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wire {
-    /// PostgreSQL's, version 3.
-    Postgres,
-    /// MySQL's and MariaDB's.
-    MySql,
-}
 
 /// One row for the log of queries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,7 +73,7 @@ pub struct QueryError {
 }
 
 /// Reads one stream of a database session.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum QueryLens {
     /// Of PostgreSQL's protocol.
     Postgres(Box<PostgresLens>),
@@ -88,13 +82,26 @@ pub enum QueryLens {
 }
 
 impl QueryLens {
-    /// A lens on a stream that begins now; whether literals are kept out of its lines.
+    /// A lens on a stream that begins now; whether literals are kept out of its lines. `None` where nothing is read.
     #[must_use]
-    pub fn new(wire: Wire, redact: bool) -> Self {
+    pub fn new(wire: Wire, redact: bool) -> Option<Self> {
         match wire {
-            Wire::Postgres => Self::Postgres(Box::new(PostgresLens::new(redact))),
-            Wire::MySql => Self::MySql(Box::new(MySqlLens::new(redact))),
+            Wire::Postgres => Some(Self::Postgres(Box::new(PostgresLens::new(redact)))),
+            Wire::Mysql => Some(Self::MySql(Box::new(MySqlLens::new(redact)))),
+            Wire::Plain => None,
         }
+    }
+
+    /// Reads no more of it, and says why.
+    #[must_use]
+    pub fn lost(&mut self, now_millis: u64, why: &str) -> Vec<QueryLine> {
+        let log = match self {
+            Self::Postgres(lens) => lens.log(),
+            Self::MySql(lens) => lens.log(),
+        };
+        log.now = now_millis;
+        log.lose(why);
+        log.take()
     }
 
     /// Bytes of the stream.
@@ -117,7 +124,7 @@ impl QueryLens {
 }
 
 /// What every line of a stream has in common, and the lines that wait to be taken.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Log {
     user: String,
     database: String,

@@ -14,7 +14,7 @@ pub(super) struct Plan {
 pub(super) struct Malformed;
 
 /// One direction of a stream.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Cutter {
     head: Vec<u8>,
     body: Vec<u8>,

@@ -44,7 +44,7 @@ pub(super) mod can {
 }
 
 /// Reads one stream of MySQL's protocol.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct MySqlLens {
     log: Log,
     client: Cutter,
@@ -118,6 +118,10 @@ impl MySqlLens {
             }
         }
         self.log.take()
+    }
+
+    pub(super) const fn log(&mut self) -> &mut Log {
+        &mut self.log
     }
 
     pub(super) fn finish(&mut self) -> Vec<QueryLine> {

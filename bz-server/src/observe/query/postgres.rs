@@ -31,7 +31,7 @@ const LONGEST: u32 = 0x3fff_ffff;
 const TLS_WORD: &str = "the connection is encrypted within the stream, which cannot be read";
 
 /// Reads one stream of PostgreSQL's protocol.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct PostgresLens {
     log: Log,
     client: Cutter,
@@ -92,6 +92,10 @@ impl PostgresLens {
             }
         }
         self.log.take()
+    }
+
+    pub(super) const fn log(&mut self) -> &mut Log {
+        &mut self.log
     }
 
     pub(super) fn finish(&mut self) -> Vec<QueryLine> {

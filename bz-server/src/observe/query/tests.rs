@@ -23,7 +23,7 @@ pub(super) fn server(bytes: impl AsRef<[u8]>) -> Said {
 
 /// Reads a conversation in pieces of at most so many bytes, one millisecond for each thing that is said.
 pub(super) fn read(wire: Wire, redact: bool, said: &[Said], piece: usize) -> Vec<QueryLine> {
-    let mut lens = QueryLens::new(wire, redact);
+    let mut lens = QueryLens::new(wire, redact).unwrap();
     let mut lines = Vec::new();
     for (now, (way, bytes)) in (1000..).zip(said) {
         bytes.chunks(piece).for_each(|bytes| lines.extend(lens.bytes(now, *way, bytes)));
@@ -71,14 +71,15 @@ fn bytes() -> impl Strategy<Value = Vec<Said>> {
 fn begun(wire: Wire) -> Vec<Said> {
     match wire {
         Wire::Postgres => postgres::login(),
-        Wire::MySql => mysql::login(),
+        Wire::Mysql => mysql::login(),
+        Wire::Plain => Vec::new(),
     }
 }
 
 proptest! {
     #[test]
     fn any_bytes_are_read_without_harm(rest in bytes(), begin: bool, mysql: bool, piece in 1..50_usize) {
-        let wire = if mysql { Wire::MySql } else { Wire::Postgres };
+        let wire = if mysql { Wire::Mysql } else { Wire::Postgres };
         let mut said = if begin { begun(wire) } else { Vec::new() };
         said.extend(rest);
         let lines = read(wire, false, &said, usize::MAX);
@@ -95,7 +96,7 @@ proptest! {
     #[test]
     fn damaged_bytes_are_read_without_harm(at: prop::sample::Index, to: u8, cut: bool, mysql: bool) {
         let (wire, mut said) = if mysql {
-            (Wire::MySql, mysql::conversation())
+            (Wire::Mysql, mysql::conversation())
         } else {
             (Wire::Postgres, postgres::conversation())
         };
@@ -116,7 +117,7 @@ proptest! {
 
 #[test]
 fn a_stream_that_is_something_else_is_said_once() {
-    for wire in [Wire::Postgres, Wire::MySql] {
+    for wire in [Wire::Postgres, Wire::Mysql] {
         for way in [Direction::ToAgent, Direction::ToClient] {
             let said = [(way, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(9)), (way, vec![0xff; 99])];
             let lines = read(wire, false, &said, usize::MAX);

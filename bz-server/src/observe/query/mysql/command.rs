@@ -21,7 +21,7 @@ const COUNTS_PARAMETERS: u8 = 8;
 const MOST_LONG: usize = 256;
 
 /// What waits for an answer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Command {
     Query(Text),
     Prepare(Vec<u8>, u64),
@@ -42,7 +42,7 @@ pub(super) enum Command {
 }
 
 /// A text and the statements in it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Text {
     pub(super) text: String,
     pub(super) pieces: VecDeque<Range<usize>>,
@@ -50,7 +50,7 @@ pub(super) struct Text {
 }
 
 /// A prepared statement that is run.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Execution {
     pub(super) id: u32,
     /// What is behind the number of the statement.
@@ -62,7 +62,7 @@ pub(super) struct Execution {
 }
 
 /// Statements that are prepared, by the server's numbers.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Prepared {
     statements: BTreeMap<u32, One>,
     long: BTreeMap<(u32, u16), Vec<u8>>,
@@ -70,7 +70,7 @@ pub(super) struct Prepared {
     held: usize,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct One {
     statement: Statement,
     parameters: u16,

@@ -7,7 +7,7 @@ use crate::observe::query::cut::Fields;
 use crate::observe::query::{LONGEST_NAME, MOST_PARAMETERS, MOST_PREPARED, MOST_WAITING, Statement, value};
 
 /// What a client asked.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Request {
     /// A text that may be several statements.
     Query(Text, u64),
@@ -36,7 +36,7 @@ pub(super) enum Request {
 }
 
 /// A text, and the statements in it when there are several.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Text {
     pub(super) whole: Arc<Statement>,
     pub(super) pieces: VecDeque<Arc<Statement>>,
@@ -79,7 +79,7 @@ pub(super) struct Failure {
 }
 
 /// Statements and portals by their names.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Names {
     statements: BTreeMap<Vec<u8>, Prepared>,
     portals: BTreeMap<Vec<u8>, Portal>,
@@ -100,7 +100,7 @@ struct Prepared {
 }
 
 /// All that waits, in order.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Batch {
     waiting: VecDeque<Request>,
     names: Names,

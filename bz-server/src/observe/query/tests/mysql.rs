@@ -133,12 +133,12 @@ pub(super) fn conversation() -> Vec<Said> {
 fn check_after(login: Vec<Said>, said: Vec<Said>, want: &[&str]) {
     let all: Vec<Said> = login.into_iter().chain(said).collect();
     let want: Vec<&str> = ["LOGIN: "].into_iter().chain(want.iter().copied()).collect();
-    check(Wire::MySql, &all, &want);
+    check(Wire::Mysql, &all, &want);
 }
 
 #[test]
 fn a_login_names_user_and_database_and_no_password() {
-    let lines = read(Wire::MySql, false, &conversation(), usize::MAX);
+    let lines = read(Wire::Mysql, false, &conversation(), usize::MAX);
     assert!(lines.iter().all(|line| (line.user.as_str(), line.database.as_str()) == ("bob", "shop")));
     assert!(!format!("{lines:?}").contains("hush"));
     let want =
@@ -149,8 +149,8 @@ fn a_login_names_user_and_database_and_no_password() {
         client(response(BASE)),
         server(p(2, error(1045, "28000", "Access denied for user 'bob'"))),
     ];
-    check(Wire::MySql, &refused, &["failed LOGIN:  28000 Access denied for user 'bob'"]);
-    check(Wire::MySql, &[server(p(0, b"\xff\x10\x04Too many connections"))], &["failed LOGIN:   Too many connections"]);
+    check(Wire::Mysql, &refused, &["failed LOGIN:  28000 Access denied for user 'bob'"]);
+    check(Wire::Mysql, &[server(p(0, b"\xff\x10\x04Too many connections"))], &["failed LOGIN:   Too many connections"]);
 }
 
 #[test]
@@ -313,7 +313,7 @@ fn a_change_of_user_is_a_login() {
         change("root"),
         answer(&[&error(1045, "28000", "Access denied")]),
     ]);
-    let lines = read(Wire::MySql, false, &said.collect::<Vec<_>>(), usize::MAX);
+    let lines = read(Wire::Mysql, false, &said.collect::<Vec<_>>(), usize::MAX);
     let seen: Vec<_> = lines.iter().map(|line| (short(line), line.user.as_str(), line.database.as_str())).collect();
     let want = [
         ("LOGIN: ", "bob", "shop"),
@@ -343,7 +343,7 @@ fn attributes_before_a_statement_are_skipped() {
 fn what_cannot_be_read_is_said_once() {
     let tls =
         [server(greeting(BASE | can::TLS)), client(p(1, &response(BASE | can::TLS)[4..36])), client([0x16, 3, 1])];
-    check(Wire::MySql, &tls, &["unparsed :   the connection is encrypted within the stream, which cannot be read"]);
+    check(Wire::Mysql, &tls, &["unparsed :   the connection is encrypted within the stream, which cannot be read"]);
     check_after(
         login_with(can::COMPRESS),
         vec![client([9; 99])],
@@ -358,7 +358,7 @@ fn a_packet_that_goes_on_is_one_statement() {
     let first = p(0, &text.as_bytes()[..0xff_ffff]);
     let rest = p(1, &text.as_bytes()[0xff_ffff..]);
     let said = login().into_iter().chain([client([first, rest].concat()), answers(&set(1, 2)), q("select 2")]);
-    let lines = read(Wire::MySql, false, &said.collect::<Vec<_>>(), 1 << 16);
+    let lines = read(Wire::Mysql, false, &said.collect::<Vec<_>>(), 1 << 16);
     assert!(lines[1].statement.starts_with("select 'xxx"), "{}", short(&lines[1]));
     assert_eq!((lines[1].rows, short(&lines[2])), (Some(1), "unanswered SELECT: select 2".to_owned()));
 }
@@ -371,6 +371,6 @@ fn a_plain_backslash_is_one_when_the_server_says_so() {
         q(r"select 'a\', 'b'"),
         answers(&set(1, 2)),
     ]);
-    let lines = read(Wire::MySql, true, &said.collect::<Vec<_>>(), usize::MAX);
+    let lines = read(Wire::Mysql, true, &said.collect::<Vec<_>>(), usize::MAX);
     assert_eq!(lines[2].statement, "select ?, ?");
 }
