@@ -35,10 +35,7 @@ pub(super) fn read(wire: Wire, redact: bool, said: &[Said], piece: usize) -> Vec
 
 /// A line in short: outcome, kind, statement, parameters, rows, error.
 pub(super) fn short(line: &QueryLine) -> String {
-    let outcome = match line.outcome {
-        Done => String::new(),
-        other => format!("{other:?} ").to_lowercase(),
-    };
+    let outcome = if line.outcome == Done { String::new() } else { format!("{:?} ", line.outcome).to_lowercase() };
     let parameters = if line.parameters.is_empty() {
         String::new()
     } else {

@@ -77,7 +77,7 @@ fn login_with(more: u64) -> Vec<Said> {
     vec![
         server(greeting(server_can)),
         client(response(client_can)),
-        server(p(2, b"\xfemysql_native_password\012345678901234567890\0")),
+        server(p(2, b"\xfemysql_native_password\x0012345678901234567890\0")),
         client(p(3, b"hushhushhushhushhush")),
         server(p(4, ok(0, 2))),
     ]
@@ -305,7 +305,7 @@ fn a_change_of_user_is_a_login() {
     let change = |user: &str| command(0x11, format!("{user}\0\x04hushother\0\x2d\0mysql_native_password\0"));
     let said = login().into_iter().chain([
         change("eve"),
-        answer(&[b"\xfemysql_native_password\012345678901234567890\0"]),
+        answer(&[b"\xfemysql_native_password\x0012345678901234567890\0"]),
         client(p(3, "hush")),
         server(p(4, ok(0, 2))),
         q("select 1"),
