@@ -12,7 +12,7 @@ use bz_agent::agent::{Agent, Running};
 use bz_agent::helper::Helper;
 use bz_agent::jwks::IssuerKeys;
 use bz_agent::user::User;
-use bz_client::client::{AskError, Client, EventFilter};
+use bz_client::client::{AskError, EventFilter};
 use bz_client::database::{Database as Way_, DatabaseError};
 use bz_core::access::Verb;
 use bz_core::api::error::Code;
@@ -22,7 +22,6 @@ use bz_core::api::target::{TargetKind, TargetUserName};
 use bz_core::api::virtual_target::{DatabaseAuthentication, NewVirtualTarget, Port};
 use bz_core::id::{ConnectionId, TargetId};
 use bz_core::target::UserRule;
-use bz_examples::needs;
 use bz_examples::world::{Way, World};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -43,7 +42,7 @@ async fn psql_works_and_its_statements_are_in_the_log() {
         let name = room.database(Kind::Postgres, ("localhost", server.port), true).await;
         room.allow(&name, &[], false).await;
         let open = room.open(&name).await;
-        let psql = async |statement: &str| open.run(Kind::Postgres, "alice", &[statement]).await;
+        let psql = async |statement: &str| open.run(Kind::Postgres, "alice", statement).await;
 
         assert_eq!(said(&psql("select 'through', 4+2").await), "through|6\n");
         let prepared = "prepare p(int) as select $1 * 7; execute p(6); deallocate p";
@@ -51,7 +50,7 @@ async fn psql_works_and_its_statements_are_in_the_log() {
         let failed = psql("select * from nowhere").await;
         assert_eq!(failed.status.code(), Some(1), "{failed:?}");
         psql(&format!("alter role alice password '{PASSWORD}'")).await;
-        let denied = open.run(Kind::Postgres, "nobody", &["select 1"]).await;
+        let denied = open.run(Kind::Postgres, "nobody", "select 1").await;
         assert!(!denied.status.success() && complaint(&denied).contains("password authentication failed"));
 
         let log = room.log(open.connection(), |log| log.iter().any(|row| row.database_user == "nobody")).await;
@@ -130,7 +129,7 @@ async fn mariadb_works_and_its_statements_are_in_the_log() {
         let name = room.database(Kind::MariaDb, ("localhost", server.port), true).await;
         room.allow(&name, &[], false).await;
         let open = room.open(&name).await;
-        let mariadb = async |statement: &str| open.run(Kind::MariaDb, "alice", &[statement]).await;
+        let mariadb = async |statement: &str| open.run(Kind::MariaDb, "alice", statement).await;
 
         assert_eq!(
             said(&mariadb("select 'through', 4+2; select @@ssl_cipher").await).lines().next(),
@@ -184,7 +183,7 @@ async fn a_policy_keeps_literals_out_of_the_log() {
     let name = room.database(Kind::Postgres, ("localhost", server.port), false).await;
     room.allow(&name, &[], true).await;
     let open = room.open(&name).await;
-    let psql = async |statement: &str| open.run(Kind::Postgres, "alice", &[statement]).await;
+    let psql = async |statement: &str| open.run(Kind::Postgres, "alice", statement).await;
     assert_eq!(said(&psql("select 'card 4711', $$4712$$, 4713 -- 4714").await), "card 4711|4712|4713\n");
     assert!(!psql("select 'card 4715'::int").await.status.success());
     let log = room.log(open.connection(), |log| log.iter().any(|row| row.outcome == QueryOutcome::Failed)).await;
@@ -215,7 +214,7 @@ async fn a_database_that_proves_nothing_is_not_logged_in_to() {
                               where variable_name = 'ssl_cipher'"
             }
         };
-        let output = open.run(kind, "alice", &[shows_tls]).await;
+        let output = open.run(kind, "alice", shows_tls).await;
         assert!(["t\n", "1\n"].contains(&said(&output).as_str()), "{output:?}");
         for (certificate, why) in [
             (Some((&stranger, Flaw::None)), "signed by an authority that the target's host does not know"),
@@ -232,7 +231,7 @@ async fn a_database_that_proves_nothing_is_not_logged_in_to() {
                 }
             }
             open.complaints.lock().unwrap().clear();
-            let output = open.run(kind, "alice", &["select 1"]).await;
+            let output = open.run(kind, "alice", "select 1").await;
             assert!(!output.status.success(), "{kind:?}, {why}: {output:?}");
             let heard = format!("{}{:?}", complaint(&output), open.complaints.lock().unwrap());
             assert!(heard.contains(why), "{kind:?}, {why}: {heard}");
@@ -251,8 +250,8 @@ async fn nobody_logs_in_as_somebody_else_than_the_granted_user() {
         let name = room.database(kind, ("localhost", server.port), false).await;
         room.allow(&name, &["alice"], false).await;
         let open = room.open(&name).await;
-        assert_eq!(said(&open.run(kind, "alice", &["select 1"]).await), "1\n");
-        let other = open.run(kind, "bob", &["select 1"]).await;
+        assert_eq!(said(&open.run(kind, "alice", "select 1").await), "1\n");
+        let other = open.run(kind, "bob", "select 1").await;
         let words = "this connection is for the database user alice alone: log in as alice, or ask for another one";
         assert!(!other.status.success() && complaint(&other).contains(words), "{kind:?}: {other:?}");
         if kind == Kind::MariaDb {
@@ -267,7 +266,7 @@ async fn nobody_logs_in_as_somebody_else_than_the_granted_user() {
         let DatabaseError::Ask(AskError::Rest(rest)) = &several else { panic!("{several}") };
         assert_eq!(rest.code(), Some(Code::TargetUserNeeded), "{several}");
         let bob = room.open(&format!("bob@{name}")).await;
-        assert_eq!(said(&bob.run(kind, "bob", &["select 2"]).await), "2\n");
+        assert_eq!(said(&bob.run(kind, "bob", "select 2").await), "2\n");
         let log = room.log(bob.connection(), |log| log.iter().any(|row| row.statement == "select 2")).await;
         assert!(log.iter().all(|row| row.place.target_user == "bob" && row.database_user == "bob"), "{log:#?}");
         assert!(room.world.client.database(&format!("eve@{name}").parse().unwrap()).await.is_err());
@@ -285,7 +284,7 @@ async fn a_database_may_be_started_again_under_a_statement() {
         let name = room.database(kind, ("localhost", server.port), false).await;
         room.allow(&name, &[], false).await;
         let open = room.open(&name).await;
-        let (running, restarted) = tokio::join!(open.run(kind, "alice", &[slow]), async {
+        let (running, ()) = tokio::join!(open.run(kind, "alice", slow), async {
             let seen = match kind {
                 Kind::Postgres => "select count(*) from pg_stat_activity where query = 'select pg_sleep(60)'",
                 Kind::MariaDb => "select count(*) from information_schema.processlist where info = 'select sleep(60)'",
@@ -293,9 +292,8 @@ async fn a_database_may_be_started_again_under_a_statement() {
             until(async || server.direct(seen), |count| count.trim() == "1").await;
             server.restart();
         });
-        let () = restarted;
         assert!(!running.status.success(), "{running:?}");
-        assert_eq!(said(&open.run(kind, "alice", &["select 3"]).await), "3\n");
+        assert_eq!(said(&open.run(kind, "alice", "select 3").await), "3\n");
         let log = room.log(open.connection(), |log| log.iter().any(|row| row.statement == "select 3")).await;
         let cut = log.iter().find(|row| row.statement == slow).unwrap_or_else(|| panic!("{log:#?}"));
         assert!([QueryOutcome::Unanswered, QueryOutcome::Failed].contains(&cut.outcome), "{cut:#?}");
@@ -342,7 +340,7 @@ async fn a_logout_ends_database_connections() {
     room.allow(&name, &[], false).await;
     let client = room.world.log_in(&room.person).await.unwrap();
     let open = Open::new(client.database(&name.parse().unwrap()).await.unwrap()).await;
-    let (running, ()) = tokio::join!(open.run(Kind::Postgres, "alice", &["select pg_sleep(60)"]), async {
+    let (running, ()) = tokio::join!(open.run(Kind::Postgres, "alice", "select pg_sleep(60)"), async {
         let seen = "select count(*) from pg_stat_activity where query = 'select pg_sleep(60)'";
         until(async || server.direct(seen), |count| count.trim() == "1").await;
         client.logout().await.unwrap();
@@ -470,9 +468,9 @@ impl Open {
     }
 
     /// People's own client, with a statement.
-    async fn run(&self, kind: Kind, user: &str, arguments: &[&str]) -> Output {
+    async fn run(&self, kind: Kind, user: &str, statement: &str) -> Output {
         let mut command = tokio::process::Command::from(kind.client(("127.0.0.1", self.port.port()), user));
-        let run = command.args(arguments).kill_on_drop(true).output();
+        let run = command.arg(statement).kill_on_drop(true).output();
         tokio::time::timeout(Duration::from_secs(60), run).await.expect("the client ends").unwrap()
     }
 }
