@@ -50,6 +50,8 @@ mod relying_party;
 #[cfg(test)]
 mod segments;
 #[cfg(test)]
+mod services;
+#[cfg(test)]
 mod session;
 #[cfg(test)]
 mod shells;
