@@ -18,6 +18,10 @@ const GSS: u32 = 80_877_104;
 const MOST_QUESTIONS: u32 = 4;
 /// A server takes no longer first message, nor a shorter one.
 const LENGTHS: std::ops::RangeInclusive<usize> = 8..=10_000;
+/// A server's first words are shorter.
+const LONGEST_ANSWER: usize = 16 << 10;
+/// A message of authentication that lists mechanisms of SASL.
+const SASL: [u8; 4] = 10_u32.to_be_bytes();
 /// How TLS begins: a record of the handshake.
 const TLS_RECORD: u8 = 0x16;
 /// TLS's own word for "no": a fatal alert, `handshake_failure`.
@@ -66,6 +70,9 @@ pub(super) async fn carry(mut here: SessionStream, mut there: Held, user: Option
     };
     there.write_all(&message).await?;
     there.flush().await?;
+    if there.is_tls() {
+        ways_to_log_in(&mut here, &mut there).await?;
+    }
     tokio::io::copy_bidirectional(&mut here, &mut there).await?;
     there.whole = true;
     Ok(())
@@ -100,6 +107,44 @@ async fn first(here: &mut SessionStream) -> io::Result<First> {
     Ok(First::Refused)
 }
 
+/// Passes on what the server says first, up to the ways to log in, without those that are bound to a TLS of the client's
+/// own: it has none, and takes a server that offers them for one that was tampered with.
+async fn ways_to_log_in(here: &mut SessionStream, there: &mut Held) -> io::Result<()> {
+    loop {
+        let mut head = [0; 5];
+        let mut got = 0;
+        while let Some(room) = head.get_mut(got..).filter(|room| !room.is_empty()) {
+            match there.read(room).await? {
+                // Whatever it means, it is the client's to hear.
+                0 => return here.write_all(head.get(..got).unwrap_or_default()).await,
+                count => got = got.saturating_add(count),
+            }
+        }
+        let [kind, length @ ..] = head;
+        let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+        if !matches!(kind, b'R' | b'N' | b'v') || !(4..=LONGEST_ANSWER).contains(&length) {
+            return here.write_all(&head).await;
+        }
+        let mut body = vec![0; length.saturating_sub(4)];
+        there.read_exact(&mut body).await?;
+        if kind == b'R' {
+            body = unbound(body);
+        }
+        let length = u32::try_from(body.len().saturating_add(4)).unwrap_or(u32::MAX);
+        here.write_all(&[&[kind], length.to_be_bytes().as_slice(), &body].concat()).await?;
+        if kind == b'R' {
+            return Ok(());
+        }
+    }
+}
+
+/// The mechanisms of SASL without those that are bound to TLS; anything else as it is.
+fn unbound(body: Vec<u8>) -> Vec<u8> {
+    let Some((&SASL, names)) = body.split_first_chunk::<4>() else { return body };
+    let kept = names.split_inclusive(|byte| *byte == 0).filter(|name| !name.ends_with(b"-PLUS\0"));
+    SASL.iter().chain(kept.flatten()).copied().collect()
+}
+
 /// Whether the message says this user, once, and nobody else.
 fn names(message: &[u8], user: &str) -> bool {
     let mut parts = message.get(8..).unwrap_or_default().split(|byte| *byte == 0);
@@ -122,6 +167,16 @@ async fn refuse(here: &mut SessionStream, state: &str, words: &str) -> io::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_way_to_log_in_is_bound_to_tls() {
+        let list = |names: &[u8]| [&SASL, names].concat();
+        let both = list(b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0");
+        assert_eq!(unbound(both), list(b"SCRAM-SHA-256\0\0"));
+        for other in [list(b"SCRAM-SHA-256\0\0"), vec![0, 0, 0, 5, 1, 2, 3, 4], vec![0], vec![]] {
+            assert_eq!(unbound(other.clone()), other);
+        }
+    }
 
     #[test]
     fn a_login_is_as_one_user() {

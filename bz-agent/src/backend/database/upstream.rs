@@ -52,7 +52,8 @@ fn why(error: &io::Error) -> Why {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     let Some(rustls::Error::InvalidCertificate(wrong)) = inner else { return Why::Tls };
     let is = |kinds: &[CertificateError]| kinds.iter().any(|kind| kind == wrong);
-    if is(&[CertificateError::UnknownIssuer]) {
+    // An authority of the same name that is another one signs badly.
+    if is(&[CertificateError::UnknownIssuer, CertificateError::BadSignature]) {
         Why::UnknownAuthority
     } else if is(&[CertificateError::Expired]) || matches!(wrong, CertificateError::ExpiredContext { .. }) {
         Why::CertificateExpired
@@ -81,6 +82,10 @@ enum Stream {
 impl Held {
     pub(super) const fn new(tcp: TcpStream) -> Self {
         Self { stream: Stream::Plain(tcp), whole: false }
+    }
+
+    pub(super) const fn is_tls(&self) -> bool {
+        matches!(self.stream, Stream::Tls(_))
     }
 }
 

@@ -32,10 +32,6 @@ impl Authority {
         Self { issuer: CertifiedIssuer::self_signed(params, key).unwrap() }
     }
 
-    pub(super) fn pem(&self) -> String {
-        self.issuer.pem()
-    }
-
     /// What the agent of this host is given to believe.
     pub(super) fn config(&self) -> std::sync::Arc<rustls::ClientConfig> {
         let mut roots = rustls::RootCertStore::empty();
@@ -181,12 +177,13 @@ impl Kind {
                 let mut make = as_user(user, &postgres_program("initdb"));
                 make.args(["--username=admin", "--auth-host=scram-sha-256", "--auth-local=trust", "--no-sync"]);
                 make.arg("--pwfile").arg(folder.join("password")).arg("-D").arg(folder.join("data"));
-                works(make.output().unwrap());
+                works(&make.output().unwrap());
             }
             Self::MariaDb => {
                 let mut make = as_user(user, Path::new("mariadb-install-db"));
                 make.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
-                works(make.arg("--datadir").arg(folder.join("data")).output().unwrap());
+                let data = format!("--datadir={}", folder.join("data").display());
+                works(&make.arg(data).output().unwrap());
                 let first = format!(
                     "create database shop; create user admin@'%' identified by '{PASSWORD}'; \
                      grant all on *.* to admin@'%' with grant option;\n"
@@ -200,7 +197,7 @@ impl Kind {
         for (name, pem) in [("server.crt", certificate), ("server.key", key)] {
             let path = folder.join(name);
             std::fs::write(&path, pem).unwrap();
-            works(Command::new("chmod").arg("0600").arg(&path).output().unwrap());
+            works(&Command::new("chmod").arg("0600").arg(&path).output().unwrap());
             own(&path, self.owner());
         }
     }
@@ -304,11 +301,11 @@ fn as_user(user: Option<&str>, program: &Path) -> Command {
 
 fn own(path: &Path, user: Option<&str>) {
     if let Some(user) = user {
-        works(Command::new("chown").arg(format!("{user}:{user}")).arg(path).output().unwrap());
+        works(&Command::new("chown").arg(format!("{user}:{user}")).arg(path).output().unwrap());
     }
 }
 
-fn works(output: Output) {
+fn works(output: &Output) {
     assert!(output.status.success(), "{output:?}");
 }
 
