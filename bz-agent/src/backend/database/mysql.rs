@@ -33,8 +33,8 @@ const CHANGE_USER: u8 = 0x11;
 
 /// Numbers and classes of errors.
 const ACCESS_DENIED: (u16, &str) = (1045, "28000");
+/// Clients take no number of their own (2026 would be TLS) from a server.
 const HANDSHAKE: (u16, &str) = (1043, "08S01");
-const TLS_FAILED: (u16, &str) = (2026, "HY000");
 
 /// A server that has greeted.
 pub(super) struct Greeted {
@@ -97,7 +97,7 @@ pub(super) async fn carry(
     let refusal = match refused(&response, user) {
         Ok(()) => match encrypted(there, tls, &response).await {
             Ok(there) => return log_in((here, there), response, (u8::from(tls.is_some()), user)).await,
-            Err(why) => error(number, TLS_FAILED, &format!("TLS to the database: {why}")),
+            Err(why) => error(number, HANDSHAKE, &format!("TLS to the database: {why}")),
         },
         Err(refusal) => refusal,
     };

@@ -157,11 +157,15 @@ impl MySqlLens {
             (true, [continued, _]) => (&mut self.client, continued),
             (false, [_, continued]) => (&mut self.server, continued),
         };
+        let begins = of_client && self.phase == Phase::Open && !self.sending_file && continued.is_none();
+        let changes = matches!(self.waiting.front(), Some(Command::ChangeUser { .. }));
         let most = if self.phase < Phase::Login { LONGEST_FIRST } else { CONTINUED };
         let whole = cutter.cut(bytes, 4, |head| {
-            let [a, b, c, _]: [u8; 4] = head.try_into().map_err(|_| Malformed)?;
+            let [a, b, c, number]: [u8; 4] = head.try_into().map_err(|_| Malformed)?;
             let length = usize::try_from(u32::from_le_bytes([a, b, c, 0])).map_err(|_| Malformed)?;
-            if length > most { Err(Malformed) } else { Ok(Plan { length, keep }) }
+            // Only what is an answer within a change of user is no command.
+            let out_of_turn = begins && number != 0 && !changes;
+            if length > most || out_of_turn { Err(Malformed) } else { Ok(Plan { length, keep }) }
         })?;
         if !whole {
             return Ok(());
@@ -194,9 +198,7 @@ impl MySqlLens {
                 Ok(())
             }
             Phase::Open if number == 0 => self.command(body),
-            // An answer within a change of user.
-            Phase::Open if matches!(self.waiting.front(), Some(Command::ChangeUser { .. })) => Ok(()),
-            Phase::Open => Err(Malformed),
+            Phase::Open => Ok(()),
         }
     }
 
