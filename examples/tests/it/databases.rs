@@ -1,6 +1,6 @@
 //! Databases through real parts: people's own clients, a local port, the agent, and PostgreSQL and MariaDB themselves.
 
-mod servers;
+pub(crate) mod servers;
 mod wire;
 
 use std::net::SocketAddr;

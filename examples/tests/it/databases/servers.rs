@@ -8,23 +8,23 @@ use bz_examples::needs;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 
 /// The password of everybody.
-pub(super) const PASSWORD: &str = "hush-hush";
+pub(crate) const PASSWORD: &str = "hush-hush";
 
 /// Certificates for databases.
-pub(super) struct Authority {
+pub(crate) struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 /// What is wrong with a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Flaw {
+pub(crate) enum Flaw {
     None,
     Expired,
     OtherName,
 }
 
 impl Authority {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(rcgen::DnType::CommonName, "an authority for databases");
@@ -32,8 +32,12 @@ impl Authority {
         Self { issuer: CertifiedIssuer::self_signed(params, key).unwrap() }
     }
 
+    pub(crate) fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
     /// What the agent of this host is given to believe.
-    pub(super) fn config(&self) -> std::sync::Arc<rustls::ClientConfig> {
+    pub(crate) fn config(&self) -> std::sync::Arc<rustls::ClientConfig> {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(self.issuer.der().clone()).unwrap();
         let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
@@ -56,9 +60,9 @@ impl Authority {
 }
 
 /// A database that runs; dropping it ends it.
-pub(super) struct Database {
+pub(crate) struct Database {
     child: std::process::Child,
-    pub(super) port: u16,
+    pub(crate) port: u16,
     kind: Kind,
     folder: tempfile::TempDir,
     /// What it was started with.
@@ -66,14 +70,14 @@ pub(super) struct Database {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Postgres,
     MariaDb,
 }
 
 impl Database {
     /// `None` where the programs for it are absent; without TLS unless it is given a certificate.
-    pub(super) fn start(kind: Kind, certificate: Option<(&Authority, Flaw)>) -> Option<Self> {
+    pub(crate) fn start(kind: Kind, certificate: Option<(&Authority, Flaw)>) -> Option<Self> {
         let programs = match kind {
             Kind::Postgres => ["psql", "pg_ctlcluster"],
             Kind::MariaDb => ["mariadb", "mariadbd"],
@@ -96,14 +100,14 @@ impl Database {
     }
 
     /// Ends it at once, and starts it again at the same port.
-    pub(super) fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.end();
         self.child = self.kind.run(self.folder.path(), self.port, self.certified);
         self.wait();
     }
 
     /// The same with another certificate, or none.
-    pub(super) fn restart_with(&mut self, certificate: Option<(&Authority, Flaw)>) {
+    pub(crate) fn restart_with(&mut self, certificate: Option<(&Authority, Flaw)>) {
         self.certified = certificate.is_some();
         if let Some((authority, flaw)) = certificate {
             self.kind.certify(self.folder.path(), authority.certificate(flaw));
@@ -112,7 +116,7 @@ impl Database {
     }
 
     /// Runs a statement as the database's own administrator, past everything.
-    pub(super) fn direct(&self, statement: &str) -> String {
+    pub(crate) fn direct(&self, statement: &str) -> String {
         let output = self.kind.client(("127.0.0.1", self.port), "admin").arg(statement).output().unwrap();
         assert!(output.status.success(), "{statement}: {output:?}");
         String::from_utf8(output.stdout).unwrap()
@@ -150,7 +154,11 @@ impl Database {
         }
     }
 
-    fn end(&mut self) {
+    /// Ends it at once.
+    pub(crate) fn end(&mut self) {
+        if self.child.try_wait().unwrap().is_some() {
+            return;
+        }
         // PostgreSQL's and MariaDB's way to end at once, children included.
         let process = rustix::process::Pid::from_child(&self.child);
         let signal =
@@ -255,7 +263,7 @@ impl Kind {
     }
 
     /// The client that people have, about to run the statement that is its last argument.
-    pub(super) fn client(self, (host, port): (&str, u16), user: &str) -> Command {
+    pub(crate) fn client(self, (host, port): (&str, u16), user: &str) -> Command {
         let port = port.to_string();
         let mut program = match self {
             Self::Postgres => {
@@ -282,7 +290,7 @@ impl Kind {
 }
 
 /// A program of PostgreSQL's, which Debian keeps out of the usual folders.
-pub(super) fn postgres_program(name: &str) -> PathBuf {
+pub(crate) fn postgres_program(name: &str) -> PathBuf {
     let mut versions: Vec<_> = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()
