@@ -112,7 +112,15 @@ impl Agent {
         self
     }
 
-    /// Connects people to whatever this host reaches, where grant and local policy allow it.
+    /// Believes these authorities about databases behind this host, to which it speaks TLS. Without it, it does not.
+    #[cfg(feature = "tcp")]
+    #[must_use]
+    pub fn upstream_tls(mut self, config: Arc<rustls::ClientConfig>) -> Self {
+        self.backends.upstream_tls = Some(config);
+        self
+    }
+
+    /// Connects people to whatever this host reaches, databases among it, where grant and local policy allow it.
     #[cfg(feature = "tcp")]
     #[must_use]
     pub const fn tunnels(mut self) -> Self {

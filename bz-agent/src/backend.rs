@@ -1,6 +1,8 @@
 //! What the agent does with the bytes of an admitted session: the crate's one match on the shape of a back end.
 
 #[cfg(feature = "tcp")]
+mod database;
+#[cfg(feature = "tcp")]
 mod dial;
 #[cfg(feature = "shell")]
 mod exec;
@@ -105,6 +107,8 @@ pub(crate) struct Backends {
     pub(crate) shells: Option<Arc<shell::Shells>>,
     #[cfg(feature = "tcp")]
     pub(crate) tunnels: bool,
+    #[cfg(feature = "tcp")]
+    pub(crate) upstream_tls: Option<Arc<rustls::ClientConfig>>,
     #[cfg(feature = "ssh")]
     pub(crate) sshd: Option<crate::ssh::Sshd>,
     #[cfg(feature = "files")]
@@ -205,6 +209,8 @@ pub(crate) async fn run(context: Arc<Context>, connection: ConnectionId, admitte
         },
         #[cfg(not(feature = "files"))]
         Backend::Files => Err(Code::Unavailable),
+        #[cfg(feature = "tcp")]
+        Backend::Database if context.backends.tunnels => database::run(&context, connection, &admitted, &mut io).await,
         Backend::Database | Backend::Http | Backend::Kube => Err(Code::Unavailable),
     };
     let last = match done {

@@ -106,6 +106,9 @@ pub(crate) struct Run {
         value_delimiter = ':'
     )]
     pub(crate) ssh_host_key: Vec<PathBuf>,
+    /// Certificates (PEM) of the authority that signed those of the databases behind this host, beside the system's
+    #[arg(long, env = "BZ_AGENT_UPSTREAM_CA", hide_env_values = true, value_name = "FILE")]
+    pub(crate) upstream_ca: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -11,6 +11,7 @@ use bz_client::session::SessionError;
 use bz_client::trust::TrustError;
 use bz_client::{FileError, RestError};
 use bz_core::api::error::Code;
+use bz_protocol::stream::Why;
 
 /// For `--help`.
 pub(crate) const HELP: &str = "\
@@ -20,7 +21,12 @@ Exit status:
    2  wrong usage
    3  given up: nobody finished the login
    5  the profile, a file or an option is wrong
+  10  with `connect --exec`: nobody listens where the database should be
   11  the server or the identity provider cannot be reached
+  12  with `connect --exec`: the database speaks no TLS, and is to
+  15  the same: its certificate is of an authority that the target's host does not know
+  16  the same: its certificate has expired
+  17  the same: its certificate is for another name
   18  not logged in, or the login is no longer good: log in again
 
 `bz exec`, `connect` and `attach` exit as the command or shell on the target does.";
@@ -98,6 +104,18 @@ fn one(error: &(dyn std::error::Error + 'static)) -> Option<Exit> {
         return Some(rest(error));
     }
     (error.is::<ServerError>() || error.is::<TrustError>() || error.is::<FileError>()).then_some(Exit::Configuration)
+}
+
+/// The status of a database that could not be reached, where there is one.
+pub(crate) const fn of_refusal(why: Why) -> Option<Exit> {
+    match why {
+        Why::ConnectionRefused => Some(Exit::Status(10)),
+        Why::NoTls => Some(Exit::Status(12)),
+        Why::UnknownAuthority => Some(Exit::Status(15)),
+        Why::CertificateExpired => Some(Exit::Status(16)),
+        Why::WrongName => Some(Exit::Status(17)),
+        Why::NotAllowed | Why::NotFound | Why::Unreachable | Why::TimedOut | Why::Unavailable | Why::Tls => None,
+    }
 }
 
 fn ask(error: &AskError) -> Option<Exit> {

@@ -79,6 +79,21 @@ pub enum Why {
     /// The agent cannot do this now, or at all.
     #[error("the agent cannot do it")]
     Unavailable,
+    /// TLS is to be spoken there, and is not.
+    #[error("no TLS is spoken there, and this target's connections are to have it")]
+    NoTls,
+    /// Its certificate is signed by nobody the agent believes.
+    #[error("its certificate is signed by an authority that the target's host does not know")]
+    UnknownAuthority,
+    /// Its certificate is no longer good.
+    #[error("its certificate has expired")]
+    CertificateExpired,
+    /// Its certificate is somebody else's.
+    #[error("its certificate is for another name")]
+    WrongName,
+    /// TLS failed in another way.
+    #[error("TLS to it failed; the agent's log says how")]
+    Tls,
 }
 
 impl StreamRequest {

@@ -199,6 +199,7 @@ operations! {
     "eventservice:connection" Get "/events/connection" event::connection;
     "eventservice:command" Get "/events/command" event::command;
     "eventservice:file" Get "/events/file" event::file;
+    "eventservice:query" Get "/events/query" event::query;
 }
 
 /// What rules name beside operations: rights inside one.

@@ -7,14 +7,18 @@
 
 pub mod command;
 pub mod files;
+pub mod query;
 
 use bz_core::access::Lens;
 use bz_core::access::request::CopyRequest;
+use bz_core::access::upstream::DatabaseRequest;
 use bz_core::api::record::CommandSource;
+use bz_protocol::frame::Kind;
 use bz_protocol::keys::Direction;
 
 pub use self::command::CommandLens;
 pub use self::files::{FileLine, FilesLens};
+pub use self::query::{QueriesLens, QueryLine};
 
 /// One line for the command log. Control characters in it are escaped, and it is no longer than [`LONGEST_LINE`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +36,7 @@ pub enum Observer {
     Command(Box<CommandLens>),
     Request,
     Files(Box<FilesLens>),
+    Queries(Box<QueriesLens>),
     Opaque,
 }
 
@@ -41,7 +46,7 @@ impl Observer {
         match lens {
             Lens::Command => Self::Command(Box::new(CommandLens::new(rows, columns))),
             Lens::Request => Self::Request,
-            // Without what was asked for there is nothing to read: see `copy`.
+            // Without what was asked for there is nothing to read: see `copy` and `queries`.
             Lens::Files | Lens::Query | Lens::Http | Lens::Kube | Lens::Opaque => Self::Opaque,
         }
     }
@@ -52,12 +57,18 @@ impl Observer {
         Self::Files(Box::new(FilesLens::new(request)))
     }
 
+    /// What reads a database's statements, with or without what they say of values.
+    #[must_use]
+    pub fn queries(request: &DatabaseRequest, redact: bool) -> Self {
+        Self::Queries(Box::new(QueriesLens::new(request, redact)))
+    }
+
     /// The same for a terminal that is come back to.
     #[must_use]
     pub fn attached(self) -> Self {
         match self {
             Self::Command(lens) => Self::Command(Box::new(lens.attached())),
-            Self::Request | Self::Files(_) | Self::Opaque => self,
+            Self::Request | Self::Files(_) | Self::Queries(_) | Self::Opaque => self,
         }
     }
 
@@ -66,7 +77,7 @@ impl Observer {
     pub fn request(&self, command: &str) -> Option<Line> {
         match self {
             Self::Request => command::text::shown(command).map(|text| Line { text, source: CommandSource::Request }),
-            Self::Command(_) | Self::Files(_) | Self::Opaque => None,
+            Self::Command(_) | Self::Files(_) | Self::Queries(_) | Self::Opaque => None,
         }
     }
 
@@ -75,7 +86,7 @@ impl Observer {
     pub fn output(&mut self, bytes: &[u8]) -> Vec<Line> {
         match self {
             Self::Command(lens) => lens.output(bytes),
-            Self::Request | Self::Files(_) | Self::Opaque => Vec::new(),
+            Self::Request | Self::Files(_) | Self::Queries(_) | Self::Opaque => Vec::new(),
         }
     }
 
@@ -91,7 +102,7 @@ impl Observer {
     pub fn finish(&mut self) -> Vec<Line> {
         match self {
             Self::Command(lens) => lens.finish(),
-            Self::Request | Self::Files(_) | Self::Opaque => Vec::new(),
+            Self::Request | Self::Files(_) | Self::Queries(_) | Self::Opaque => Vec::new(),
         }
     }
 
@@ -105,6 +116,23 @@ impl Observer {
     #[must_use]
     pub fn finish_files(&mut self) -> Vec<FileLine> {
         if let Self::Files(lens) = self { lens.finish() } else { Vec::new() }
+    }
+
+    /// What a frame of a database session says of statements, each with its stream.
+    #[must_use]
+    pub fn statements(
+        &mut self,
+        now_millis: u64,
+        what: (Direction, Kind),
+        content: (u32, &[u8]),
+    ) -> Vec<(u32, QueryLine)> {
+        if let Self::Queries(lens) = self { lens.frame(now_millis, what, content) } else { Vec::new() }
+    }
+
+    /// What is left to say of statements when nothing more comes.
+    #[must_use]
+    pub fn finish_statements(&mut self) -> Vec<(u32, QueryLine)> {
+        if let Self::Queries(lens) = self { lens.finish() } else { Vec::new() }
     }
 
     pub fn resize(&mut self, rows: u16, columns: u16) {

@@ -34,6 +34,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0001_first.sql"),
     include_str!("../migrations/0002_files.sql"),
     include_str!("../migrations/0003_virtual_targets.sql"),
+    include_str!("../migrations/0004_queries.sql"),
 ];
 
 /// Why the store did not do it.

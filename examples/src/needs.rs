@@ -44,6 +44,10 @@ pub const PROGRAMS: &[Program] = &[
     row("openssl", "openssl", "a second opinion on keys, certificates and TLS"),
     row("node", "nodejs", "the real OpenID provider"),
     row("npm", "npm", "installs the real OpenID provider"),
+    row("psql", "postgresql-client", "the client that people have for PostgreSQL"),
+    row("pg_ctlcluster", "postgresql", "PostgreSQL itself, and pgbench"),
+    row("mariadb", "mariadb-client", "the client that people have for MySQL and MariaDB"),
+    row("mariadbd", "mariadb-server", "MariaDB itself"),
 ];
 
 /// Folders that hold servers and administrators' tools but are often missing from a user's `PATH`.

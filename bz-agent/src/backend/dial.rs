@@ -24,12 +24,20 @@ const MAX_ADDRESSES: usize = 16;
 
 /// Serves a tunnel's streams until its client ends it.
 pub(super) async fn run(context: &Arc<Context>, connection: ConnectionId, admitted: &Admitted, io: &mut Io) -> Fin {
+    each(connection, io, |opening| serve(Arc::clone(context), connection, admitted.clone(), opening)).await
+}
+
+/// Serves each stream of a session by itself until its client ends it.
+pub(super) async fn each<F>(connection: ConnectionId, io: &mut Io, serve: impl Fn(Opening) -> F) -> Fin
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let mut streams = JoinSet::new();
     loop {
         tokio::select! {
             opening = io.openings.next() => match opening {
                 Some(opening) => {
-                    streams.spawn(serve(Arc::clone(context), connection, admitted.clone(), opening));
+                    streams.spawn(serve(opening));
                 }
                 None => return Fin::Done,
             },
@@ -63,7 +71,8 @@ async fn serve(context: Arc<Context>, connection: ConnectionId, admitted: Admitt
     }
 }
 
-async fn dial(
+/// A connection to there, where the gate lets it lead.
+pub(super) async fn dial(
     context: &Context,
     admitted: &Admitted,
     destination: &Destination,

@@ -44,8 +44,14 @@ pub(crate) async fn serve(
     let required = registered.local_policy_required;
     let receipts = receipts(&vault);
     let sshd = Sshd::new(Authority::open(vault.folder())?).port(run.ssh_port).host_keys(run.ssh_host_key.clone());
+    let upstream = upstream_tls(run.upstream_ca.as_deref())?;
     tracing::info!(target = %registered.name, adopted, "starting");
-    let running = Agent::new(registered.identity, registered.bundle, ways, keys)
+    let agent = Agent::new(registered.identity, registered.bundle, ways, keys);
+    let agent = match upstream {
+        Some(config) => agent.upstream_tls(config),
+        None => agent,
+    };
+    let running = agent
         .local_policy(local_rule(&policy, required))
         .not_before(MADE)
         .shell(shells)
@@ -87,6 +93,17 @@ fn local_rule(path: &Path, required: bool) -> LocalRule {
         }
     }
     rule
+}
+
+/// For databases behind this host. Without any authority there is no TLS to them, and no reason not to serve.
+fn upstream_tls(ca: Option<&Path>) -> anyhow::Result<Option<Arc<rustls::ClientConfig>>> {
+    let Some(path) = ca else {
+        let config = tls::config("https://", None);
+        return Ok(config.inspect_err(|error| tracing::warn!(%error, "no TLS to what is behind this host")).ok());
+    };
+    let name = || path.display().to_string();
+    let pem = std::fs::read_to_string(path).with_context(name)?;
+    tls::config("https://", Some(&pem)).with_context(name).map(Some)
 }
 
 fn ways(registered: &Registered, choice: Choice) -> anyhow::Result<Ways> {

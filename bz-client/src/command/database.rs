@@ -2,11 +2,15 @@
 
 use std::net::SocketAddr;
 use std::process::ExitStatus;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, bail};
 use bz_client::client::Client;
 use bz_client::database::Database;
 use bz_client::target_name::TargetName;
+use bz_client::tunnel::{ForwardError, Watcher};
+use bz_protocol::driver::OpenError;
+use bz_protocol::stream::Why;
 use serde::Serialize;
 use tokio::process::Command;
 use tokio::task::JoinSet;
@@ -14,7 +18,7 @@ use tokio::task::JoinSet;
 use crate::command::connect::introduce;
 use crate::command::port::{Bind, farewell, listen_for, serve, warn_if_open, watcher};
 use crate::context::Context;
-use crate::exit::Exit;
+use crate::exit::{Exit, of_refusal};
 
 /// How a database is opened.
 #[derive(Debug)]
@@ -47,12 +51,27 @@ pub(crate) async fn connect(
     warn_if_open(context, listening);
     let command = database.command(&listening.ip().to_string(), listening.port());
     let mut serving = JoinSet::new();
-    serving.spawn(database.serve(listener, watcher(context)));
+    let refused = Arc::new(Mutex::new(None));
+    serving.spawn(database.serve(listener, noting(watcher(context), &refused)));
     if let Some(more) = how.program {
-        return run(context, database, (command, more)).await;
+        let exit = run(context, database, (command, more)).await?;
+        let refused = *refused.lock().unwrap_or_else(PoisonError::into_inner);
+        // What a program makes of a connection that it did not get says less.
+        return Ok(refused.and_then(of_refusal).filter(|_| exit.number() != 0).unwrap_or(exit));
     }
     say(context, &database, (listening, command))?;
     serve(context, database.into_tunnel(), serving).await
+}
+
+/// Notes beside what is said of a connection that was not opened why it was not.
+fn noting(watcher: Watcher, refused: &Arc<Mutex<Option<Why>>>) -> Watcher {
+    let refused = Arc::clone(refused);
+    Arc::new(move |error| {
+        if let ForwardError::Open { error: OpenError::Refused(why), .. } = &error {
+            *refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(*why);
+        }
+        watcher(error);
+    })
 }
 
 fn say(

@@ -1,7 +1,9 @@
 //! `bz logs`: what happened, newest first.
 
 use bz_client::client::EventFilter;
-use bz_core::api::record::{CommandEvent, ConnectionEvent, FileDirection, FileEvent, UserEvent};
+use bz_core::api::record::{
+    CommandEvent, ConnectionEvent, FileDirection, FileEvent, QueryEvent, QueryOutcome, UserEvent,
+};
 use bz_core::id::ConnectionId;
 use bz_core::time::UnixTime;
 use clap::{Args, Subcommand};
@@ -19,6 +21,8 @@ pub(crate) enum Logs {
     Commands(OfConnections),
     /// Files that were copied, or were to be, with their digests
     Files(OfConnections),
+    /// Statements that databases were asked to run, with their parameters, rows and errors
+    Queries(OfConnections),
     /// Calls of the API: who did what, and whether policy allowed it
     Users(Which),
 }
@@ -62,6 +66,10 @@ impl Logs {
             Self::Files(of) => {
                 let events = client.file_events_where(&of.filter()).await?;
                 context.output.list(&events, || files(&events))?;
+            }
+            Self::Queries(of) => {
+                let events = client.query_events_where(&of.filter()).await?;
+                context.output.list(&events, || queries(&events))?;
             }
             Self::Users(which) => {
                 let events = client.user_events_where(&which.filter(Vec::new())).await?;
@@ -147,6 +155,57 @@ fn files(events: &[FileEvent]) -> Table {
         ]);
     }
     table
+}
+
+fn queries(events: &[QueryEvent]) -> Table {
+    let headings = [
+        "Time",
+        "Person",
+        "Target",
+        "Database user",
+        "Database",
+        "Statement",
+        "Parameters",
+        "Rows",
+        "Milliseconds",
+        "Outcome",
+        "Signed by the agent",
+    ];
+    let mut table = Table::new(headings, "No statements.");
+    let number = |number: Option<u64>| number.map(|number| number.to_string()).unwrap_or_default();
+    for event in events {
+        let statement = if event.statement.is_empty() { &event.kind } else { &event.statement };
+        table.row([
+            local(&event.timestamp).into(),
+            event.actor.subject_name.as_str().into(),
+            event.place.target_name.as_str().into(),
+            event.database_user.as_str().into(),
+            event.database.as_str().into(),
+            statement.as_str().into(),
+            parameters(&event.parameters).into(),
+            number(event.rows).into(),
+            number(event.duration_millis).into(),
+            outcome(event).into(),
+            if event.confirmed { "yes" } else { "no" }.into(),
+        ]);
+    }
+    table
+}
+
+fn parameters(values: &[Option<String>]) -> String {
+    values.iter().map(|value| value.as_deref().unwrap_or("NULL")).collect::<Vec<_>>().join(", ")
+}
+
+fn outcome(event: &QueryEvent) -> String {
+    let name = match event.outcome {
+        QueryOutcome::Done => "done",
+        QueryOutcome::Failed => "failed",
+        QueryOutcome::Skipped => "skipped",
+        QueryOutcome::Unanswered => "unanswered",
+        QueryOutcome::Unparsed => "unparsed",
+    };
+    let parts = [Some(name), event.sql_state.as_deref().filter(|code| !code.is_empty()), event.problem.as_deref()];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
 fn users(events: &[UserEvent]) -> Table {

@@ -116,7 +116,10 @@ const fn reply(error: OpenError) -> Reply {
         OpenError::Refused(Why::ConnectionRefused) => Reply::ConnectionRefused,
         OpenError::Refused(Why::Unreachable) => Reply::NetworkUnreachable,
         OpenError::Refused(Why::TimedOut) => Reply::TimedOut,
-        OpenError::Refused(Why::Unavailable) | OpenError::Ended => Reply::Failure,
+        OpenError::Refused(
+            Why::Unavailable | Why::NoTls | Why::UnknownAuthority | Why::CertificateExpired | Why::WrongName | Why::Tls,
+        )
+        | OpenError::Ended => Reply::Failure,
     }
 }
 

@@ -211,6 +211,66 @@ pub enum FileOutcome {
     Unparsed,
 }
 
+/// `GET events/query`: a statement that a database was asked to run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QueryEvent {
+    /// The event.
+    pub id: EventId,
+    /// The connection.
+    pub connection_id: ConnectionId,
+    /// Which of the programs' connections in it.
+    pub stream: u32,
+    /// The organization.
+    pub organization_id: OrganizationId,
+    /// Whose.
+    #[serde(flatten)]
+    pub actor: Actor,
+    /// Where.
+    #[serde(flatten)]
+    pub place: Place,
+    /// The database's user who logged in.
+    pub database_user: String,
+    /// The database.
+    pub database: String,
+    /// What kind of statement, such as `SELECT`; `LOGIN` for the login itself.
+    pub kind: String,
+    /// Its text, without passwords; control characters in it are escaped.
+    pub statement: String,
+    /// Values of the parameters of a prepared statement; null is NULL.
+    pub parameters: Vec<Option<String>>,
+    /// What became of it.
+    pub outcome: QueryOutcome,
+    /// Rows that came, or were changed, where the database says so.
+    pub rows: Option<u64>,
+    /// How long the answer took, seen from the server.
+    pub duration_millis: Option<u64>,
+    /// The database's code for what is wrong (SQLSTATE).
+    pub sql_state: Option<String>,
+    /// What is wrong, in words.
+    pub problem: Option<String>,
+    /// Whether a checkpoint of the agent covers it.
+    pub confirmed: bool,
+    /// When it was asked, RFC 3339.
+    pub timestamp: String,
+}
+
+/// What became of a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum QueryOutcome {
+    /// The database ran it.
+    Done,
+    /// The database says that it failed.
+    Failed,
+    /// It was not run, because one before it failed.
+    Skipped,
+    /// No answer was seen.
+    Unanswered,
+    /// The stream could not be read from here on: there may be more than the log knows.
+    Unparsed,
+}
+
 /// `GET session-recordings`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

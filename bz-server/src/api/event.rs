@@ -22,3 +22,8 @@ pub(super) async fn command(call: Call) -> Result<Answer, ApiError> {
 pub(super) async fn file(call: Call) -> Result<Answer, ApiError> {
     Answer::json(&call.app.store.file_events(call.event_filter()?).await?)
 }
+
+/// `GET events/query`.
+pub(super) async fn query(call: Call) -> Result<Answer, ApiError> {
+    Answer::json(&call.app.store.query_events(call.event_filter()?).await?)
+}

@@ -59,6 +59,7 @@ operations := {
 	"eventservice:connection": {"admin", "key"},
 	"eventservice:command": {"admin", "key"},
 	"eventservice:file": {"admin", "key"},
+	"eventservice:query": {"admin", "key"},
 }
 
 roles contains "anyone" if input.caller.kind != "registration"

@@ -2,6 +2,7 @@
 
 mod copied;
 mod opened;
+mod queried;
 mod segment;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::observe::{self, FileLine, Line};
+use crate::record::carrier::queried::{Queries, log_queries};
 use crate::record::pen::{Note, Pen};
 use crate::record::{Records, blocking};
 use crate::store::connection::Connection;
@@ -93,6 +95,8 @@ struct Inner {
     lines: Vec<(u64, Line)>,
     /// The same of files.
     files: Vec<(u64, FileLine)>,
+    /// The same of statements.
+    queries: Queries,
     /// The last frame that was read of what the target shows.
     shown: u64,
     fin: Option<Fin>,
@@ -159,7 +163,8 @@ impl Session {
 
 impl Inner {
     /// Reads a frame for the command log.
-    fn read(&mut self, seen: &Seen) {
+    fn read(&mut self, seen: &Seen, now: UnixTime) {
+        self.queries.read(&mut self.lens, seen, now);
         if seen.kind == Some(Kind::Bytes) {
             if seen.direction == Direction::ToClient {
                 self.shown = seen.number;
@@ -207,6 +212,10 @@ impl Inner {
         let count = self.files.iter().take_while(|(number, _)| covered(*number)).count();
         let count = if self.files.len() > MAX_LINES { self.files.len() } else { count };
         self.files.drain(..count).map(|(number, file)| (file, covered(number))).collect()
+    }
+
+    fn confirmed_queries(&mut self, all: bool) -> Vec<queried::Queried> {
+        self.queries.confirmed(&self.observer, all)
     }
 
     /// The lines that a checkpoint of the agent covers by now.
@@ -268,7 +277,7 @@ impl Carrier {
         if session.failed.is_cancelled() {
             return Err(Unrecorded::NotKept);
         }
-        let (lines, files, opened, reported) = {
+        let (lines, files, queries, opened, reported) = {
             let mut inner = session.lock();
             let observed = observe(&mut inner)?;
             let opened = observed.seen.is_none() && !observed.keep.is_empty();
@@ -281,10 +290,11 @@ impl Carrier {
             inner.fin = observed.seen.as_ref().and_then(fin).or_else(|| inner.fin.take());
             inner.refused = observed.seen.as_ref().and_then(refused).or(inner.refused);
             if let Some(seen) = &observed.seen {
-                inner.read(seen);
+                inner.read(seen, self.app.now().wall);
             }
             let reported = observed.seen.as_ref().and_then(opened::report);
-            (inner.confirmed_lines(), inner.confirmed_files(), opened, reported)
+            let queries = inner.confirmed_queries(false);
+            (inner.confirmed_lines(), inner.confirmed_files(), queries, opened, reported)
         };
         if let Some(report) = reported {
             self.reported(&report).await;
@@ -294,6 +304,7 @@ impl Carrier {
             log(&self.app, self.event(line, true)).await;
         }
         log_files(&self.app, self.file_events(files)).await;
+        log_queries(&self.app, self.query_events(queries)).await;
         Ok(opened)
     }
 
@@ -321,6 +332,9 @@ impl Carrier {
         inner.lines.clear();
         if let Parameters::Copy(copy) = &request.parameters {
             inner.lens = observe::Observer::copy(copy);
+        }
+        if let Parameters::Database(database) = &request.parameters {
+            inner.lens = observe::Observer::queries(database, self.connection.redacted);
         }
         if let Parameters::Exec { command } = &request.parameters {
             inner.lines.extend(inner.lens.request(command).map(|line| (0, line)));
@@ -391,9 +405,7 @@ impl Carrier {
                 && observer.session() == Some(session)
             {
                 let session = self.begin(observer, pen);
-                if self.connection.access == Access::Copy {
-                    self.read_again(&session, path).await;
-                }
+                self.read_again(&session, path).await;
                 return Ok(session);
             }
         }
@@ -410,6 +422,7 @@ impl Carrier {
             again: None,
             lines: Vec::new(),
             files: Vec::new(),
+            queries: Queries::default(),
             shown: 0,
             fin: None,
             refused: None,
@@ -537,7 +550,7 @@ async fn log(app: &App, event: Option<(CommandEvent, UnixTime)>) {
 impl Drop for Carrier {
     fn drop(&mut self) {
         let Some(session) = self.session.get() else { return };
-        let (lines, files) = {
+        let (lines, files, queries) = {
             let mut inner = session.lock();
             inner.carriers = inner.carriers.saturating_sub(1);
             if inner.carriers == 0 && inner.observer.session().is_some() {
@@ -545,20 +558,24 @@ impl Drop for Carrier {
                 inner.add(left);
                 let left = inner.lens.finish_files();
                 inner.add_files(left);
+                let left = inner.lens.finish_statements();
+                inner.queries.add(left);
+                let queries = inner.confirmed_queries(true);
                 let mut files = inner.confirmed_files();
                 files.extend(std::mem::take(&mut inner.files).into_iter().map(|(_, file)| (file, false)));
                 let confirmed = inner.confirmed_lines().into_iter().map(|line| (line, true)).collect::<Vec<_>>();
                 let unconfirmed = std::mem::take(&mut inner.lines).into_iter().map(|(_, line)| (line, false));
-                (confirmed.into_iter().chain(unconfirmed).collect(), files)
+                (confirmed.into_iter().chain(unconfirmed).collect(), files, queries)
             } else {
-                (Vec::new(), Vec::new())
+                (Vec::new(), Vec::new(), Vec::new())
             }
         };
         let events: Vec<_> = lines.into_iter().map(|(line, confirmed)| self.event(line, confirmed)).collect();
-        let files = self.file_events(files);
+        let (files, queries) = (self.file_events(files), self.query_events(queries));
         let app = Arc::clone(&self.app);
         self.app.records.tasks.spawn(async move {
             log_files(&app, files).await;
+            log_queries(&app, queries).await;
             for event in events {
                 log(&app, event).await;
             }

@@ -1,6 +1,6 @@
-//! Logs: calls of the API (hash-chained), connections, commands, files. Rows are added and never changed.
+//! Logs: calls of the API (hash-chained), connections, commands, files, queries. Rows are added and never changed.
 
-use bz_core::api::record::{CommandEvent, ConnectionEvent, FileEvent, UserEvent};
+use bz_core::api::record::{CommandEvent, ConnectionEvent, FileEvent, QueryEvent, UserEvent};
 use bz_core::digest::Digest;
 use bz_core::id::{ConnectionId, TargetId, UserId};
 use bz_core::time::UnixTime;
@@ -155,6 +155,36 @@ impl Store {
             for event in &events {
                 statement.execute(params![
                     millis(at),
+                    event.actor.subject_id.map(|s| s.to_string()),
+                    event.connection_id.to_string(),
+                    event.place.target_id.to_string(),
+                    to_json(event)?
+                ])?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Statements of databases, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn query_events(&self, filter: EventFilter) -> Result<Vec<QueryEvent>, StoreError> {
+        self.transact(move |tx| by_filter(tx, "query_event", &filter, |row| json(row, "body"))).await
+    }
+
+    /// Adds statements, each with its own time, in this order: all of them or none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn add_query_events(&self, events: Vec<(QueryEvent, UnixTime)>) -> Result<(), StoreError> {
+        self.transact(move |tx| {
+            let sql = "INSERT INTO query_event (at, subject, connection, target, body) VALUES (?1, ?2, ?3, ?4, ?5)";
+            let mut statement = tx.prepare_cached(sql)?;
+            for (event, at) in &events {
+                statement.execute(params![
+                    millis(*at),
                     event.actor.subject_id.map(|s| s.to_string()),
                     event.connection_id.to_string(),
                     event.place.target_id.to_string(),

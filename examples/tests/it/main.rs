@@ -28,6 +28,8 @@ mod copy;
 #[cfg(test)]
 mod cuts;
 #[cfg(test)]
+mod databases;
+#[cfg(test)]
 mod disk;
 #[cfg(test)]
 mod liar;

@@ -2,6 +2,7 @@
 //!
 //! Server, agent and client are the real ones and share a clock that the tests move; nobody waits.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,10 @@ use bz_client::login::Login;
 use bz_client::session::Session;
 use bz_core::access::request::{Parameters, Size};
 use bz_core::api::access::Connection;
+use bz_core::api::policy::{PolicyTarget, ProxyContent, Subject, SubjectType};
 use bz_core::api::record::ConnectionEventType;
+use bz_core::api::target::TargetKind;
+use bz_core::api::virtual_target::{DatabaseAuthentication, NewVirtualTarget, Port};
 use bz_core::id::ConnectionId;
 use bz_examples::clock::MovableClock;
 use bz_examples::idp::OldKey;
@@ -24,7 +28,7 @@ use bz_protocol::refusal::Code;
 use bz_protocol::session::End;
 use bz_protocol::transcript::explain;
 use bz_server::seam::links::Links as _;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::certified;
 use crate::session::{ended, expect, type_in, until};
@@ -197,7 +201,50 @@ struct Place {
     folder: tempfile::TempDir,
 }
 
+/// F-024: connections to a database end with the login that they began with, at the agent itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_login_ends_database_connections() {
+    let place = Place::own().await;
+    let client = place.unrefreshed();
+    let flood = tunnels::flood().await;
+    place.database("orders", flood).await;
+    let database = client.database(&"orders".parse().unwrap()).await.unwrap();
+    let mut stream = database.dial().await.unwrap();
+    stream.write_all(b"\0\0\0\x13\0\x03\0\0user\0bob\0\0\0").await.unwrap();
+    stream.read_exact(&mut [0; 1000]).await.unwrap();
+    let reading = tokio::spawn(async move { tokio::io::copy(&mut stream, &mut tokio::io::sink()).await });
+    let left = database.tunnel().expires_at().since(place.clock.now().wall);
+    place.advance(left - Duration::from_secs(10)).await;
+    database.dial().await.unwrap();
+    place.advance(Duration::from_secs(20)).await;
+    assert_eq!(database.tunnel().ended().await, End::Refused(Code::Expired));
+    assert!(reading.await.unwrap().is_err(), "what flowed was cut, not ended");
+}
+
 impl Place {
+    /// A target for what seems to be a database there, which everybody may use.
+    async fn database(&self, name: &str, there: SocketAddr) {
+        let client = &self.world.client;
+        let behind = client.targets().await.unwrap().into_iter().find(|target| target.name == TARGET).unwrap();
+        let kind = Some("Postgres".to_owned());
+        let new = NewVirtualTarget {
+            target_name: name.to_owned(),
+            proxy_target_id: Some(behind.id),
+            remote_host: Some(there.ip().to_string()),
+            remote_port: Some(Port { value: Some(there.port()) }),
+            database_authentication_config: Some(DatabaseAuthentication { database: kind, ..Default::default() }),
+            ..NewVirtualTarget::default()
+        };
+        let made = client.create_virtual_target(TargetKind::Db, &new).await.unwrap();
+        let policy = ProxyContent {
+            name: name.to_owned(),
+            subjects: vec![Subject { id: client.me().await.unwrap().id, kind: SubjectType::User }],
+            targets: vec![PolicyTarget { id: made.target_id, kind: "Db".to_owned() }],
+            ..ProxyContent::default()
+        };
+        client.create_proxy_policy(&policy).await.unwrap();
+    }
+
     /// Nothing where the certified identity provider is not installed.
     async fn certified() -> Option<Self> {
         let idp = Idp::Certified(Box::new(certified::started().await?));

@@ -5,7 +5,13 @@ use crate::observe::LONGEST_LINE;
 /// The line as the log shows it; `None` if there is nothing to show.
 #[must_use]
 pub fn shown(line: &str) -> Option<String> {
-    let line = line.trim();
+    let text = shown_whole(line.trim());
+    (!text.is_empty()).then_some(text)
+}
+
+/// The same of text whose spaces at both ends mean something.
+#[must_use]
+pub fn shown_whole(line: &str) -> String {
     let mut text = String::new();
     for character in line.chars() {
         if text.len() + 10 > LONGEST_LINE {
@@ -17,7 +23,7 @@ pub fn shown(line: &str) -> Option<String> {
             _ => text.push(character),
         }
     }
-    (!text.is_empty()).then_some(text)
+    text
 }
 
 /// Whether a character shows as itself, and changes nothing around it.

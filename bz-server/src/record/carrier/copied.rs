@@ -1,9 +1,10 @@
 //! The log of a copy whose record is gone on with, as after a start of the server: what was copied before stands in the
-//! transcript, where the manifest is kept in any case.
+//! transcript, where the manifest is kept in any case. Statements of databases are not, and are read anew from here on.
 
 use std::fs;
 use std::path::PathBuf;
 
+use bz_core::access::Access;
 use bz_core::access::request::{Parameters, Request};
 use bz_core::api::record::{FileEvent, FileOutcome};
 use bz_core::id::OrganizationId;
@@ -21,6 +22,12 @@ use crate::store::event::{EventFilter, MOST};
 impl Carrier {
     /// Gives a session that is gone on with its lens back, and the files that its transcript has and the log has not.
     pub(super) async fn read_again(&self, session: &Session, path: PathBuf) {
+        if self.connection.access == Access::Database {
+            return self.read_statements_again(session, path).await;
+        }
+        if self.connection.access != Access::Copy {
+            return;
+        }
         let (client, organization) = (self.ends.client_key, self.app.organization);
         let read = blocking(move || Ok(read(path, &client, organization))).await;
         let Ok(Some((lens, lines))) = read else { return };
