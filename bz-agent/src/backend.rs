@@ -6,6 +6,10 @@ mod dial;
 mod exec;
 #[cfg(feature = "files")]
 mod files;
+#[cfg(feature = "web")]
+mod http;
+#[cfg(any(feature = "tcp", feature = "web"))]
+mod reach;
 mod route;
 #[cfg(feature = "shell")]
 pub mod shell;

@@ -68,5 +68,7 @@ pub mod marks;
 pub mod ssh;
 #[cfg(feature = "shell")]
 pub mod user;
+#[cfg(feature = "web")]
+pub mod web;
 #[cfg(any(feature = "shell", feature = "ssh"))]
 mod account;

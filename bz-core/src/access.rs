@@ -6,6 +6,7 @@
 
 pub mod destination;
 pub mod request;
+pub mod upstream;
 
 use std::fmt;
 
