@@ -7,6 +7,7 @@
 
 pub mod command;
 pub mod files;
+pub mod http;
 
 use bz_core::access::Lens;
 use bz_core::access::request::CopyRequest;
@@ -15,6 +16,7 @@ use bz_protocol::keys::Direction;
 
 pub use self::command::CommandLens;
 pub use self::files::{FileLine, FilesLens};
+pub use self::http::{Exchange, HttpLens};
 
 /// One line for the command log. Control characters in it are escaped, and it is no longer than [`LONGEST_LINE`].
 #[derive(Debug, Clone, PartialEq, Eq)]
