@@ -171,6 +171,7 @@ operations! {
     "eventservice:connection" Get "/events/connection" event::connection;
     "eventservice:command" Get "/events/command" event::command;
     "eventservice:file" Get "/events/file" event::file;
+    "eventservice:web" Get "/events/web" event::web;
 }
 
 /// What rules name beside operations: rights inside one.

@@ -1,6 +1,8 @@
 //! What the server keeps: transcripts, recordings, and the three logs.
 
-use bz_core::api::record::{CommandEvent, ConnectionEvent, FileEvent, SessionRecording, TranscriptFile, UserEvent};
+use bz_core::api::record::{
+    CommandEvent, ConnectionEvent, FileEvent, SessionRecording, TranscriptFile, UserEvent, WebEvent,
+};
 use bz_core::id::ConnectionId;
 use bz_core::time::UnixTime;
 
@@ -116,6 +118,14 @@ impl Client {
     /// [`RestError`].
     pub async fn file_events_where(&self, filter: &EventFilter) -> Result<Vec<FileEvent>, RestError> {
         self.events("events/file", filter).await
+    }
+
+    /// Requests to web servers that fit, newest first.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn web_events_where(&self, filter: &EventFilter) -> Result<Vec<WebEvent>, RestError> {
+        self.events("events/web", filter).await
     }
 
     async fn events<T: serde::de::DeserializeOwned>(

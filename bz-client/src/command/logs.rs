@@ -1,7 +1,7 @@
 //! `bz logs`: what happened, newest first.
 
 use bz_client::client::EventFilter;
-use bz_core::api::record::{CommandEvent, ConnectionEvent, FileDirection, FileEvent, UserEvent};
+use bz_core::api::record::{CommandEvent, ConnectionEvent, FileDirection, FileEvent, UserEvent, WebEvent};
 use bz_core::id::ConnectionId;
 use bz_core::time::UnixTime;
 use clap::{Args, Subcommand};
@@ -19,6 +19,8 @@ pub(crate) enum Logs {
     Commands(OfConnections),
     /// Files that were copied, or were to be, with their digests
     Files(OfConnections),
+    /// Requests to web servers behind targets, with their answers' status; of a query the names alone
+    Web(OfConnections),
     /// Calls of the API: who did what, and whether policy allowed it
     Users(Which),
 }
@@ -62,6 +64,10 @@ impl Logs {
             Self::Files(of) => {
                 let events = client.file_events_where(&of.filter()).await?;
                 context.output.list(&events, || files(&events))?;
+            }
+            Self::Web(of) => {
+                let events = client.web_events_where(&of.filter()).await?;
+                context.output.list(&events, || requests(&events))?;
             }
             Self::Users(which) => {
                 let events = client.user_events_where(&which.filter(Vec::new())).await?;
@@ -143,6 +149,39 @@ fn files(events: &[FileEvent]) -> Table {
             event.size.into(),
             event.problem.clone().unwrap_or_else(|| format!("{:?}", event.outcome).to_lowercase()).into(),
             event.sha256.as_deref().unwrap_or_default().into(),
+            if event.confirmed { "yes" } else { "no" }.into(),
+        ]);
+    }
+    table
+}
+
+fn requests(events: &[WebEvent]) -> Table {
+    let headings = [
+        "Time",
+        "Person",
+        "Target",
+        "Method",
+        "Path",
+        "Status",
+        "Sent",
+        "Received",
+        "Milliseconds",
+        "Outcome",
+        "Signed by the agent",
+    ];
+    let mut table = Table::new(headings, "No requests.");
+    for event in events {
+        table.row([
+            local(&event.timestamp).into(),
+            event.actor.subject_name.as_str().into(),
+            event.place.target_name.as_str().into(),
+            event.method.as_str().into(),
+            event.path.as_str().into(),
+            event.status.map(|status| status.to_string()).unwrap_or_default().into(),
+            event.request_bytes.into(),
+            event.response_bytes.into(),
+            event.duration_millis.into(),
+            format!("{:?}", event.outcome).to_lowercase().into(),
             if event.confirmed { "yes" } else { "no" }.into(),
         ]);
     }

@@ -22,3 +22,8 @@ pub(super) async fn command(call: Call) -> Result<Answer, ApiError> {
 pub(super) async fn file(call: Call) -> Result<Answer, ApiError> {
     Answer::json(&call.app.store.file_events(call.event_filter()?).await?)
 }
+
+/// `GET events/web`.
+pub(super) async fn web(call: Call) -> Result<Answer, ApiError> {
+    Answer::json(&call.app.store.web_events(call.event_filter()?).await?)
+}

@@ -53,6 +53,7 @@ operations := {
 	"eventservice:connection": {"admin", "key"},
 	"eventservice:command": {"admin", "key"},
 	"eventservice:file": {"admin", "key"},
+	"eventservice:web": {"admin", "key"},
 }
 
 roles contains "anyone" if input.caller.kind != "registration"

@@ -1,6 +1,6 @@
-//! Logs: calls of the API (hash-chained), connections, commands, files. Rows are added and never changed.
+//! Logs: calls of the API (hash-chained), connections, commands, files, requests. Rows are added and never changed.
 
-use bz_core::api::record::{CommandEvent, ConnectionEvent, FileEvent, UserEvent};
+use bz_core::api::record::{CommandEvent, ConnectionEvent, FileEvent, UserEvent, WebEvent};
 use bz_core::digest::Digest;
 use bz_core::id::{ConnectionId, TargetId, UserId};
 use bz_core::time::UnixTime;
@@ -151,6 +151,36 @@ impl Store {
     pub async fn add_file_events(&self, events: Vec<FileEvent>, at: UnixTime) -> Result<(), StoreError> {
         self.transact(move |tx| {
             let sql = "INSERT INTO file_event (at, subject, connection, target, body) VALUES (?1, ?2, ?3, ?4, ?5)";
+            let mut statement = tx.prepare_cached(sql)?;
+            for event in &events {
+                statement.execute(params![
+                    millis(at),
+                    event.actor.subject_id.map(|s| s.to_string()),
+                    event.connection_id.to_string(),
+                    event.place.target_id.to_string(),
+                    to_json(event)?
+                ])?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Requests to web servers, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn web_events(&self, filter: EventFilter) -> Result<Vec<WebEvent>, StoreError> {
+        self.transact(move |tx| by_filter(tx, "web_event", &filter, |row| json(row, "body"))).await
+    }
+
+    /// Adds requests to web servers, in this order: all of them or none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn add_web_events(&self, events: Vec<WebEvent>, at: UnixTime) -> Result<(), StoreError> {
+        self.transact(move |tx| {
+            let sql = "INSERT INTO web_event (at, subject, connection, target, body) VALUES (?1, ?2, ?3, ?4, ?5)";
             let mut statement = tx.prepare_cached(sql)?;
             for event in &events {
                 statement.execute(params![
