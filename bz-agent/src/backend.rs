@@ -8,6 +8,8 @@ mod exec;
 mod files;
 #[cfg(feature = "web")]
 mod http;
+#[cfg(feature = "kube")]
+mod kube;
 #[cfg(any(feature = "tcp", feature = "web"))]
 mod reach;
 mod route;

@@ -68,6 +68,8 @@ pub mod marks;
 pub mod ssh;
 #[cfg(feature = "shell")]
 pub mod user;
+#[cfg(feature = "kube")]
+pub mod kube;
 #[cfg(feature = "web")]
 pub mod web;
 #[cfg(any(feature = "shell", feature = "ssh"))]

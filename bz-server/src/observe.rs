@@ -12,6 +12,7 @@ pub mod http;
 use bz_core::access::Lens;
 use bz_core::access::request::CopyRequest;
 use bz_core::api::record::CommandSource;
+use bz_core::time::UnixTime;
 use bz_protocol::keys::Direction;
 
 pub use self::command::CommandLens;
@@ -34,6 +35,7 @@ pub enum Observer {
     Command(Box<CommandLens>),
     Request,
     Files(Box<FilesLens>),
+    Http(Box<HttpLens>),
     Opaque,
 }
 
@@ -59,7 +61,7 @@ impl Observer {
     pub fn attached(self) -> Self {
         match self {
             Self::Command(lens) => Self::Command(Box::new(lens.attached())),
-            Self::Request | Self::Files(_) | Self::Opaque => self,
+            Self::Request | Self::Files(_) | Self::Http(_) | Self::Opaque => self,
         }
     }
 
@@ -68,7 +70,7 @@ impl Observer {
     pub fn request(&self, command: &str) -> Option<Line> {
         match self {
             Self::Request => command::text::shown(command).map(|text| Line { text, source: CommandSource::Request }),
-            Self::Command(_) | Self::Files(_) | Self::Opaque => None,
+            Self::Command(_) | Self::Files(_) | Self::Http(_) | Self::Opaque => None,
         }
     }
 
@@ -77,7 +79,7 @@ impl Observer {
     pub fn output(&mut self, bytes: &[u8]) -> Vec<Line> {
         match self {
             Self::Command(lens) => lens.output(bytes),
-            Self::Request | Self::Files(_) | Self::Opaque => Vec::new(),
+            Self::Request | Self::Files(_) | Self::Http(_) | Self::Opaque => Vec::new(),
         }
     }
 
@@ -93,7 +95,7 @@ impl Observer {
     pub fn finish(&mut self) -> Vec<Line> {
         match self {
             Self::Command(lens) => lens.finish(),
-            Self::Request | Self::Files(_) | Self::Opaque => Vec::new(),
+            Self::Request | Self::Files(_) | Self::Http(_) | Self::Opaque => Vec::new(),
         }
     }
 
@@ -107,6 +109,30 @@ impl Observer {
     #[must_use]
     pub fn finish_files(&mut self) -> Vec<FileLine> {
         if let Self::Files(lens) = self { lens.finish() } else { Vec::new() }
+    }
+
+    /// What a stream says of requests.
+    #[must_use]
+    pub fn requests(&mut self, at: UnixTime, stream: (Direction, u32), bytes: &[u8]) -> Vec<Exchange> {
+        if let Self::Http(lens) = self { lens.bytes(at, stream, bytes) } else { Vec::new() }
+    }
+
+    /// What the end of a stream in one direction says of them.
+    #[must_use]
+    pub fn request_eof(&mut self, at: UnixTime, stream: (Direction, u32)) -> Vec<Exchange> {
+        if let Self::Http(lens) = self { lens.eof(at, stream) } else { Vec::new() }
+    }
+
+    /// What the end of a stream says of them.
+    #[must_use]
+    pub fn request_reset(&mut self, at: UnixTime, stream: u32) -> Vec<Exchange> {
+        if let Self::Http(lens) = self { lens.reset(at, stream) } else { Vec::new() }
+    }
+
+    /// What is left to say of requests when nothing more comes.
+    #[must_use]
+    pub fn finish_requests(&mut self, at: UnixTime) -> Vec<Exchange> {
+        if let Self::Http(lens) = self { lens.finish(at) } else { Vec::new() }
     }
 
     pub fn resize(&mut self, rows: u16, columns: u16) {

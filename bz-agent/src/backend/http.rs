@@ -5,11 +5,11 @@
 //!
 //! **Absent:** what is in bodies. A page that names its own server in full leads past the person's port.
 
-mod gateway;
-mod rewrite;
+pub(super) mod gateway;
+pub(super) mod rewrite;
 #[cfg(test)]
 mod tests;
-mod upstream;
+pub(super) mod upstream;
 
 use std::sync::Arc;
 

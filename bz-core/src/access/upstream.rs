@@ -8,3 +8,12 @@ pub struct WebRequest {
     /// Whether the agent speaks TLS to it, and verifies its certificate for the destination's host.
     pub tls: bool,
 }
+
+/// Requests to the agent's cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KubeRequest {
+    /// As which user of the cluster.
+    pub user: String,
+    /// In which of its groups.
+    pub groups: Vec<String>,
+}

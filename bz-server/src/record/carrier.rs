@@ -2,6 +2,7 @@
 
 mod copied;
 mod opened;
+mod requested;
 mod segment;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -24,7 +25,8 @@ use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::observe::{self, FileLine, Line};
+use crate::observe::{self, Exchange, FileLine, Line};
+use crate::record::carrier::requested::log_requests;
 use crate::record::pen::{Note, Pen};
 use crate::record::{Records, blocking};
 use crate::store::connection::Connection;
@@ -93,6 +95,8 @@ struct Inner {
     lines: Vec<(u64, Line)>,
     /// The same of files.
     files: Vec<(u64, FileLine)>,
+    /// The same of requests to web servers.
+    requests: Vec<(u64, Exchange)>,
     /// The last frame that was read of what the target shows.
     shown: u64,
     fin: Option<Fin>,
@@ -268,7 +272,7 @@ impl Carrier {
         if session.failed.is_cancelled() {
             return Err(Unrecorded::NotKept);
         }
-        let (lines, files, opened, reported) = {
+        let (lines, files, requests, opened, reported) = {
             let mut inner = session.lock();
             let observed = observe(&mut inner)?;
             let opened = observed.seen.is_none() && !observed.keep.is_empty();
@@ -282,9 +286,10 @@ impl Carrier {
             inner.refused = observed.seen.as_ref().and_then(refused).or(inner.refused);
             if let Some(seen) = &observed.seen {
                 inner.read(seen);
+                inner.read_requests(seen, self.app.now().wall);
             }
             let reported = observed.seen.as_ref().and_then(opened::report);
-            (inner.confirmed_lines(), inner.confirmed_files(), opened, reported)
+            (inner.confirmed_lines(), inner.confirmed_files(), inner.confirmed_requests(), opened, reported)
         };
         if let Some(report) = reported {
             self.reported(&report).await;
@@ -294,6 +299,7 @@ impl Carrier {
             log(&self.app, self.event(line, true)).await;
         }
         log_files(&self.app, self.file_events(files)).await;
+        log_requests(&self.app, self.web_events(requests)).await;
         Ok(opened)
     }
 
@@ -410,6 +416,7 @@ impl Carrier {
             again: None,
             lines: Vec::new(),
             files: Vec::new(),
+            requests: Vec::new(),
             shown: 0,
             fin: None,
             refused: None,
@@ -537,7 +544,7 @@ async fn log(app: &App, event: Option<(CommandEvent, UnixTime)>) {
 impl Drop for Carrier {
     fn drop(&mut self) {
         let Some(session) = self.session.get() else { return };
-        let (lines, files) = {
+        let (lines, files, requests) = {
             let mut inner = session.lock();
             inner.carriers = inner.carriers.saturating_sub(1);
             if inner.carriers == 0 && inner.observer.session().is_some() {
@@ -549,16 +556,18 @@ impl Drop for Carrier {
                 files.extend(std::mem::take(&mut inner.files).into_iter().map(|(_, file)| (file, false)));
                 let confirmed = inner.confirmed_lines().into_iter().map(|line| (line, true)).collect::<Vec<_>>();
                 let unconfirmed = std::mem::take(&mut inner.lines).into_iter().map(|(_, line)| (line, false));
-                (confirmed.into_iter().chain(unconfirmed).collect(), files)
+                let requests = inner.last_requests(self.app.now().wall);
+                (confirmed.into_iter().chain(unconfirmed).collect(), files, requests)
             } else {
-                (Vec::new(), Vec::new())
+                (Vec::new(), Vec::new(), Vec::new())
             }
         };
         let events: Vec<_> = lines.into_iter().map(|(line, confirmed)| self.event(line, confirmed)).collect();
-        let files = self.file_events(files);
+        let (files, requests) = (self.file_events(files), self.web_events(requests));
         let app = Arc::clone(&self.app);
         self.app.records.tasks.spawn(async move {
             log_files(&app, files).await;
+            log_requests(&app, requests).await;
             for event in events {
                 log(&app, event).await;
             }

@@ -20,14 +20,13 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use super::rewrite::Unusable;
 use super::upstream::{NotReached, Upstream};
 
 /// How long an upstream may think about an answer, from the last it heard of the request.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What is changed in requests and answers.
-pub(super) trait Manner: Send + Sync + 'static {
+pub(in crate::backend) trait Manner: Send + Sync + 'static {
     /// What an answer's changes need to know of its request.
     type Asked: Send;
 
@@ -41,8 +40,28 @@ pub(super) trait Manner: Send + Sync + 'static {
     fn place(&self) -> (Scheme, Authority);
 }
 
+/// A request that cannot be passed on, in words for its sender.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(in crate::backend) enum Unusable {
+    /// It is not one to pass on.
+    #[error("This is no request to pass on: {0}.")]
+    Request(&'static str),
+    /// The agent lacks something for it.
+    #[error("The target passes nothing on now: {0}.")]
+    Agent(&'static str),
+}
+
+impl Unusable {
+    const fn status(self) -> StatusCode {
+        match self {
+            Self::Request(_) => StatusCode::BAD_REQUEST,
+            Self::Agent(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
 /// The way to one upstream.
-pub(super) struct Gateway<M> {
+pub(in crate::backend) struct Gateway<M> {
     manner: M,
     usual: Client<Roads<NotReached>, Going>,
     /// For what takes over a connection, which HTTP/2 has no use for.
@@ -53,7 +72,7 @@ pub(super) struct Gateway<M> {
 }
 
 impl<M: Manner> Gateway<M> {
-    pub(super) fn new(manner: M, upstream: &Upstream) -> Self {
+    pub(in crate::backend) fn new(manner: M, upstream: &Upstream) -> Self {
         let tasks = Tasks::default();
         Self {
             manner,
@@ -65,13 +84,16 @@ impl<M: Manner> Gateway<M> {
     }
 
     #[cfg(test)]
-    pub(super) const fn patience(mut self, patience: Duration) -> Self {
+    pub(in crate::backend) const fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
     }
 
     /// Answers the requests that come on a stream, until its end.
-    pub(super) async fn serve(self: Arc<Self>, stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) {
+    pub(in crate::backend) async fn serve(
+        self: Arc<Self>,
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    ) {
         let answer = service_fn(move |request| {
             let gateway = Arc::clone(&self);
             async move { Ok::<_, Infallible>(gateway.answer(request).await) }
@@ -93,7 +115,7 @@ impl<M: Manner> Gateway<M> {
         let prepared = self.manner.request(request.headers_mut());
         let (asked, uri) = match prepared.and_then(|asked| Ok((asked, self.uri(&request)?))) {
             Ok(prepared) => prepared,
-            Err(wrong) => return page(StatusCode::BAD_REQUEST, &format!("This is no request to pass on: {wrong}.")),
+            Err(wrong) => return page(wrong.status(), &wrong.to_string()),
         };
         *request.uri_mut() = uri;
         let (request, heard) = Going::wrap(request);
@@ -116,11 +138,11 @@ impl<M: Manner> Gateway<M> {
     fn uri(&self, request: &Request<Incoming>) -> Result<Uri, Unusable> {
         let path = request.uri().path_and_query().filter(|path| path.path().starts_with('/'));
         let (Some(path), true) = (path, request.method() != Method::CONNECT) else {
-            return Err(Unusable("it asks for no page of a server"));
+            return Err(Unusable::Request("it asks for no page of a server"));
         };
         let (scheme, authority) = self.manner.place();
         let built = Uri::builder().scheme(scheme).authority(authority).path_and_query(path.clone()).build();
-        built.map_err(|_| Unusable("its address is none"))
+        built.map_err(|_| Unusable::Request("its address is none"))
     }
 
     fn name(&self) -> String {
@@ -172,7 +194,7 @@ fn causes(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// A request's body on its way, and when something of it was last taken.
-pub(super) struct Going {
+pub(in crate::backend) struct Going {
     body: Incoming,
     heard: Heard,
 }

@@ -9,7 +9,7 @@ use hyper::http::header::{
 use hyper::http::uri::{Authority, Scheme};
 use url::{Position, Url};
 
-use super::gateway::Manner;
+use super::gateway::{Manner, Unusable};
 use bz_core::access::destination::{Destination, Host};
 
 /// What makes a cookie's name one that a browser takes over TLS only.
@@ -20,14 +20,9 @@ const RENAMED: &str = "bz.";
 /// What a client says of whom it speaks for. Here that is the agent's to know, and it tells nobody.
 const CLAIMS: [&str; 5] = ["forwarded", "x-forwarded", "x-real-ip", "x-client-ip", "true-client-ip"];
 
-/// A request that cannot be passed on, in words for its sender.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub(super) struct Unusable(pub(super) &'static str);
-
 /// A web server as its own pages call it.
 #[derive(Debug, Clone)]
-pub(super) struct Site {
+pub(in crate::backend) struct Site {
     tls: bool,
     authority: Authority,
     host: String,
@@ -35,11 +30,11 @@ pub(super) struct Site {
 
 /// How the person's browser calls the port: `localhost:8080`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Local(String);
+pub(in crate::backend) struct Local(String);
 
 impl Site {
     /// The port is left out where it is the scheme's own, as browsers do.
-    pub(super) fn new(destination: &Destination, tls: bool) -> Result<Self, Unusable> {
+    pub(in crate::backend) fn new(destination: &Destination, tls: bool) -> Result<Self, Unusable> {
         let host = match destination.host() {
             Host::Name(name) => name,
             Host::Address(address) if address.is_ipv6() => format!("[{address}]"),
@@ -47,7 +42,8 @@ impl Site {
         };
         let usual = destination.port() == if tls { 443 } else { 80 };
         let text = if usual { host.clone() } else { format!("{host}:{}", destination.port()) };
-        let authority = text.parse().map_err(|_| Unusable("the web server's name cannot stand in a request"))?;
+        let authority =
+            text.parse().map_err(|_| Unusable::Request("the web server's name cannot stand in a request"))?;
         Ok(Self { tls, authority, host })
     }
 
@@ -149,9 +145,9 @@ impl Local {
     fn of(headers: &HeaderMap) -> Result<Self, Unusable> {
         let mut hosts = headers.get_all(HOST).into_iter();
         let (Some(host), None) = (hosts.next(), hosts.next()) else {
-            return Err(Unusable("a request names its host once"));
+            return Err(Unusable::Request("a request names its host once"));
         };
-        let wrong = Unusable("the request's host is no name of a port");
+        let wrong = Unusable::Request("the request's host is no name of a port");
         let authority: Authority = host.as_bytes().try_into().map_err(|_| wrong)?;
         if authority.as_str().contains('@') { Err(wrong) } else { Ok(Self(authority.as_str().to_owned())) }
     }
@@ -166,11 +162,11 @@ impl Local {
 }
 
 /// Some servers take `_` and `-` for the same.
-pub(super) fn plain(name: &HeaderName) -> String {
+pub(in crate::backend) fn plain(name: &HeaderName) -> String {
     name.as_str().replace('_', "-")
 }
 
-fn is_claim(name: &HeaderName) -> bool {
+pub(in crate::backend) fn is_claim(name: &HeaderName) -> bool {
     let name = plain(name);
     name.starts_with("x-forwarded-") || CLAIMS.contains(&name.as_str())
 }

@@ -21,11 +21,11 @@ const IDLE: Duration = Duration::from_secs(60);
 const ALIVE: Duration = Duration::from_secs(30);
 
 /// Opens a connection to where the gate lets it lead.
-pub(super) type Dial = Arc<dyn Fn() -> Boxed<'static, Result<Box<dyn Stream>, Why>> + Send + Sync>;
+pub(in crate::backend) type Dial = Arc<dyn Fn() -> Boxed<'static, Result<Box<dyn Stream>, Why>> + Send + Sync>;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NotReached {
+pub(in crate::backend) enum NotReached {
     #[error(transparent)]
     Dial(#[from] Why),
     #[error("its certificate is not one to trust, or it speaks no TLS: {0}")]
@@ -38,18 +38,22 @@ pub(super) enum NotReached {
 
 /// Where requests go.
 #[derive(Clone)]
-pub(super) struct Upstream {
+pub(in crate::backend) struct Upstream {
     dial: Dial,
     tls: Option<(ClientConfig, ServerName<'static>)>,
 }
 
 impl Upstream {
-    pub(super) const fn plain(dial: Dial) -> Self {
+    pub(in crate::backend) const fn plain(dial: Dial) -> Self {
         Self { dial, tls: None }
     }
 
     /// Verified for the destination's host.
-    pub(super) fn over_tls(dial: Dial, tls: &ClientConfig, destination: &Destination) -> Result<Self, NotReached> {
+    pub(in crate::backend) fn over_tls(
+        dial: Dial,
+        tls: &ClientConfig,
+        destination: &Destination,
+    ) -> Result<Self, NotReached> {
         let name = match destination.host() {
             Host::Name(name) => ServerName::try_from(name).map_err(|_| NotReached::Name)?,
             Host::Address(address) => ServerName::from(address),
@@ -58,7 +62,7 @@ impl Upstream {
     }
 
     /// A client that speaks what the upstream likes best of these.
-    pub(super) fn client<B>(&self, protocols: &[&[u8]], spawner: Spawner) -> Client<Roads<NotReached>, B>
+    pub(in crate::backend) fn client<B>(&self, protocols: &[&[u8]], spawner: Spawner) -> Client<Roads<NotReached>, B>
     where
         B: Body<Data: Send> + Send,
     {

@@ -1,0 +1,89 @@
+use super::*;
+
+fn impersonation(user: &str, groups: &[&str]) -> Impersonation {
+    let cluster = Cluster::new("10.0.0.1:6443".parse().unwrap(), "/nowhere", "/nowhere");
+    let groups = groups.iter().map(|group| (*group).to_owned()).collect();
+    Impersonation::new(cluster, &KubeRequest { user: user.to_owned(), groups }).unwrap()
+}
+
+/// What is left of a client's headers, and what the agent adds.
+fn check(given: &[(&str, &str)], left: &[&str]) {
+    let mut headers = HeaderMap::new();
+    for (name, value) in given {
+        headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
+    }
+    impersonation("alice", &["dev", "ops"]).impersonate(&mut headers, "own").unwrap();
+    let shown = |name: &str, value: &HeaderValue| format!("{name}: {}", value.to_str().unwrap());
+    let mut got: Vec<String> = headers.iter().map(|(name, value)| shown(name.as_str(), value)).collect();
+    got.sort();
+    let own =
+        ["authorization: Bearer own", "impersonate-group: dev", "impersonate-group: ops", "impersonate-user: alice"];
+    let mut want: Vec<String> = own.iter().chain(left).map(|line| (*line).to_owned()).collect();
+    want.sort();
+    assert_eq!(got, want, "{given:?}");
+}
+
+/// Nobody is who they say: only whom the admitted request names.
+#[test]
+fn a_request_is_the_admitted_user_s_alone() {
+    check(&[], &[]);
+    check(&[("Impersonate-User", "system:admin"), ("IMPERSONATE-GROUP", "system:masters")], &[]);
+    check(&[("impersonate-uid", "1"), ("Impersonate-Extra-Scopes", "x"), ("iMpErSoNaTe_UsEr", "root")], &[]);
+    check(&[("Authorization", "Bearer stolen"), ("authorization", "Basic eDp5")], &[]);
+    check(&[("X-Remote-User", "admin"), ("x-remote-group", "system:masters"), ("X_Remote_Extra_a", "b")], &[]);
+    check(&[("Cookie", "session=1"), ("X-Forwarded-For", "1.1.1.1"), ("Bz-Command", "get pods")], &[]);
+    check(
+        &[("Accept", "application/json"), ("User-Agent", "kubectl")],
+        &["accept: application/json", "user-agent: kubectl"],
+    );
+}
+
+#[test]
+fn a_token_does_not_hide_in_a_websocket() {
+    let token = format!("{TOKEN_PROTOCOL}c3RvbGVu");
+    let protocol = "Sec-WebSocket-Protocol";
+    check(
+        &[(protocol, "v5.channel.k8s.io, v4.channel.k8s.io")],
+        &["sec-websocket-protocol: v5.channel.k8s.io, v4.channel.k8s.io"],
+    );
+    check(&[(protocol, &token), (protocol, "v4.channel.k8s.io")], &["sec-websocket-protocol: v4.channel.k8s.io"]);
+    check(
+        &[(protocol, &format!("v4.channel.k8s.io,{}", token.to_uppercase()))],
+        &["sec-websocket-protocol: v4.channel.k8s.io"],
+    );
+    check(&[(protocol, &token)], &[]);
+}
+
+/// Without a user nothing is sent: not even as the agent.
+#[test]
+fn a_request_without_a_user_is_none() {
+    let cluster = || Cluster::new("10.0.0.1:6443".parse().unwrap(), "/nowhere", "/nowhere");
+    let new = |user: &str, group: &str| {
+        Impersonation::new(cluster(), &KubeRequest { user: user.to_owned(), groups: vec![group.to_owned()] })
+    };
+    assert!(new("alice", "dev").is_ok());
+    for (user, group) in [("", "dev"), ("alice", ""), ("a\nImpersonate-Group: x", "dev"), ("alice", "a\r\nb: c")] {
+        assert!(new(user, group).is_err(), "{user:?} {group:?}");
+    }
+    let refused = impersonation("alice", &[]).request(&mut HeaderMap::new());
+    assert_eq!(refused, Err(Unusable::Agent("the agent has no token of the cluster")));
+}
+
+/// The token that counts is the one that the file holds now.
+#[test]
+fn a_token_that_is_replaced_counts_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    let cluster = Cluster::new("10.0.0.1:6443".parse().unwrap(), "/nowhere", &path);
+    let manner = Impersonation::new(cluster, &KubeRequest { user: "alice".to_owned(), groups: vec![] }).unwrap();
+    for token in ["one", "two"] {
+        std::fs::write(&path, format!("{token}\n")).unwrap();
+        let mut headers = HeaderMap::new();
+        manner.request(&mut headers).unwrap();
+        assert_eq!(headers.get(AUTHORIZATION).unwrap().to_str().unwrap(), format!("Bearer {token}"));
+    }
+    for bad in ["", " \n", "two words"] {
+        std::fs::write(&path, bad).unwrap();
+        assert!(manner.request(&mut HeaderMap::new()).is_err(), "{bad:?}");
+    }
+}

@@ -1,0 +1,85 @@
+//! Requests to web servers behind targets, for their log.
+
+use bz_core::api::record::WebEvent;
+use bz_core::id::EventId;
+use bz_core::time::UnixTime;
+use bz_protocol::frame::Kind;
+use bz_protocol::keys::Direction;
+use bz_protocol::transcript::Seen;
+
+use crate::app::App;
+use crate::observe::Exchange;
+use crate::record::carrier::{Carrier, Inner, MAX_LINES};
+
+impl Inner {
+    /// Reads a frame for the log of requests.
+    pub(super) fn read_requests(&mut self, seen: &Seen, at: UnixTime) {
+        let stream = (seen.direction, seen.stream);
+        let lines = match seen.kind {
+            Some(Kind::Bytes) => self.lens.requests(at, stream, &seen.payload),
+            Some(Kind::Eof) => self.lens.request_eof(at, stream),
+            Some(Kind::Reset) => self.lens.request_reset(at, seen.stream),
+            _ => Vec::new(),
+        };
+        let number = if seen.direction == Direction::ToClient { seen.number } else { self.shown };
+        self.requests.extend(lines.into_iter().map(|line| (number, line)));
+    }
+
+    /// The requests that a checkpoint of the agent covers by now; also others when there are too many to wait.
+    pub(super) fn confirmed_requests(&mut self) -> Vec<(Exchange, bool)> {
+        let observer = &self.observer;
+        let covered = |number: u64| observer.is_confirmed(Direction::ToClient, number);
+        let count = self.requests.iter().take_while(|(number, _)| covered(*number)).count();
+        let count = if self.requests.len() > MAX_LINES { self.requests.len() } else { count };
+        self.requests.drain(..count).map(|(number, line)| (line, covered(number))).collect()
+    }
+
+    /// Those that are left when nothing more comes, and whether a checkpoint of the agent covers each.
+    pub(super) fn last_requests(&mut self, at: UnixTime) -> Vec<(Exchange, bool)> {
+        let left = self.lens.finish_requests(at);
+        let shown = self.shown;
+        self.requests.extend(left.into_iter().map(|line| (shown, line)));
+        let mut last = self.confirmed_requests();
+        last.extend(std::mem::take(&mut self.requests).into_iter().map(|(_, line)| (line, false)));
+        last
+    }
+}
+
+impl Carrier {
+    /// Requests for the log; whether a checkpoint of the agent covers each.
+    pub(super) fn web_events(&self, lines: Vec<(Exchange, bool)>) -> Option<Vec<WebEvent>> {
+        let event = |(line, confirmed): (Exchange, bool)| {
+            let id = self.app.random().map(EventId::from_random).ok()?;
+            Some(WebEvent {
+                id,
+                connection_id: self.connection.id,
+                organization_id: self.app.organization,
+                actor: self.connection.actor.clone(),
+                place: self.connection.place.clone(),
+                path: line.path(),
+                method: line.method,
+                status: line.status,
+                request_bytes: line.sent,
+                response_bytes: line.received,
+                duration_millis: u64::try_from(line.ended.since(line.began).as_millis()).unwrap_or(u64::MAX),
+                outcome: line.outcome,
+                confirmed,
+                timestamp: line.began.to_string(),
+            })
+        };
+        lines.into_iter().map(event).collect()
+    }
+}
+
+/// Writes them down.
+pub(super) async fn log_requests(app: &App, events: Option<Vec<WebEvent>>) {
+    let Some(events) = events else {
+        tracing::error!("requests could not be logged: the operating system gives no random bytes");
+        return;
+    };
+    if !events.is_empty()
+        && let Err(error) = app.store.add_web_events(events, app.now().wall).await
+    {
+        tracing::error!(%error, "requests could not be logged");
+    }
+}
