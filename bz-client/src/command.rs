@@ -6,6 +6,8 @@ mod completion;
 mod connect;
 #[cfg(unix)]
 mod cp;
+mod database;
+mod web;
 mod doctor;
 mod forward;
 #[cfg(unix)]
@@ -16,6 +18,7 @@ mod login;
 mod logout;
 mod logs;
 mod policy;
+mod port;
 mod recording;
 mod save;
 #[cfg(unix)]
@@ -43,7 +46,7 @@ pub(crate) enum Command {
     /// List your connections
     #[command(visible_alias = "lc")]
     ListConnections(list_connections::ListConnections),
-    /// Open a shell on a target
+    /// Open a shell on a target, or a port to what is behind one
     Connect(connect::Connect),
     /// Run one command on a target
     Exec(connect::Exec),
@@ -69,7 +72,7 @@ pub(crate) enum Command {
     Logs(logs::Logs),
     /// Check sessions' transcripts offline, against anchors that the server has no say in
     Verify(verify::Verify),
-    /// What is known of targets on this machine
+    /// Targets: what this machine knows of them, and what is behind them
     #[command(subcommand)]
     Target(target::Target),
     /// Who may do what (for administrators)
@@ -110,7 +113,7 @@ pub(crate) async fn run(command: Command, context: &Context<'_>) -> anyhow::Resu
         Command::Recording(recording) => recording.run(context).await,
         Command::Logs(logs) => logs.run(context).await,
         Command::Verify(verify) => verify.run(context),
-        Command::Target(target) => target.run(context),
+        Command::Target(target) => target.run(context).await,
         Command::Policy(policy) => policy.run(context).await,
         Command::ApiKey(key) => key.run(context).await,
         Command::Doctor(doctor) => doctor.run(context).await,

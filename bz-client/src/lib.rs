@@ -33,6 +33,8 @@ pub mod client;
 pub mod session;
 #[cfg(feature = "tcp")]
 pub mod tunnel;
+#[cfg(feature = "tcp")]
+pub mod database;
 #[cfg(feature = "web")]
 pub mod web;
 #[cfg(all(feature = "files", unix))]

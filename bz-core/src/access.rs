@@ -27,6 +27,14 @@ pub enum Access {
     Ssh,
     /// Files, to the target or from it.
     Copy,
+    /// A database whose statements are read.
+    Database,
+    /// Anything else behind one port: nothing of it is read.
+    Tcp,
+    /// A web server.
+    Web,
+    /// A Kubernetes API server.
+    Kube,
 }
 
 /// What the agent does with the bytes.
@@ -44,6 +52,12 @@ pub enum Backend {
     Ssh,
     /// Files, read and written as the target user.
     Files,
+    /// Connections to one database, whose protocol the agent knows as far as the login.
+    Database,
+    /// Requests to one web server.
+    Http,
+    /// Requests to the agent's cluster, as somebody else than the agent.
+    Kube,
 }
 
 /// How a person reaches it.
@@ -70,6 +84,12 @@ pub enum Lens {
     Opaque,
     /// Which files were copied, with their digests.
     Files,
+    /// Statements, with their parameters, rows and errors.
+    Query,
+    /// Requests: method, path, status.
+    Http,
+    /// Requests of the Kubernetes API: verb, resource, namespace, status.
+    Kube,
 }
 
 /// One row of the table.
@@ -95,7 +115,18 @@ pub struct Spec {
 
 impl Access {
     /// Every technology.
-    pub const ALL: [Self; 6] = [Self::Shell, Self::Exec, Self::Handler, Self::Tunnel, Self::Ssh, Self::Copy];
+    pub const ALL: [Self; 10] = [
+        Self::Shell,
+        Self::Exec,
+        Self::Handler,
+        Self::Tunnel,
+        Self::Ssh,
+        Self::Copy,
+        Self::Database,
+        Self::Tcp,
+        Self::Web,
+        Self::Kube,
+    ];
 
     /// The technology's row.
     #[must_use]
@@ -107,6 +138,10 @@ impl Access {
             Self::Tunnel => TUNNEL,
             Self::Ssh => SSH,
             Self::Copy => COPY,
+            Self::Database => DATABASE,
+            Self::Tcp => TCP,
+            Self::Web => WEB,
+            Self::Kube => KUBE,
         }
     }
 }
@@ -177,6 +212,50 @@ const COPY: Spec = Spec {
     detaches: false,
 };
 
+const DATABASE: Spec = Spec {
+    name: "database",
+    about: "a database behind a target, with a log of its statements",
+    verb: Some(Verb::Database),
+    backend: Backend::Database,
+    frontend: Frontend::Ports,
+    lens: Lens::Query,
+    mode: Mode::Inspected,
+    detaches: false,
+};
+
+const TCP: Spec = Spec {
+    name: "tcp",
+    about: "one service behind a target, whatever it speaks",
+    verb: Some(Verb::Database),
+    backend: Backend::Dial,
+    frontend: Frontend::Ports,
+    lens: Lens::Opaque,
+    mode: Mode::Sealed,
+    detaches: false,
+};
+
+const WEB: Spec = Spec {
+    name: "web",
+    about: "a web server behind a target, with a log of its requests",
+    verb: Some(Verb::Web),
+    backend: Backend::Http,
+    frontend: Frontend::Ports,
+    lens: Lens::Http,
+    mode: Mode::Inspected,
+    detaches: false,
+};
+
+const KUBE: Spec = Spec {
+    name: "kube",
+    about: "a Kubernetes cluster, as a user and groups of it",
+    verb: Some(Verb::Kubernetes),
+    backend: Backend::Kube,
+    frontend: Frontend::Ports,
+    lens: Lens::Kube,
+    mode: Mode::Inspected,
+    detaches: false,
+};
+
 /// What a policy allows on a target.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, serde::Serialize, serde::Deserialize)]
 #[serde(tag = "type")]
@@ -192,6 +271,23 @@ pub enum Verb {
         /// The route.
         name: String,
     },
+    /// A database behind a target. Proxy policies alone give it.
+    Database,
+    /// A web server behind a target. Proxy policies alone give it.
+    Web,
+    /// A cluster. Kubernetes policies alone give it.
+    Kubernetes,
+}
+
+impl Verb {
+    /// Whether it is about what is behind a target, which target access policies say nothing of.
+    #[must_use]
+    pub const fn is_behind(&self) -> bool {
+        match self {
+            Self::Shell | Self::FileTransfer | Self::Tunnel | Self::Handler { .. } => false,
+            Self::Database | Self::Web | Self::Kubernetes => true,
+        }
+    }
 }
 
 impl fmt::Display for Verb {
@@ -201,13 +297,16 @@ impl fmt::Display for Verb {
             Self::FileTransfer => f.write_str("FileTransfer"),
             Self::Tunnel => f.write_str("Tunnel"),
             Self::Handler { name } => write!(f, "Handler:{name}"),
+            Self::Database => f.write_str("Database"),
+            Self::Web => f.write_str("Web"),
+            Self::Kubernetes => f.write_str("Kubernetes"),
         }
     }
 }
 
 /// Text that names no verb.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a verb: use Shell, FileTransfer, Tunnel or Handler:NAME")]
+#[error("not a verb: use Shell, FileTransfer, Tunnel, Handler:NAME, Database, Web or Kubernetes")]
 pub struct ParseVerbError;
 
 impl std::str::FromStr for Verb {
@@ -222,6 +321,9 @@ impl std::str::FromStr for Verb {
             None if text.eq_ignore_ascii_case("shell") => Ok(Self::Shell),
             None if text.eq_ignore_ascii_case("filetransfer") => Ok(Self::FileTransfer),
             None if text.eq_ignore_ascii_case("tunnel") => Ok(Self::Tunnel),
+            None if text.eq_ignore_ascii_case("database") => Ok(Self::Database),
+            None if text.eq_ignore_ascii_case("web") => Ok(Self::Web),
+            None if text.eq_ignore_ascii_case("kubernetes") => Ok(Self::Kubernetes),
             None => Err(ParseVerbError),
         }
     }
@@ -264,7 +366,9 @@ mod tests {
 
     #[test]
     fn verbs_read_back() {
-        for verb in [Verb::Shell, Verb::FileTransfer, Verb::Tunnel, Verb::Handler { name: "debug".to_owned() }] {
+        let handler = Verb::Handler { name: "debug".to_owned() };
+        let plain = [Verb::Shell, Verb::FileTransfer, Verb::Tunnel, Verb::Database, Verb::Web, Verb::Kubernetes];
+        for verb in plain.into_iter().chain([handler]) {
             assert_eq!(verb.to_string().parse(), Ok(verb.clone()));
         }
         for bad in ["", "shel", "handler:", "handler:a b", "shell:x"] {

@@ -46,7 +46,8 @@ impl Observer {
             Lens::Command => Self::Command(Box::new(CommandLens::new(rows, columns))),
             Lens::Request => Self::Request,
             // Without what was asked for there is nothing to read: see `copy`.
-            Lens::Files | Lens::Opaque => Self::Opaque,
+            Lens::Http => Self::Http(Box::default()),
+            Lens::Files | Lens::Query | Lens::Kube | Lens::Opaque => Self::Opaque,
         }
     }
 

@@ -12,6 +12,7 @@ pub mod organization;
 pub mod policy;
 pub mod target;
 pub mod user;
+pub mod virtual_target;
 
 use std::path::Path;
 use std::str::FromStr;
@@ -29,9 +30,10 @@ const QUEUE: usize = 256;
 const BUSY: Duration = Duration::from_secs(5);
 
 /// Numbered from 1, forward only.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0001_first.sql"),
     include_str!("../migrations/0002_files.sql"),
+    include_str!("../migrations/0003_virtual_targets.sql"),
     include_str!("../migrations/0005_requests.sql"),
 ];
 

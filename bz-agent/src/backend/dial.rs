@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use bz_core::id::ConnectionId;
-use bz_protocol::driver::{Opening, SessionStream};
+use bz_protocol::driver::{Cut, Opening, carry};
 use bz_protocol::frame::Fin;
 use bz_protocol::gate::Admitted;
-use bz_protocol::stream::StreamRequest;
-use tokio::net::TcpStream;
+use bz_protocol::stream::{StreamRequest, Why};
 use tokio::task::JoinSet;
 
 use crate::agent::Context;
@@ -37,12 +36,14 @@ pub(super) async fn run(context: &Arc<Context>, connection: ConnectionId, admitt
 }
 
 async fn serve(context: Arc<Context>, connection: ConnectionId, admitted: Admitted, opening: Opening) {
-    let StreamRequest::Dial(destination) = opening.request().clone();
+    let StreamRequest::Dial(destination) = opening.request().clone() else {
+        return opening.refuse(Why::NotAllowed);
+    };
     match dial(&context, &admitted, &destination).await {
         Ok((there, at)) => {
             tracing::info!(%connection, %destination, %at, "stream opened");
             let here = opening.accept(at.to_string());
-            if let Err(error) = carry(here, there).await {
+            if let Err(error) = carry(here, Cut::new(there)).await {
                 tracing::debug!(%connection, %destination, %error, "stream ended early");
             }
         }
@@ -51,15 +52,4 @@ async fn serve(context: Arc<Context>, connection: ConnectionId, admitted: Admitt
             opening.refuse(why);
         }
     }
-}
-
-/// Bytes both ways until both have ended. Whatever breaks one end resets the other.
-async fn carry(mut here: SessionStream, mut there: TcpStream) -> std::io::Result<()> {
-    there.set_nodelay(true)?;
-    let carried = tokio::io::copy_bidirectional(&mut here, &mut there).await;
-    if carried.is_err() {
-        // So that the program there sees that it was cut short, too.
-        there.set_zero_linger()?;
-    }
-    carried.map(drop)
 }

@@ -143,7 +143,7 @@ pub(super) async fn run(
     loop {
         tokio::select! {
             opening = io.openings.next() => match opening {
-                Some(opening) if matches!(opening.request(), StreamRequest::Dial(_)) => {
+                Some(opening) if *opening.request() == StreamRequest::Service => {
                     streams.spawn(Arc::clone(&gateway).serve(opening.accept(cluster.server.to_string())));
                 }
                 Some(opening) => opening.refuse(Why::NotAllowed),

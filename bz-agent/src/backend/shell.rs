@@ -125,7 +125,10 @@ impl Shells {
             | Parameters::Handler { .. }
             | Parameters::Tunnel { .. }
             | Parameters::Ssh { .. }
-            | Parameters::Copy(_) => Err(Code::Malformed),
+            | Parameters::Copy(_)
+            | Parameters::Database(_)
+            | Parameters::Web(_)
+            | Parameters::Kube(_) => Err(Code::Malformed),
         }
     }
 

@@ -38,7 +38,7 @@ pub type Open = Arc<dyn Fn() -> Boxed<'static, Result<Box<dyn Stream>, OpenError
 
 /// What a program at the port could not have.
 #[derive(Debug, thiserror::Error)]
-pub enum WebError {
+pub enum Unserved {
     /// A page of somebody else's, or a program that takes another way here, asked under a name that is not the port's.
     #[error("a request for {0} was turned away: this port answers to its own name alone")]
     Host(String),
@@ -51,7 +51,7 @@ pub enum WebError {
 }
 
 /// Hears what could not be had.
-pub type Watcher = Arc<dyn Fn(WebError) + Send + Sync>;
+pub type Watcher = Arc<dyn Fn(Unserved) + Send + Sync>;
 
 /// The way from a port to the streams of a session. Dropping it ends what goes through.
 pub struct Front {
@@ -101,7 +101,7 @@ impl Front {
                         connections.spawn(Arc::clone(&front).connection(stream, from));
                     }
                     Err(error) => {
-                        (front.watcher)(WebError::Accept(error));
+                        (front.watcher)(Unserved::Accept(error));
                         tokio::time::sleep(BREATH).await;
                     }
                 },
@@ -138,7 +138,7 @@ impl Front {
         let passed = match self.own_name(&request) {
             Ok(name) => prepare(&mut request, &name).map(|()| request),
             Err(host) => {
-                (self.watcher)(WebError::Host(host));
+                (self.watcher)(Unserved::Host(host));
                 return page(StatusCode::MISDIRECTED_REQUEST, "This port answers to its own name alone.");
             }
         };
@@ -174,7 +174,7 @@ impl Front {
             tracing::debug!(%error, "a request was not answered");
             return page(StatusCode::BAD_GATEWAY, "The agent ended the request without an answer.");
         };
-        (self.watcher)(WebError::Open(*opening));
+        (self.watcher)(Unserved::Open(*opening));
         let status = match opening {
             OpenError::Refused(Why::NotAllowed) => StatusCode::FORBIDDEN,
             OpenError::Refused(_) => StatusCode::BAD_GATEWAY,

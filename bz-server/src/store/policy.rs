@@ -17,6 +17,14 @@ pub enum PolicyKind {
     TargetConnect,
     /// Whose sessions are recorded.
     SessionRecording,
+    /// Who may reach which databases and web servers with which accounts.
+    Proxy,
+    /// Who may reach which clusters as whom.
+    Kubernetes,
+}
+
+impl PolicyKind {
+    const ALL: [Self; 4] = [Self::TargetConnect, Self::SessionRecording, Self::Proxy, Self::Kubernetes];
 }
 
 /// The text names no kind.
@@ -28,6 +36,8 @@ impl fmt::Display for PolicyKind {
         f.write_str(match self {
             Self::TargetConnect => "TargetConnect",
             Self::SessionRecording => "SessionRecording",
+            Self::Proxy => "Proxy",
+            Self::Kubernetes => "Kubernetes",
         })
     }
 }
@@ -36,11 +46,7 @@ impl FromStr for PolicyKind {
     type Err = UnknownKind;
 
     fn from_str(text: &str) -> Result<Self, UnknownKind> {
-        match text {
-            "TargetConnect" => Ok(Self::TargetConnect),
-            "SessionRecording" => Ok(Self::SessionRecording),
-            _ => Err(UnknownKind),
-        }
+        Self::ALL.into_iter().find(|kind| kind.to_string() == text).ok_or(UnknownKind)
     }
 }
 
