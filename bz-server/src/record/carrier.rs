@@ -397,6 +397,7 @@ impl Carrier {
                 && observer.session() == Some(session)
             {
                 let session = self.begin(observer, pen);
+                session.listen_again(self.connection.access.spec().lens);
                 if self.connection.access == Access::Copy {
                     self.read_again(&session, path).await;
                 }

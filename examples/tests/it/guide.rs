@@ -4,6 +4,7 @@ pub(crate) mod api;
 mod desk;
 mod files;
 pub(crate) mod page;
+mod web;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

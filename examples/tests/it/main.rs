@@ -63,3 +63,5 @@ mod typist;
 mod time;
 #[cfg(test)]
 mod tunnels;
+#[cfg(test)]
+mod web;

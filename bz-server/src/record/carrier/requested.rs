@@ -1,5 +1,6 @@
 //! Requests to web servers behind targets, for their log.
 
+use bz_core::access::Lens;
 use bz_core::api::record::WebEvent;
 use bz_core::id::EventId;
 use bz_core::time::UnixTime;
@@ -8,8 +9,8 @@ use bz_protocol::keys::Direction;
 use bz_protocol::transcript::Seen;
 
 use crate::app::App;
-use crate::observe::Exchange;
-use crate::record::carrier::{Carrier, Inner, MAX_LINES};
+use crate::observe::{Exchange, Observer};
+use crate::record::carrier::{Carrier, Inner, MAX_LINES, Session};
 
 impl Inner {
     /// Reads a frame for the log of requests.
@@ -42,6 +43,16 @@ impl Inner {
         let mut last = self.confirmed_requests();
         last.extend(std::mem::take(&mut self.requests).into_iter().map(|(_, line)| (line, false)));
         last
+    }
+}
+
+impl Session {
+    /// A session that is gone on with, as after a start of the server. What was under way on a stream then is not known:
+    /// the stream is read on from where a request begins, or is none.
+    pub(super) fn listen_again(&self, lens: Lens) {
+        if lens == Lens::Http {
+            self.lock().lens = Observer::new(lens, 0, 0);
+        }
     }
 }
 
