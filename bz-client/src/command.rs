@@ -7,6 +7,7 @@ mod connect;
 #[cfg(unix)]
 mod cp;
 mod database;
+mod kube;
 mod web;
 mod doctor;
 mod forward;
@@ -57,6 +58,11 @@ pub(crate) enum Command {
     /// Copy files to a target, or from it
     #[cfg(unix)]
     Cp(cp::Cp),
+    /// Run kubectl at a cluster behind a target
+    Kube(kube::RunKubectl),
+    /// What kubectl asks for the token of a port
+    #[command(hide = true)]
+    KubeCredential(kube::KubeCredential),
     /// Close connections
     Close(close::Close),
     /// Why a target is allowed or not, and by which policies
@@ -107,6 +113,8 @@ pub(crate) async fn run(command: Command, context: &Context<'_>) -> anyhow::Resu
         Command::Attach(attach) => attach.run(context).await,
         #[cfg(unix)]
         Command::Cp(cp) => cp.run(context).await,
+        Command::Kube(kubectl) => kubectl.run(context).await,
+        Command::KubeCredential(credential) => credential.run(context),
         Command::Close(close) => close.run(context).await,
         Command::Why(why) => why.run(context).await,
         Command::Transcript(transcript) => transcript.run(context).await,

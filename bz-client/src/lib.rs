@@ -37,6 +37,8 @@ pub mod tunnel;
 pub mod database;
 #[cfg(feature = "web")]
 pub mod web;
+#[cfg(feature = "kube")]
+pub mod kube;
 #[cfg(all(feature = "files", unix))]
 pub mod copy;
 pub mod issuer_keys;

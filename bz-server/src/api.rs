@@ -196,6 +196,7 @@ operations! {
     "eventservice:command" Get "/events/command" event::command;
     "eventservice:file" Get "/events/file" event::file;
     "eventservice:web" Get "/events/web" event::web;
+    "eventservice:kube" Get "/events/kube" event::kube;
 }
 
 /// What rules name beside operations: rights inside one.

@@ -8,6 +8,7 @@
 pub mod command;
 pub mod files;
 pub mod http;
+pub mod kube;
 
 use bz_core::access::Lens;
 use bz_core::access::request::CopyRequest;
@@ -29,6 +30,9 @@ pub struct Line {
 /// A longer line is cut: a log is read by people, and the recording has the rest.
 pub const LONGEST_LINE: usize = 32 * 1024;
 
+/// In which header a client says which command its requests to a cluster belong to.
+const KUBE_COMMAND: &str = "bz-command";
+
 /// The lens of one connection.
 #[derive(Debug)]
 pub enum Observer {
@@ -47,7 +51,8 @@ impl Observer {
             Lens::Request => Self::Request,
             // Without what was asked for there is nothing to read: see `copy`.
             Lens::Http => Self::Http(Box::default()),
-            Lens::Files | Lens::Query | Lens::Kube | Lens::Opaque => Self::Opaque,
+            Lens::Kube => Self::Http(Box::new(HttpLens::wanting(KUBE_COMMAND))),
+            Lens::Files | Lens::Query | Lens::Opaque => Self::Opaque,
         }
     }
 

@@ -1,7 +1,7 @@
 //! What the server keeps: transcripts, recordings, and the three logs.
 
 use bz_core::api::record::{
-    CommandEvent, ConnectionEvent, FileEvent, SessionRecording, TranscriptFile, UserEvent, WebEvent,
+    CommandEvent, ConnectionEvent, FileEvent, KubeEvent, SessionRecording, TranscriptFile, UserEvent, WebEvent,
 };
 use bz_core::id::ConnectionId;
 use bz_core::time::UnixTime;
@@ -126,6 +126,14 @@ impl Client {
     /// [`RestError`].
     pub async fn web_events_where(&self, filter: &EventFilter) -> Result<Vec<WebEvent>, RestError> {
         self.events("events/web", filter).await
+    }
+
+    /// Requests to clusters that fit, newest first.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn kube_events_where(&self, filter: &EventFilter) -> Result<Vec<KubeEvent>, RestError> {
+        self.events("events/kube", filter).await
     }
 
     async fn events<T: serde::de::DeserializeOwned>(

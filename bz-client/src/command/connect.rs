@@ -16,7 +16,7 @@ use bz_protocol::session::End;
 use clap::Args;
 
 use crate::command::port::Bind;
-use crate::command::{database, web};
+use crate::command::{database, kube, web};
 use crate::context::Context;
 use crate::exit::Exit;
 
@@ -32,6 +32,9 @@ A database or another service gives a port of this machine, the same every time,
 
 A web server gives a port, too, and opens it in your browser:
   bz connect wiki                          http://localhost:PORT/
+
+A cluster gives a port and a configuration for kubectl:
+  bz connect prod --as deployer            then: KUBECONFIG=… kubectl get pods
 ")]
 pub(crate) struct Connect {
     /// Where to.
@@ -40,6 +43,8 @@ pub(crate) struct Connect {
     /// The port of this machine for what is behind a host; any free one, and then always that one
     #[arg(long, short, alias = "custom-port", value_name = "[BIND:]PORT")]
     port: Option<Bind>,
+    #[command(flatten)]
+    role: kube::As,
     /// Start a database's usual program, and end with it
     #[arg(long)]
     exec: bool,
@@ -110,7 +115,11 @@ impl Connect {
                 let browser = self.open_browser && !self.no_browser && std::io::stdout().is_terminal();
                 web::connect(context, client, (&self.target, web::How { port: self.port, browser })).await
             }
-            TargetKind::Bzero | TargetKind::Cluster => {
+            TargetKind::Cluster => {
+                let how = kube::How { port: self.port, role: self.role };
+                kube::connect(context, client, (&self.target.target, how)).await
+            }
+            TargetKind::Bzero => {
                 bail!("{} is of a kind that this program does not know: is it older than the server?", self.target)
             }
         }

@@ -1,7 +1,7 @@
 //! `bz logs`: what happened, newest first.
 
 use bz_client::client::EventFilter;
-use bz_core::api::record::{CommandEvent, ConnectionEvent, FileDirection, FileEvent, UserEvent, WebEvent};
+use bz_core::api::record::{CommandEvent, ConnectionEvent, FileDirection, FileEvent, KubeEvent, UserEvent, WebEvent};
 use bz_core::id::ConnectionId;
 use bz_core::time::UnixTime;
 use clap::{Args, Subcommand};
@@ -21,6 +21,8 @@ pub(crate) enum Logs {
     Files(OfConnections),
     /// Requests to web servers behind targets, with their answers' status; of a query the names alone
     Web(OfConnections),
+    /// Requests to clusters: as whom, what they asked for, and what the cluster said
+    Kube(OfConnections),
     /// Calls of the API: who did what, and whether policy allowed it
     Users(Which),
 }
@@ -68,6 +70,10 @@ impl Logs {
             Self::Web(of) => {
                 let events = client.web_events_where(&of.filter()).await?;
                 context.output.list(&events, || requests(&events))?;
+            }
+            Self::Kube(of) => {
+                let events = client.kube_events_where(&of.filter()).await?;
+                context.output.list(&events, || cluster(&events))?;
             }
             Self::Users(which) => {
                 let events = client.user_events_where(&which.filter(Vec::new())).await?;
@@ -183,6 +189,41 @@ fn requests(events: &[WebEvent]) -> Table {
             event.duration_millis.into(),
             format!("{:?}", event.outcome).to_lowercase().into(),
             if event.confirmed { "yes" } else { "no" }.into(),
+        ]);
+    }
+    table
+}
+
+fn cluster(events: &[KubeEvent]) -> Table {
+    let headings = [
+        "Time",
+        "Person",
+        "Cluster",
+        "As",
+        "Groups",
+        "Verb",
+        "Resource",
+        "Namespace",
+        "Name",
+        "Status",
+        "Command",
+        "Signed by the agent",
+    ];
+    let mut table = Table::new(headings, "No requests.");
+    for KubeEvent { request, action, kubectl } in events {
+        table.row([
+            local(&request.timestamp).into(),
+            request.actor.subject_name.as_str().into(),
+            request.place.target_name.as_str().into(),
+            request.place.target_user.as_str().into(),
+            request.place.target_groups.join(", ").into(),
+            action.verb.as_str().into(),
+            if action.resource.is_empty() { request.path.as_str() } else { &action.resource }.into(),
+            action.namespace.as_deref().unwrap_or_default().into(),
+            action.name.as_deref().unwrap_or_default().into(),
+            request.status.map(|status| status.to_string()).unwrap_or_default().into(),
+            action.command.as_deref().or(kubectl.as_deref()).unwrap_or_default().into(),
+            if request.confirmed { "yes" } else { "no" }.into(),
         ]);
     }
     table

@@ -9,13 +9,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bz_core::digest::Digest;
 use bz_protocol::carrier::{Boxed, Stream};
 use bz_protocol::driver::OpenError;
 use bz_protocol::hop::{Left, MAX_HEAD, MAX_HEADERS, Road, Roads, Tasks, pass};
 use bz_protocol::stream::Why;
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
-use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
@@ -25,6 +26,8 @@ use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 
 /// How long a stream waits to be used again.
 const IDLE: Duration = Duration::from_secs(60);
@@ -58,6 +61,11 @@ pub struct Front {
     client: Client<Roads<OpenError>, Incoming>,
     names: Vec<String>,
     watcher: Watcher,
+    tls: Option<TlsAcceptor>,
+    /// Of what a program must show that it knows.
+    token: Option<Digest>,
+    /// What is said to the agent with each request.
+    saying: Option<(HeaderName, HeaderValue)>,
     /// Last: what the client started ends with it.
     tasks: Tasks,
 }
@@ -84,7 +92,28 @@ impl Front {
         // Browsers leave out the port that is the scheme's own.
         let plain = hosts.iter().filter(|_| port == 80).map(|host| (*host).to_owned());
         let names = hosts.iter().map(|host| format!("{host}:{port}")).chain(plain).collect();
-        Self { client, names, watcher, tasks }
+        Self { client, names, watcher, tls: None, token: None, saying: None, tasks }
+    }
+
+    /// The same over TLS, for programs that ask for no less.
+    #[must_use]
+    pub fn over_tls(mut self, config: Arc<ServerConfig>) -> Self {
+        self.tls = Some(TlsAcceptor::from(config));
+        self
+    }
+
+    /// For programs alone that show this token. It goes no further than here.
+    #[must_use]
+    pub fn for_holder_of(mut self, token: &str) -> Self {
+        self.token = Some(Digest::of(token.as_bytes()));
+        self
+    }
+
+    /// Says this to the agent with each request, whatever a program says under that name.
+    #[must_use]
+    pub fn saying(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.saying = Some((name, value));
+        self
     }
 
     /// The hosts by which programs call this machine itself.
@@ -113,7 +142,7 @@ impl Front {
     async fn connection(self: Arc<Self>, stream: TcpStream, from: SocketAddr) {
         stream.set_nodelay(true).unwrap_or_default();
         let cut = Arc::new(AtomicBool::new(false));
-        let spawner = self.tasks.spawner();
+        let (spawner, tls) = (self.tasks.spawner(), self.tls.clone());
         let answer = service_fn({
             let cut = Arc::clone(&cut);
             move |request: Request<Incoming>| {
@@ -125,8 +154,16 @@ impl Front {
         server.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
         server.http1().max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS).auto_date_header(false);
         server.http2().timer(TokioTimer::new()).auto_date_header(false);
-        let io = TokioIo::new(Cuttable { stream, cut });
-        if let Err(error) = server.serve_connection_with_upgrades(io, answer).await {
+        let stream = Cuttable { stream, cut };
+        let served = match tls {
+            Some(tls) => match tokio::time::timeout(PATIENCE, tls.accept(stream)).await {
+                Ok(Ok(stream)) => server.serve_connection_with_upgrades(TokioIo::new(stream), answer).await,
+                Ok(Err(error)) => return tracing::debug!(%from, %error, "a connection has no TLS that fits"),
+                Err(_) => return,
+            },
+            None => server.serve_connection_with_upgrades(TokioIo::new(stream), answer).await,
+        };
+        if let Err(error) = served {
             tracing::debug!(%from, %error, "a connection ended early");
         }
     }
@@ -136,7 +173,12 @@ impl Front {
         let by_end = request.version() < Version::HTTP_11;
         let left = Left::of(&mut request);
         let passed = match self.own_name(&request) {
-            Ok(name) => prepare(&mut request, &name).map(|()| request),
+            Ok(_) if !self.is_held(request.headers()) => {
+                let mut page = page(StatusCode::UNAUTHORIZED, "This port is for whoever opened it.");
+                page.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+                return page;
+            }
+            Ok(name) => self.prepare(&mut request, &name).map(|()| request),
             Err(host) => {
                 (self.watcher)(Unserved::Host(host));
                 return page(StatusCode::MISDIRECTED_REQUEST, "This port answers to its own name alone.");
@@ -165,6 +207,32 @@ impl Front {
         }
     }
 
+    /// Whether a program may ask here.
+    fn is_held(&self, headers: &HeaderMap) -> bool {
+        let Some(token) = &self.token else { return true };
+        let said = headers.get(AUTHORIZATION).and_then(|said| said.as_bytes().strip_prefix(b"Bearer "));
+        // Digests, so that how long it takes says nothing of the token.
+        said.is_some_and(|said| Digest::of(said) == *token)
+    }
+
+    /// As it goes on a stream: the path alone, and the port's name beside it, from which the agent makes the upstream's.
+    fn prepare(&self, request: &mut Request<Incoming>, name: &str) -> Option<()> {
+        let path: PathAndQuery = request.uri().path_and_query().filter(|path| path.path().starts_with('/'))?.clone();
+        let host = HeaderValue::from_str(name).ok().filter(|_| request.method() != Method::CONNECT)?;
+        // Where it goes is the road's to know; what stands here groups connections.
+        let one = Uri::builder().scheme(Scheme::HTTP).authority(Authority::from_static("session"));
+        *request.uri_mut() = one.path_and_query(path).build().ok()?;
+        let headers = request.headers_mut();
+        headers.insert(HOST, host);
+        if self.token.is_some() {
+            headers.remove(AUTHORIZATION);
+        }
+        if let Some((name, value)) = &self.saying {
+            headers.insert(name, value.clone());
+        }
+        Some(())
+    }
+
     fn failed(&self, error: &Error) -> Answer {
         let mut cause: &(dyn std::error::Error + 'static) = error;
         while let Some(next) = cause.source().filter(|_| !cause.is::<OpenError>()) {
@@ -188,17 +256,6 @@ impl fmt::Debug for Front {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Front").field("names", &self.names).finish_non_exhaustive()
     }
-}
-
-/// As it goes on a stream: the path alone, and the port's name beside it, from which the agent makes the upstream's.
-fn prepare(request: &mut Request<Incoming>, name: &str) -> Option<()> {
-    let path: PathAndQuery = request.uri().path_and_query().filter(|path| path.path().starts_with('/'))?.clone();
-    let host = HeaderValue::from_str(name).ok().filter(|_| request.method() != Method::CONNECT)?;
-    // Where it goes is the road's to know; what stands here groups connections.
-    let one = Uri::builder().scheme(Scheme::HTTP).authority(Authority::from_static("session")).path_and_query(path);
-    *request.uri_mut() = one.build().ok()?;
-    request.headers_mut().insert(HOST, host);
-    Some(())
 }
 
 fn page(status: StatusCode, text: &str) -> Answer {

@@ -1,3 +1,5 @@
+//! The port, from programs on one side to an agent in memory on the other.
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -247,6 +247,36 @@ pub struct WebEvent {
     pub timestamp: String,
 }
 
+/// What a request to a cluster asks for, in the words of the cluster's own policy.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KubeAction {
+    /// `get`, `list`, `watch`, `create`, …; of what is no resource, the method.
+    pub verb: String,
+    /// `pods`, `pods/exec`, …; empty for what is none.
+    pub resource: String,
+    /// The namespace, where there is one.
+    pub namespace: Option<String>,
+    /// The name, where one is asked for.
+    pub name: Option<String>,
+    /// What is run in a container.
+    pub command: Option<String>,
+}
+
+/// `GET events/kube`: a request to a cluster. As whom is said by the place: its user and groups.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KubeEvent {
+    /// The request, as of any web server.
+    #[serde(flatten)]
+    pub request: WebEvent,
+    /// What it asks for.
+    #[serde(flatten)]
+    pub action: KubeAction,
+    /// The command on the person's machine that it belongs to, by the person's own word.
+    pub kubectl: Option<String>,
+}
+
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -340,7 +340,7 @@ impl Exchange {
 }
 
 /// What is no plain text is `\xNN`.
-fn escaped(text: &str) -> String {
+pub(crate) fn escaped(text: &str) -> String {
     let mut out = String::new();
     for character in text.chars() {
         if super::command::text::is_plain(character) {

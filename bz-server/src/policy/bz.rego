@@ -56,6 +56,7 @@ operations := {
 	"eventservice:command": {"admin", "key"},
 	"eventservice:file": {"admin", "key"},
 	"eventservice:web": {"admin", "key"},
+	"eventservice:kube": {"admin", "key"},
 }
 
 roles contains "anyone" if input.caller.kind != "registration"

@@ -299,7 +299,7 @@ impl Carrier {
             log(&self.app, self.event(line, true)).await;
         }
         log_files(&self.app, self.file_events(files)).await;
-        log_requests(&self.app, self.web_events(requests)).await;
+        log_requests(&self.app, self.requested(requests)).await;
         Ok(opened)
     }
 
@@ -564,7 +564,7 @@ impl Drop for Carrier {
             }
         };
         let events: Vec<_> = lines.into_iter().map(|(line, confirmed)| self.event(line, confirmed)).collect();
-        let (files, requests) = (self.file_events(files), self.web_events(requests));
+        let (files, requests) = (self.file_events(files), self.requested(requests));
         let app = Arc::clone(&self.app);
         self.app.records.tasks.spawn(async move {
             log_files(&app, files).await;

@@ -1,3 +1,5 @@
+//! The gateway between a stream and an upstream, both in memory, to the letter.
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 

@@ -1,3 +1,5 @@
+//! Who a request to a cluster is.
+
 use super::*;
 
 fn impersonation(user: &str, groups: &[&str]) -> Impersonation {

@@ -1,3 +1,5 @@
+//! What the lens says of connections, however they are cut.
+
 use super::*;
 use proptest::prelude::*;
 

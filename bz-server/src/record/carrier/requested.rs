@@ -1,7 +1,7 @@
-//! Requests to web servers behind targets, for their log.
+//! Requests to web servers and clusters behind targets, for their logs.
 
 use bz_core::access::Lens;
-use bz_core::api::record::WebEvent;
+use bz_core::api::record::{KubeEvent, WebEvent};
 use bz_core::id::EventId;
 use bz_core::time::UnixTime;
 use bz_protocol::frame::Kind;
@@ -9,7 +9,7 @@ use bz_protocol::keys::Direction;
 use bz_protocol::transcript::Seen;
 
 use crate::app::App;
-use crate::observe::{Exchange, Observer};
+use crate::observe::{self, Exchange, Observer};
 use crate::record::carrier::{Carrier, Inner, MAX_LINES, Session};
 
 impl Inner {
@@ -50,7 +50,7 @@ impl Session {
     /// A session that is gone on with, as after a start of the server. What was under way on a stream then is not known:
     /// the stream is read on from where a request begins, or is none.
     pub(super) fn listen_again(&self, lens: Lens) {
-        if lens == Lens::Http {
+        if matches!(lens, Lens::Http | Lens::Kube) {
             self.lock().lens = Observer::new(lens, 0, 0);
         }
     }
@@ -58,39 +58,58 @@ impl Session {
 
 impl Carrier {
     /// Requests for the log; whether a checkpoint of the agent covers each.
-    pub(super) fn web_events(&self, lines: Vec<(Exchange, bool)>) -> Option<Vec<WebEvent>> {
+    pub(super) fn requested(&self, lines: Vec<(Exchange, bool)>) -> Option<Requested> {
+        if self.connection.access.spec().lens != Lens::Kube {
+            let events = lines.into_iter().map(|(line, confirmed)| self.web_event(line, confirmed));
+            return events.collect::<Option<_>>().map(Requested::Web);
+        }
         let event = |(line, confirmed): (Exchange, bool)| {
-            let id = self.app.random().map(EventId::from_random).ok()?;
-            Some(WebEvent {
-                id,
-                connection_id: self.connection.id,
-                organization_id: self.app.organization,
-                actor: self.connection.actor.clone(),
-                place: self.connection.place.clone(),
-                path: line.path(),
-                method: line.method,
-                status: line.status,
-                request_bytes: line.sent,
-                response_bytes: line.received,
-                duration_millis: u64::try_from(line.ended.since(line.began).as_millis()).unwrap_or(u64::MAX),
-                outcome: line.outcome,
-                confirmed,
-                timestamp: line.began.to_string(),
-            })
+            let (action, kubectl) = (observe::kube::action(&line), line.wanted.as_deref().map(observe::http::escaped));
+            Some(KubeEvent { request: self.web_event(line, confirmed)?, action, kubectl })
         };
-        lines.into_iter().map(event).collect()
+        lines.into_iter().map(event).collect::<Option<_>>().map(Requested::Kube)
+    }
+
+    fn web_event(&self, line: Exchange, confirmed: bool) -> Option<WebEvent> {
+        let id = self.app.random().map(EventId::from_random).ok()?;
+        Some(WebEvent {
+            id,
+            connection_id: self.connection.id,
+            organization_id: self.app.organization,
+            actor: self.connection.actor.clone(),
+            place: self.connection.place.clone(),
+            path: line.path(),
+            method: line.method,
+            status: line.status,
+            request_bytes: line.sent,
+            response_bytes: line.received,
+            duration_millis: u64::try_from(line.ended.since(line.began).as_millis()).unwrap_or(u64::MAX),
+            outcome: line.outcome,
+            confirmed,
+            timestamp: line.began.to_string(),
+        })
     }
 }
 
+/// Rows for a log.
+pub(super) enum Requested {
+    Web(Vec<WebEvent>),
+    Kube(Vec<KubeEvent>),
+}
+
 /// Writes them down.
-pub(super) async fn log_requests(app: &App, events: Option<Vec<WebEvent>>) {
-    let Some(events) = events else {
-        tracing::error!("requests could not be logged: the operating system gives no random bytes");
-        return;
+pub(super) async fn log_requests(app: &App, requested: Option<Requested>) {
+    let at = app.now().wall;
+    let logged = match requested {
+        Some(Requested::Web(events)) if !events.is_empty() => app.store.add_web_events(events, at).await,
+        Some(Requested::Kube(events)) if !events.is_empty() => app.store.add_kube_events(events, at).await,
+        Some(_) => return,
+        None => {
+            tracing::error!("requests could not be logged: the operating system gives no random bytes");
+            return;
+        }
     };
-    if !events.is_empty()
-        && let Err(error) = app.store.add_web_events(events, app.now().wall).await
-    {
+    if let Err(error) = logged {
         tracing::error!(%error, "requests could not be logged");
     }
 }

@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -15,7 +16,7 @@ use axum::routing::{any, get, post};
 use futures::StreamExt as _;
 use sha2::{Digest as _, Sha256};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
 /// It runs until this is dropped.
@@ -23,7 +24,15 @@ pub(super) struct Odd {
     pub(super) at: SocketAddr,
     /// What browsers say that they saw.
     pub(super) seen: mpsc::UnboundedReceiver<serde_json::Value>,
+    /// Breaks off what waits for it.
+    pub(super) breaks: Arc<Notify>,
     _serving: JoinSet<()>,
+}
+
+#[derive(Clone)]
+struct Told {
+    says: mpsc::UnboundedSender<serde_json::Value>,
+    breaks: Arc<Notify>,
 }
 
 impl Odd {
@@ -31,6 +40,7 @@ impl Odd {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let (says, seen) = mpsc::unbounded_channel();
+        let breaks = Arc::new(Notify::new());
         let router = Router::new()
             .route("/ws", any(socket))
             .route("/events", get(events))
@@ -42,10 +52,10 @@ impl Odd {
             .route("/page", get(async || Html(include_str!("page.html"))))
             .route("/seen", post(told))
             .layer(axum::extract::DefaultBodyLimit::disable())
-            .with_state(says);
+            .with_state(Told { says, breaks: Arc::clone(&breaks) });
         let mut serving = JoinSet::new();
         serving.spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { at, seen, _serving: serving }
+        Self { at, seen, breaks, _serving: serving }
     }
 }
 
@@ -70,11 +80,10 @@ async fn events() -> impl IntoResponse {
     Sse::new(first.chain(futures::stream::pending()))
 }
 
-async fn broken() -> Body {
+async fn broken(State(Told { breaks, .. }): State<Told>) -> Body {
     let half = futures::stream::once(async { Ok(Bytes::from_static(b"half")) });
-    let end = futures::stream::once(async {
-        // The half is on its way by then.
-        tokio::task::yield_now().await;
+    let end = futures::stream::once(async move {
+        breaks.notified().await;
         Err(std::io::Error::other("broken off"))
     });
     Body::from_stream(half.chain(end))
@@ -84,7 +93,7 @@ async fn hash(body: Body) -> String {
     let mut stream = body.into_data_stream();
     let mut hash = Sha256::new();
     while let Some(piece) = stream.next().await {
-        hash.update(&piece.unwrap());
+        hash.update(piece.unwrap());
     }
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -97,7 +106,7 @@ async fn set() -> impl IntoResponse {
     })
 }
 
-async fn told(State(says): State<mpsc::UnboundedSender<serde_json::Value>>, body: Bytes) {
+async fn told(State(Told { says, .. }): State<Told>, body: Bytes) {
     // A browser may outlive its test.
     says.send(serde_json::from_slice(&body).unwrap()).unwrap_or_default();
 }
