@@ -43,6 +43,8 @@ pub const PROGRAMS: &[Program] = &[
     row("ssh-agent", "openssh-client", "a person's own keys, which are never offered"),
     row("sshd", "openssh-server", "the sshd that hosts have"),
     row("rsync", "rsync", "files through ssh"),
+    row("kubectl", "kubernetes-client", "what people have for clusters"),
+    row("tar", "tar", "copies to a cluster's pods"),
     row("openssl", "openssl", "a second opinion on keys, certificates and TLS"),
     row("node", "nodejs", "the real OpenID provider"),
     row("npm", "npm", "installs the real OpenID provider"),
@@ -78,6 +80,32 @@ pub fn find(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = env::split_paths(&path).chain(MORE_FOLDERS.map(PathBuf::from)).collect();
     find_in(&folders, name)
+}
+
+/// Where the programs of a real Kubernetes are: the folder that `BZ_KUBERNETES` names, or what
+/// `examples/peers/kubernetes/build` made below `target`. Absent they are like any other program of the table.
+#[track_caller]
+pub fn kubernetes() -> Option<PathBuf> {
+    let named = env::var_os("BZ_KUBERNETES").map(PathBuf::from);
+    let folder = named.unwrap_or_else(|| kubernetes_folder().join("bin"));
+    if is_executable(&folder.join("kubelet")) {
+        return Some(folder);
+    }
+    let line = format!(
+        "{} is absent (a real Kubernetes API server; `examples/peers/kubernetes/build` makes it, and `cargo suite` runs that)",
+        folder.display()
+    );
+    if in_ci() {
+        fail(&format!("{line}, and CI=true leaves nothing out"));
+    }
+    say(&format!("left out: {line}"));
+    None
+}
+
+/// Where the suite has Kubernetes built.
+#[must_use]
+pub fn kubernetes_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers/kubernetes")
 }
 
 /// The rows whose program is absent.

@@ -97,7 +97,8 @@ impl Credential {
     }
 }
 
-const API_VERSION: &str = "client.authentication.k8s.io/v1";
+/// The one that kubectl knows since 1.11, and still does.
+const API_VERSION: &str = "client.authentication.k8s.io/v1beta1";
 
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

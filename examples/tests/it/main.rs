@@ -36,6 +36,8 @@ mod refusals;
 #[cfg(test)]
 mod kept;
 #[cfg(test)]
+mod kube;
+#[cfg(test)]
 mod person;
 #[cfg(test)]
 mod guide;

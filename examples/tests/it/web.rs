@@ -173,7 +173,7 @@ async fn what_is_no_plain_answer_passes_as_it_is() {
         within(port.web.tunnel().ended()).await;
         let reason = port.web.tunnel().reason().unwrap_or_default();
         assert!(reason.contains("no policy allows it any more"), "{reason}");
-        let log = room.log(4).await;
+        let log = room.log(3).await;
         let find = |path: &str| log.iter().find(|row| row.path == path).unwrap_or_else(|| panic!("{path}: {log:?}"));
         assert_eq!((find("/ws").status, find("/ws").outcome), (Some(101), WebOutcome::Upgraded));
         assert!(find("/ws").request_bytes > 1 << 20 && find("/ws").response_bytes > 1 << 20, "{:?}", find("/ws"));
