@@ -9,14 +9,14 @@ mod virtual_target;
 use std::sync::Arc;
 
 use bz_core::api::access::{Connection, Why, WhyQuestion};
-use bz_core::api::login::User;
+use bz_core::api::login::{ChangeUser, Role, User};
 use bz_core::api::policy::{
     ApiKey, ApiKeyMade, KubernetesContent, KubernetesPolicy, NewApiKey, ProxyContent, ProxyPolicy, RecordingContent,
     RecordingPolicy, TargetConnectContent, TargetConnectPolicy,
 };
 use bz_core::api::record::{CommandEvent, ConnectionEvent, UserEvent};
 use bz_core::api::target::{Environment, Target};
-use bz_core::id::ConnectionId;
+use bz_core::id::{ConnectionId, UserId};
 use bz_core::time::UnixTime;
 use reqwest::Method;
 use serde::de::DeserializeOwned;
@@ -301,6 +301,30 @@ impl Client {
     /// [`RestError`].
     pub async fn users(&self) -> Result<Vec<User>, RestError> {
         self.get("users", &[]).await
+    }
+
+    /// Gives or takes the administrator's role (for administrators).
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn set_role(&self, user: UserId, role: Role) -> Result<User, RestError> {
+        self.rest.patch(&self.caller().await, &format!("users/{user}"), &ChangeUser { role }).await
+    }
+
+    /// Deletes a person (for administrators): connections, logins and policies end; logs stay.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn delete_user(&self, user: UserId) -> Result<(), RestError> {
+        self.act(Method::DELETE, &format!("users/{user}")).await
+    }
+
+    /// Closes all connections of a person (for administrators).
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn close_connections_of(&self, user: UserId) -> Result<(), RestError> {
+        self.act(Method::PATCH, &format!("users/{user}/close-connections")).await
     }
 
     /// The caller.

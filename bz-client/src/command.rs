@@ -26,6 +26,7 @@ mod save;
 mod ssh_proxy;
 mod target;
 mod transcript;
+mod user;
 mod verify;
 mod why;
 
@@ -84,6 +85,9 @@ pub(crate) enum Command {
     /// Who may do what (for administrators)
     #[command(subcommand)]
     Policy(policy::Policy),
+    /// The people of the organization (for administrators)
+    #[command(subcommand)]
+    User(user::User),
     /// Keys for programs and for registering targets (for administrators)
     #[command(subcommand)]
     ApiKey(api_key::ApiKey),
@@ -123,6 +127,7 @@ pub(crate) async fn run(command: Command, context: &Context<'_>) -> anyhow::Resu
         Command::Verify(verify) => verify.run(context),
         Command::Target(target) => target.run(context).await,
         Command::Policy(policy) => policy.run(context).await,
+        Command::User(user) => user.run(context).await,
         Command::ApiKey(key) => key.run(context).await,
         Command::Doctor(doctor) => doctor.run(context).await,
         Command::Completion(completion) => completion.run(),

@@ -29,3 +29,9 @@ UPDATE connection SET agent = target;
 CREATE INDEX connection_agent ON connection (agent) WHERE state <> 'closed';
 -- Whether the log of statements leaves out values.
 ALTER TABLE connection ADD COLUMN redacted INTEGER NOT NULL DEFAULT 0;
+
+-- Logins of people who were deleted: their ids are never taken again.
+CREATE TABLE ended_login (
+    id    TEXT    NOT NULL PRIMARY KEY,
+    ended INTEGER NOT NULL
+) STRICT;

@@ -138,6 +138,10 @@ operations! {
     "userservice:logout" Post "/users/logout" user::logout;
     "userservice:me" Get "/users/me" user::me;
     "userservice:list" Get "/users" user::list;
+    "userservice:get" Get "/users/{id}" user::get;
+    "userservice:edit" Patch "/users/{id}" user::edit;
+    "userservice:delete" Delete "/users/{id}" user::delete;
+    "userservice:close-connections" Patch "/users/{id}/close-connections" user::close_connections;
     "agentservice:register" Post "/agent/register" agent::register;
     "apikeyservice:list" Get "/api-keys" api_key::list;
     "apikeyservice:add" Post "/api-keys" api_key::add;

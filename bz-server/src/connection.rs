@@ -12,7 +12,7 @@ use bz_core::api::Bytes;
 use bz_core::api::access::{Cluster, ConnectionMade, NewConnection, Proxy};
 use bz_core::api::record::Place;
 use bz_core::grant::{GrantBody, Recording, SignedGrant};
-use bz_core::id::{ConnectionId, EventId, GrantId, ShellId, TargetId};
+use bz_core::id::{ConnectionId, EventId, GrantId, ShellId, TargetId, UserId};
 use bz_core::signed::Signed;
 use bz_core::target::{TargetUser, UserRule};
 use bz_core::time::UnixTime;
@@ -181,6 +181,19 @@ pub async fn close_all_on(app: &App, target: TargetId, by: &By, why: &str) -> Re
         close(app, connection.id, by, why).await?;
     }
     Ok(())
+}
+
+/// Closes all connections of a person; how many there were.
+///
+/// # Errors
+/// [`ApiError`].
+pub async fn close_all_of(app: &App, user: UserId, by: &By, why: &str) -> Result<usize, ApiError> {
+    let filter = ConnectionFilter { user: Some(user), ..ConnectionFilter::default() };
+    let open = app.store.connections(filter).await?;
+    for connection in &open {
+        close(app, connection.id, by, why).await?;
+    }
+    Ok(open.len())
 }
 
 /// The target went offline: its connections close, with that reason. Kept shells may come back with it.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use bz_core::id::PolicyId;
+use bz_core::id::{PolicyId, UserId};
 use bz_core::time::UnixTime;
 use rusqlite::{Row, Transaction, params};
 use serde_json::Value;
@@ -152,6 +152,26 @@ impl Store {
         })
         .await
     }
+}
+
+/// Takes a person out of every policy.
+pub(super) fn remove_subject(tx: &Transaction<'_>, id: UserId) -> Result<(), StoreError> {
+    let id = id.to_string();
+    let version = changed(tx)?;
+    for mut policy in rows(tx, "SELECT * FROM policy", &[], read)? {
+        let subjects = policy.content.get_mut("subjects").and_then(Value::as_array_mut);
+        let Some(subjects) = subjects.filter(|list| list.iter().any(|one| is_subject(one, &id))) else { continue };
+        subjects.retain(|one| !is_subject(one, &id));
+        tx.execute(
+            "UPDATE policy SET content = ?2, version = ?3 WHERE id = ?1",
+            params![policy.id.to_string(), to_json(&policy.content)?, i64::try_from(version).unwrap_or(i64::MAX)],
+        )?;
+    }
+    Ok(())
+}
+
+fn is_subject(one: &Value, id: &str) -> bool {
+    one.get("id").and_then(Value::as_str) == Some(id)
 }
 
 fn changed(tx: &Transaction<'_>) -> Result<u64, StoreError> {

@@ -38,6 +38,8 @@ mod kept;
 #[cfg(test)]
 mod kube;
 #[cfg(test)]
+mod people;
+#[cfg(test)]
 mod person;
 #[cfg(test)]
 mod guide;
@@ -49,6 +51,8 @@ mod recordings;
 mod relying_party;
 #[cfg(test)]
 mod segments;
+#[cfg(test)]
+mod services;
 #[cfg(test)]
 mod session;
 #[cfg(test)]

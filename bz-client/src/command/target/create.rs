@@ -6,7 +6,9 @@ use bz_client::target_name::TargetRef;
 use bz_core::access::destination::Destination;
 use bz_core::api::target::TargetKind;
 use bz_core::api::virtual_target::{DatabaseAuthentication, NewVirtualTarget, Port};
+use bz_core::database::DATABASES;
 use bz_core::id::EnvironmentId;
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use url::Url;
@@ -55,21 +57,22 @@ struct Local {
 #[command(after_help = "\
 Examples:
   bz target create database orders --behind web --to db.internal:5432 --type Postgres
-  bz target create database cache --behind-environment prod --to 10.0.0.7:6379 --type Redis
+  bz target create database legacy --behind-environment prod --to 10.0.0.7:9000
 
-Of PostgreSQL, CockroachDB, MySQL and MariaDB (MySQL) a log of statements is kept. Everything else is sealed:
-the log says who was connected, from when to when.")]
+Where the server reads what is spoken (Postgres, CockroachDB, MySQL, and MariaDB as MySQL) it keeps a log of
+statements. Everything else is sealed: the log says who was connected, from when to when.")]
 pub(crate) struct Database {
     #[command(flatten)]
     common: Common,
     /// Where it is, as the host finds it
     #[arg(long, value_name = "HOST:PORT")]
     to: Destination,
-    /// What it is
+    /// What it is; left out for anything else
     #[arg(
         long = "type",
         value_name = "TYPE",
-        help = "Postgres, CockroachDB, MySQL, MongoDB, MicrosoftSQLServer or Redis; left out for anything else"
+        ignore_case = true,
+        value_parser = PossibleValuesParser::new(DATABASES.iter().map(|row| row.name))
     )]
     kind: Option<String>,
     #[command(flatten)]
