@@ -86,20 +86,23 @@ pub fn find(name: &str) -> Option<PathBuf> {
 /// `examples/peers/kubernetes/build` made below `target`. Absent they are like any other program of the table.
 #[track_caller]
 pub fn kubernetes() -> Option<PathBuf> {
-    let named = env::var_os("BZ_KUBERNETES").map(PathBuf::from);
-    let folder = named.unwrap_or_else(|| kubernetes_folder().join("bin"));
-    if is_executable(&folder.join("kubelet")) {
-        return Some(folder);
+    let found = find_kubernetes();
+    if found.is_some() {
+        return found;
     }
-    let line = format!(
-        "{} is absent (a real Kubernetes API server; `examples/peers/kubernetes/build` makes it, and `cargo suite` runs that)",
-        folder.display()
-    );
+    let line = "Kubernetes is absent (a real API server; `examples/peers/kubernetes/build` makes it, and `cargo suite` runs that)";
     if in_ci() {
         fail(&format!("{line}, and CI=true leaves nothing out"));
     }
     say(&format!("left out: {line}"));
     None
+}
+
+/// The folder with its programs, if they are here.
+pub fn find_kubernetes() -> Option<PathBuf> {
+    let named = env::var_os("BZ_KUBERNETES").map(PathBuf::from);
+    let folder = named.unwrap_or_else(|| kubernetes_folder().join("bin"));
+    is_executable(&folder.join("kubelet")).then_some(folder)
 }
 
 /// Where the suite has Kubernetes built.

@@ -8,7 +8,7 @@
 pub(super) mod gateway;
 pub(super) mod rewrite;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 pub(super) mod upstream;
 
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 pub(crate) mod api;
 mod desk;
 mod files;
+mod kube;
 pub(crate) mod page;
 mod web;
 

@@ -1,6 +1,6 @@
 //! Clusters behind a target: a real API server, and kubectl as people have it.
 
-mod cluster;
+pub(crate) mod cluster;
 
 use std::path::PathBuf;
 use std::process::Stdio;

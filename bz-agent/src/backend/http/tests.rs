@@ -9,7 +9,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
-use super::gateway::Gateway;
+use super::gateway::{Gateway, Manner};
 use super::rewrite::Site;
 use super::upstream::{Dial, Upstream};
 
@@ -18,7 +18,7 @@ const LONG: Duration = Duration::from_secs(20);
 
 const GET: &str = "GET /a?b=c HTTP/1.1\r\nhost: localhost:8080\r\n\r\n";
 
-/// What the upstream is sent and what comes back, to the letter.
+/// PR-WEB-1: what the upstream is sent and what comes back, to the letter.
 #[tokio::test]
 async fn a_request_and_its_answer_pass_whole() {
     let check = async |request: &str, (seen, answer): (&str, &str), back: &str| {
@@ -55,7 +55,7 @@ async fn a_request_and_its_answer_pass_whole() {
     check(GET, (seen, moved), &moved.replace("app.internal", "localhost:8080")).await;
 }
 
-/// What is cut short is never taken for an end.
+/// PR-WEB-3: what is cut short is never taken for an end.
 #[tokio::test]
 async fn a_cut_upstream_is_a_cut_answer() {
     for (answer, broken) in [
@@ -133,7 +133,7 @@ async fn an_upgraded_connection_passes_bytes() {
     assert_eq!(got, format!("{head}first ping"));
 }
 
-/// HTTP/2 where the upstream speaks it, for a certificate that is the destination's, and no other.
+/// PR-WEB-2: HTTP/2 where the upstream speaks it, for a certificate that is the destination's, and no other.
 #[tokio::test]
 async fn an_upstream_is_verified_and_may_speak_http_2() {
     let own = rcgen::generate_simple_self_signed(["app.internal".to_owned()]).unwrap();
@@ -165,7 +165,11 @@ fn gateway(dial: Dial) -> Arc<Gateway<Site>> {
 }
 
 /// Sends it on a stream, and gives what comes back: until it is enough, or the stream ends.
-async fn ask(gateway: &Arc<Gateway<Site>>, request: &str, enough: impl Fn(&str) -> bool) -> String {
+pub(in crate::backend) async fn ask<M: Manner>(
+    gateway: &Arc<Gateway<M>>,
+    request: &str,
+    enough: impl Fn(&str) -> bool,
+) -> String {
     let (mut here, there) = tokio::io::duplex(64 << 10);
     let serving = tokio::spawn(Arc::clone(gateway).serve(there));
     here.write_all(request.as_bytes()).await.unwrap();
@@ -197,7 +201,7 @@ where
 }
 
 /// An upstream that says the same whatever it hears, and may leave then; what the first connection heard of it.
-fn scripted(answer: &str, leaves: bool) -> (Dial, Arc<Mutex<String>>) {
+pub(in crate::backend) fn scripted(answer: &str, leaves: bool) -> (Dial, Arc<Mutex<String>>) {
     let (answer, heard) = (answer.to_owned(), Arc::new(Mutex::new(String::new())));
     let hears = Arc::clone(&heard);
     let ends = leaves || answer.starts_with("HTTP/1.0");

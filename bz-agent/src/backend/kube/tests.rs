@@ -1,6 +1,7 @@
 //! Who a request to a cluster is.
 
 use super::*;
+use crate::backend::http::tests::{ask, scripted};
 
 fn impersonation(user: &str, groups: &[&str]) -> Impersonation {
     let cluster = Cluster::new("10.0.0.1:6443".parse().unwrap(), "/nowhere", "/nowhere");
@@ -25,7 +26,7 @@ fn check(given: &[(&str, &str)], left: &[&str]) {
     assert_eq!(got, want, "{given:?}");
 }
 
-/// Nobody is who they say: only whom the admitted request names.
+/// PR-KUBE-1: nobody is who they say: only whom the admitted request names.
 #[test]
 fn a_request_is_the_admitted_user_s_alone() {
     check(&[], &[]);
@@ -88,4 +89,34 @@ fn a_token_that_is_replaced_counts_at_once() {
         std::fs::write(&path, bad).unwrap();
         assert!(manner.request(&mut HeaderMap::new()).is_err(), "{bad:?}");
     }
+}
+
+/// PR-KUBE-1: nobody has what the agent says taken away again, as belonging to one connection.
+#[tokio::test]
+async fn what_the_agent_says_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    std::fs::write(&path, "own").unwrap();
+    let cluster = Cluster::new("10.0.0.1:6443".parse().unwrap(), "/nowhere", &path);
+    let role = KubeRequest { user: "alice".to_owned(), groups: vec!["dev".to_owned()] };
+    let (dial, heard) = scripted("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi", false);
+    let gateway = Arc::new(Gateway::new(Impersonation::new(cluster, &role).unwrap(), &Upstream::plain(dial)));
+    let named = "impersonate-user, impersonate-group, authorization, host";
+    let request = format!(
+        "GET /api HTTP/1.1\r\nhost: localhost:1\r\nconnection: {named}\r\nproxy-connection: {named}\r\n\
+         impersonate-user: system:admin\r\n\r\n"
+    );
+    let got = ask(&gateway, &request, |got| got.ends_with("hi")).await;
+    assert!(got.starts_with("HTTP/1.1 200 "), "{got}");
+    let heard = heard.lock().unwrap().clone();
+    let mut lines: Vec<&str> = heard.lines().filter(|line| !line.is_empty()).collect();
+    lines.sort_unstable();
+    let want = [
+        "GET /api HTTP/1.1",
+        "authorization: Bearer own",
+        "host: 10.0.0.1:6443",
+        "impersonate-group: dev",
+        "impersonate-user: alice",
+    ];
+    assert_eq!(lines, want);
 }
