@@ -74,7 +74,7 @@ pub(crate) enum Command {
     /// Recordings of sessions (for administrators)
     #[command(subcommand)]
     Recording(recording::Recording),
-    /// What happened: connections, commands, files, calls (for administrators)
+    /// What happened: connections, commands, files, requests, calls (for administrators)
     #[command(subcommand)]
     Logs(logs::Logs),
     /// Check sessions' transcripts offline, against anchors that the server has no say in

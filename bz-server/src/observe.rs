@@ -135,6 +135,12 @@ impl Observer {
         if let Self::Http(lens) = self { lens.reset(at, stream) } else { Vec::new() }
     }
 
+    /// What was typed in terminals that requests opened, since it was last asked for.
+    #[must_use]
+    pub fn typed(&mut self) -> Vec<Line> {
+        if let Self::Http(lens) = self { lens.typed() } else { Vec::new() }
+    }
+
     /// What is left to say of requests when nothing more comes.
     #[must_use]
     pub fn finish_requests(&mut self, at: UnixTime) -> Vec<Exchange> {

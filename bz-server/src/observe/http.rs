@@ -15,12 +15,18 @@ use bz_core::api::record::WebOutcome;
 use bz_core::time::UnixTime;
 use bz_protocol::keys::Direction;
 
+use crate::observe::Line;
+use crate::observe::kube::is_terminal;
+use crate::observe::kube::typed::{Protocol, Typed};
+
 use reader::{Framing, Head, Malformed, Reader, Step};
 
 /// Requests that may wait on one stream for their answers: the ends make one at a time.
 const MAX_PENDING: usize = 8;
 /// Streams that are followed at once: more than a session has.
 const MAX_STREAMS: usize = 512;
+/// Terminals that are followed at once.
+const MAX_TERMINALS: usize = 16;
 /// A longer path is cut in the log.
 const LONGEST: usize = 8 << 10;
 /// A longer name in a query is none.
@@ -54,6 +60,8 @@ pub struct Exchange {
 pub struct HttpLens {
     streams: BTreeMap<u32, Streams>,
     wanted: Option<&'static str>,
+    /// What was typed in terminals and is not told yet.
+    typed: Vec<Line>,
 }
 
 /// Both directions of one stream.
@@ -65,6 +73,8 @@ struct Streams {
     /// Which of all was asked last.
     count: u64,
     mode: Mode,
+    /// Of a terminal in a container.
+    terminal: Option<Box<Typed>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +90,7 @@ enum Mode {
 #[derive(Debug)]
 struct Pending {
     number: u64,
-    upgrade: bool,
+    upgrade: Option<String>,
     so_far: Exchange,
     /// What was said of it when nothing more seemed to come.
     told: Option<(u64, u64)>,
@@ -100,16 +110,26 @@ impl HttpLens {
         if full && !self.streams.contains_key(&stream) {
             return Vec::new();
         }
+        let terminals = self.streams.values().filter(|streams| streams.terminal.is_some()).count();
         let streams = self.streams.entry(stream).or_insert_with(|| Streams::new(wanted));
         let mut lines = Vec::new();
         let read = match (streams.mode, way) {
             (Mode::Lost, _) => Ok(()),
             (Mode::Raw, _) => {
-                streams.count_raw(way, bytes.len());
+                self.typed.extend(streams.raw(way, bytes));
                 Ok(())
             }
             (Mode::Messages, Direction::ToAgent) => streams.ask(at, bytes),
-            (Mode::Messages, Direction::ToClient) => streams.answer(at, bytes, &mut lines),
+            (Mode::Messages, Direction::ToClient) => match streams.answer(at, bytes, &mut lines) {
+                Ok(Some(rest)) => {
+                    let wants = wanted.is_some() && terminals < MAX_TERMINALS;
+                    streams.terminal = streams.terminal(wants);
+                    self.typed.extend(streams.raw(way, rest));
+                    Ok(())
+                }
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            },
         };
         if read.is_err() {
             lines.extend(streams.lose(at));
@@ -133,7 +153,14 @@ impl HttpLens {
     #[must_use]
     pub fn reset(&mut self, at: UnixTime, stream: u32) -> Vec<Exchange> {
         let Some(mut streams) = self.streams.remove(&stream) else { return Vec::new() };
+        self.typed.extend(streams.terminal.take().map(|mut terminal| terminal.finish()).unwrap_or_default());
         std::iter::from_fn(|| streams.cut(at)).collect()
+    }
+
+    /// What was typed in terminals of containers, since it was last asked for.
+    #[must_use]
+    pub fn typed(&mut self) -> Vec<Line> {
+        std::mem::take(&mut self.typed)
     }
 
     /// What is to be said when nothing comes. If the session goes on all the same, so does this.
@@ -156,13 +183,13 @@ impl HttpLens {
 impl Streams {
     fn new(wanted: Option<&'static str>) -> Self {
         let (asks, answers) = (Reader::new(wanted), Reader::new(None));
-        Self { asks, answers, pending: VecDeque::new(), count: 0, mode: Mode::Messages }
+        Self { asks, answers, pending: VecDeque::new(), count: 0, mode: Mode::Messages, terminal: None }
     }
 
     fn ask(&mut self, at: UnixTime, mut bytes: &[u8]) -> Result<(), Malformed> {
         while let Some(step) = self.asks.next(&mut bytes)? {
             match step {
-                Step::Head(head) => {
+                Step::Head(mut head) => {
                     let framing = match (head.chunked, head.coded, head.length) {
                         (true, _, _) => Framing::Chunks,
                         (_, true, _) => return Err(Malformed),
@@ -173,8 +200,12 @@ impl Streams {
                         return Err(Malformed);
                     }
                     self.count = self.count.saturating_add(1);
-                    let pending =
-                        Pending { number: self.count, upgrade: head.upgrade, so_far: request(at, head)?, told: None };
+                    let pending = Pending {
+                        number: self.count,
+                        upgrade: head.upgrade.take(),
+                        so_far: request(at, head)?,
+                        told: None,
+                    };
                     self.pending.push_back(pending);
                     self.asks.begin(framing);
                 }
@@ -190,17 +221,22 @@ impl Streams {
         Ok(())
     }
 
-    fn answer(&mut self, at: UnixTime, mut bytes: &[u8], lines: &mut Vec<Exchange>) -> Result<(), Malformed> {
+    /// Gives back what follows an answer after which another protocol takes over.
+    fn answer<'a>(
+        &mut self,
+        at: UnixTime,
+        mut bytes: &'a [u8],
+        lines: &mut Vec<Exchange>,
+    ) -> Result<Option<&'a [u8]>, Malformed> {
         while let Some(step) = self.answers.next(&mut bytes)? {
             match step {
                 Step::Head(head) => {
                     let pending = self.pending.front_mut().ok_or(Malformed)?;
                     let status = status(&head.first)?;
-                    if status == 101 && pending.upgrade {
+                    if status == 101 && pending.upgrade.is_some() {
                         pending.so_far.status = Some(status);
                         self.mode = Mode::Raw;
-                        self.count_raw(Direction::ToClient, bytes.len());
-                        return Ok(());
+                        return Ok(Some(bytes));
                     }
                     let interim = (100..200).contains(&status);
                     let bare = interim || matches!(status, 204 | 304) || pending.so_far.method == "HEAD";
@@ -224,7 +260,24 @@ impl Streams {
                 Step::End => lines.extend(self.over(at, WebOutcome::Answered)),
             }
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// What reads the other protocol, where somebody types in it.
+    fn terminal(&self, wants: bool) -> Option<Box<Typed>> {
+        let pending = self.pending.front().filter(|pending| wants && is_terminal(&pending.so_far.target))?;
+        let protocol = match pending.upgrade.as_deref() {
+            Some("websocket") => Protocol::WebSocket,
+            Some("spdy/3.1") => Protocol::Spdy,
+            _ => return None,
+        };
+        Some(Box::new(Typed::new(protocol)))
+    }
+
+    /// Bytes of the other protocol; what was typed in it.
+    fn raw(&mut self, way: Direction, bytes: &[u8]) -> Vec<Line> {
+        self.count_raw(way, bytes.len());
+        self.terminal.as_mut().map(|terminal| terminal.bytes(way, bytes)).unwrap_or_default()
     }
 
     fn count_raw(&mut self, way: Direction, length: usize) {

@@ -1,6 +1,8 @@
 //! What a request to the Kubernetes API asks for, read from its method and path as the API server reads them.
 //!
-//! **Absent:** bodies; what is typed in an `exec`, whose connection is another protocol's by then.
+//! **Absent:** bodies.
+
+pub mod typed;
 
 use bz_core::api::record::KubeAction;
 
@@ -53,6 +55,17 @@ pub fn action(exchange: &Exchange) -> KubeAction {
     let watches = url::form_urlencoded::parse(query.as_bytes()).any(|(n, v)| n == "watch" && (v == "true" || v == "1"));
     action.verb = verb(&exchange.method, action.name.is_some(), watched || watches).to_owned();
     action
+}
+
+/// Whether somebody sits at a terminal of a container.
+#[must_use]
+pub fn is_terminal(target: &str) -> bool {
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let set = |wanted: &str| {
+        let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+        pairs.any(|(name, value)| name == wanted && (value == "true" || value == "1"))
+    };
+    (path.ends_with("/exec") || path.ends_with("/attach")) && set("tty") && set("stdin")
 }
 
 /// The verb that the cluster's own policy names.

@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 use crate::session::until;
 use cluster::Cluster;
 
-/// F-020~, F-021~, F-178~, F-232~: kubectl's commands, over both carriers, as the user and groups of the grant and
+/// F-216, F-161, F-162, F-163~, F-164~, F-178~, F-232~: kubectl's commands, over both carriers, as the user and groups of the grant and
 /// nobody else; and the log of them.
 #[tokio::test(flavor = "multi_thread")]
 async fn kubectl_works_as_whom_the_grant_names() {
@@ -284,6 +284,11 @@ impl Room {
         );
         let commands: Vec<_> = log.iter().filter_map(|row| row.action.command.as_deref()).collect();
         assert!(commands.contains(&"sh -c 'exit 7'") && commands.contains(&"echo 'a b'"), "{commands:?}");
+        let typed = async || {
+            let log = self.world.client.command_events_where(filter).await.unwrap();
+            log.into_iter().map(|row| row.command).collect::<Vec<_>>()
+        };
+        until(typed, |log: &Vec<String>| log.iter().any(|line| line == "stty size; echo ready-$((40+2))")).await;
         let exec = has(&log, "create", "pods/exec", 101).unwrap();
         assert_eq!((exec.action.namespace.as_deref(), exec.action.name.as_deref()), (Some("shop"), Some("web-0")));
     }

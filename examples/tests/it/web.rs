@@ -32,7 +32,7 @@ use crate::session::until;
 use nginx::Nginx;
 use odd::Odd;
 
-/// F-217, F-178~, F-232~, F-100~: pages, files and redirects of a real server, with and without TLS, over both carriers.
+/// F-217, F-020~, F-022~, F-100~, F-178~, F-232~: pages, files and redirects of a real server, with and without TLS, over both carriers.
 #[tokio::test(flavor = "multi_thread")]
 async fn curl_meets_nginx_as_if_it_were_here() {
     if !needs::program("curl") {

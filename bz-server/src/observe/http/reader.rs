@@ -21,7 +21,7 @@ pub(super) struct Head {
     /// Whether a body's end is that of the connection, whatever else is said.
     pub(super) coded: bool,
     /// Whether the connection is to change to another protocol.
-    pub(super) upgrade: bool,
+    pub(super) upgrade: Option<String>,
     /// The value of the header that is asked for.
     pub(super) wanted: Option<String>,
 }
@@ -189,7 +189,7 @@ impl Reader {
                 self.head.chunked = !cut && last.trim().eq_ignore_ascii_case("chunked");
                 self.head.coded = !self.head.chunked;
             }
-            "upgrade" => self.head.upgrade = true,
+            "upgrade" => self.head.upgrade = Some(value.trim().to_ascii_lowercase()),
             _ if Some(name.as_str()) == self.wanted => self.head.wanted = Some(value.into_owned()),
             _ => {}
         }

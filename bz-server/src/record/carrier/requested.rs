@@ -24,6 +24,8 @@ impl Inner {
         };
         let number = if seen.direction == Direction::ToClient { seen.number } else { self.shown };
         self.requests.extend(lines.into_iter().map(|line| (number, line)));
+        let typed = self.lens.typed();
+        self.add(typed);
     }
 
     /// The requests that a checkpoint of the agent covers by now; also others when there are too many to wait.

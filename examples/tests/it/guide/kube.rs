@@ -1,10 +1,12 @@
 //! `docs/connecting.md`, section "Kubernetes".
 
+use std::path::Path;
+
 use super::page::Page;
 use super::{PERSON, Place};
 use crate::kube::cluster::Cluster;
 
-/// F-178~, F-232~: the section as written, with a real API server beside the target.
+/// F-163, F-216~, F-178~, F-232~: the section as written, with a real API server beside the target.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_section_on_kubernetes_is_as_written() {
     let Some(mut place) = Place::start().await else { return };
@@ -12,7 +14,7 @@ async fn the_section_on_kubernetes_is_as_written() {
     let Some(cluster) = Cluster::start(&place.desk.at("peers")).await else { return };
     place.agent.kill().await;
     place.agent = place.desk.start(&format!("{} {}", place.run_agent, cluster.agent_flags()));
-    place.desk.run_until("bz list-targets", |said| said.contains("Online")).await;
+    place.agent.says("linked to the server").await;
     let mut page = Page::connecting("Kubernetes");
     page.put("YOU@example.com", &format!("{PERSON}@example.com"));
     place.desk.run(&page.next("bz target create kube")).await;
@@ -22,7 +24,7 @@ async fn the_section_on_kubernetes_is_as_written() {
     assert!(said.contains("is cluster prod as deployer in lookers"), "{said}");
     let file = said.split("KUBECONFIG=").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
     let config = std::fs::read_to_string(&file).unwrap();
-    let token = std::fs::read_to_string(file.replace(".config", ".token")).unwrap();
+    let token = std::fs::read_to_string(Path::new(&file).with_extension("token")).unwrap();
     assert!(!config.contains(token.trim()), "a secret stands in {config}");
     page.put("FILE", &file);
     let export = page.next("export KUBECONFIG");
@@ -32,7 +34,7 @@ async fn the_section_on_kubernetes_is_as_written() {
     assert!(id.contains("uid="), "{id}");
     window.types("\x03").await;
     assert_eq!(window.ends().await, Some(0));
-    assert!(!std::path::Path::new(&file).exists(), "nothing of it is left");
+    assert!(!Path::new(&file).exists(), "nothing of it is left");
     let gone = place.desk.try_run(&format!("kubectl --kubeconfig {file} get pods")).await;
     assert!(!gone.status.success());
 
