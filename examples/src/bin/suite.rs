@@ -189,6 +189,9 @@ fn list() {
             .map_or_else(|| format!("absent (Debian package {package})"), |path| path.display().to_string());
         say(&format!("{name:<10} {place:<36} {why}"));
     }
+    let place = needs::find_kubernetes();
+    let place = place.map_or_else(|| format!("absent ({KUBERNETES} builds it)"), |path| path.display().to_string());
+    say(&format!("Kubernetes {place:<36} a real API server behind a target"));
 }
 
 /// A folder whose lock file is newer than what was installed from it.
