@@ -330,7 +330,7 @@ mod tests {
     #[test]
     fn what_is_no_frame_is_let_go() {
         let mut typed = Typed::new(Protocol::WebSocket);
-        assert_eq!(typed.bytes(OUT, b"\xff\xff\xff"), []);
+        assert_eq!(typed.bytes(OUT, &[0xff; 14]), []);
         assert_eq!(typed.bytes(IN, &web_socket(IN, 0, b"ls\r")), []);
         assert!(typed.lost);
         let mut typed = Typed::new(Protocol::Spdy);
