@@ -47,6 +47,7 @@ pub(in crate::backend) enum Unusable {
     #[error("This is no request to pass on: {0}.")]
     Request(&'static str),
     /// The agent lacks something for it.
+    #[cfg(feature = "kube")]
     #[error("The target passes nothing on now: {0}.")]
     Agent(&'static str),
 }
@@ -55,6 +56,7 @@ impl Unusable {
     const fn status(self) -> StatusCode {
         match self {
             Self::Request(_) => StatusCode::BAD_REQUEST,
+            #[cfg(feature = "kube")]
             Self::Agent(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
