@@ -144,6 +144,22 @@ impl Agent {
         self
     }
 
+    /// Leads people to web servers that this host reaches, where grant and local policy allow it.
+    #[cfg(feature = "web")]
+    #[must_use]
+    pub fn web(mut self, web: crate::web::Web) -> Self {
+        self.backends.web = Some(web);
+        self
+    }
+
+    /// Leads people to this host's cluster, as the users and groups that their grants name.
+    #[cfg(feature = "kube")]
+    #[must_use]
+    pub fn cluster(mut self, cluster: crate::kube::Cluster) -> Self {
+        self.backends.cluster = Some(cluster);
+        self
+    }
+
     /// Starts it. Must be called within a tokio runtime.
     ///
     /// # Errors

@@ -8,6 +8,12 @@ mod dial;
 mod exec;
 #[cfg(feature = "files")]
 mod files;
+#[cfg(feature = "web")]
+mod http;
+#[cfg(feature = "kube")]
+mod kube;
+#[cfg(any(feature = "tcp", feature = "web"))]
+mod reach;
 mod route;
 #[cfg(feature = "shell")]
 pub mod shell;
@@ -17,6 +23,8 @@ mod ssh;
 use std::sync::Arc;
 
 use bz_core::access::Backend;
+#[cfg(feature = "web")]
+use bz_core::access::request::Parameters;
 use bz_core::access::request::Size;
 use bz_core::id::ConnectionId;
 #[cfg(feature = "ssh")]
@@ -86,7 +94,7 @@ pub(crate) struct Io {
     pub(crate) words: mpsc::Receiver<ToBackend>,
     pub(crate) actions: mpsc::Sender<Action>,
     /// Streams that the client opens; who does not take them refuses them.
-    #[cfg_attr(not(feature = "tcp"), expect(dead_code, reason = "nothing else has streams"))]
+    #[cfg_attr(not(any(feature = "tcp", feature = "web")), expect(dead_code, reason = "nothing else has streams"))]
     pub(crate) openings: Openings,
     /// What the client acknowledged.
     #[cfg_attr(not(feature = "shell"), expect(dead_code, reason = "only what is kept goes on from there"))]
@@ -113,6 +121,10 @@ pub(crate) struct Backends {
     pub(crate) sshd: Option<crate::ssh::Sshd>,
     #[cfg(feature = "files")]
     pub(crate) files: Option<crate::files::Files>,
+    #[cfg(feature = "web")]
+    pub(crate) web: Option<crate::web::Web>,
+    #[cfg(feature = "kube")]
+    pub(crate) cluster: Option<crate::kube::Cluster>,
 }
 
 impl Backends {
@@ -211,7 +223,23 @@ pub(crate) async fn run(context: Arc<Context>, connection: ConnectionId, admitte
         Backend::Files => Err(Code::Unavailable),
         #[cfg(feature = "tcp")]
         Backend::Database if context.backends.tunnels => database::run(&context, connection, &admitted, &mut io).await,
-        Backend::Database | Backend::Http | Backend::Kube => Err(Code::Unavailable),
+        #[cfg(feature = "web")]
+        Backend::Http => match (&context.backends.web, &admitted.request().parameters) {
+            (Some(web), Parameters::Web(request)) => {
+                http::run(&context, (connection, &admitted), (web, request), &mut io).await
+            }
+            _ => Err(Code::Unavailable),
+        },
+        #[cfg(not(feature = "web"))]
+        Backend::Http => Err(Code::Unavailable),
+        #[cfg(feature = "kube")]
+        Backend::Kube => match (&context.backends.cluster, admitted.request().parameters.cluster()) {
+            (Some(cluster), Some(request)) => kube::run(connection, (cluster, request), &mut io).await,
+            _ => Err(Code::Unavailable),
+        },
+        #[cfg(not(feature = "kube"))]
+        Backend::Kube => Err(Code::Unavailable),
+        Backend::Database => Err(Code::Unavailable),
     };
     let last = match done {
         Ok(fin) => Action::Finish(fin),

@@ -106,9 +106,25 @@ pub(crate) struct Run {
         value_delimiter = ':'
     )]
     pub(crate) ssh_host_key: Vec<PathBuf>,
-    /// Certificates (PEM) of the authority that signed those of the databases behind this host, beside the system's
+    /// Certificates (PEM) of the authority that signed those of databases and web servers behind this host, beside the
+    /// system's
     #[arg(long, env = "BZ_AGENT_UPSTREAM_CA", hide_env_values = true, value_name = "FILE")]
     pub(crate) upstream_ca: Option<PathBuf>,
+    /// The API server of the cluster that people reach through this agent [default: that of the pod it runs in, if any]
+    #[arg(long, env = "BZ_AGENT_KUBE_SERVER", hide_env_values = true, value_name = "URL", requires_all = ["kube_ca", "kube_token_file"])]
+    pub(crate) kube_server: Option<String>,
+    /// Certificates (PEM) of that cluster's authority
+    #[arg(long, env = "BZ_AGENT_KUBE_CA", hide_env_values = true, value_name = "FILE", requires = "kube_server")]
+    pub(crate) kube_ca: Option<PathBuf>,
+    /// The file with this agent's own token of that cluster; it needs the right to impersonate, and no other
+    #[arg(
+        long,
+        env = "BZ_AGENT_KUBE_TOKEN_FILE",
+        hide_env_values = true,
+        value_name = "FILE",
+        requires = "kube_server"
+    )]
+    pub(crate) kube_token_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

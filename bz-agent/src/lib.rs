@@ -2,8 +2,8 @@
 //!
 //! It dials the server and nothing else, checks both roots of trust for every session on this machine, and gives an
 //! admitted session to a back end: a [`handler::Handler`] of the embedding program, (feature `shell`) a shell or
-//! command of one of the host's users, (`files`) a copy of files as such a user, (`ssh`) the host's own sshd, or (`tcp`)
-//! whatever the host reaches.
+//! command of one of the host's users, (`files`) a copy of files as such a user, (`ssh`) the host's own sshd, (`tcp`)
+//! whatever the host reaches, (`web`) a web server that it reaches, or (`kube`) its cluster, as somebody else.
 //!
 //! **Absent:** a listening socket, a key that others' targets accept, and anything process-wide: dropping
 //! [`agent::Running`] ends every task of it.
@@ -68,5 +68,9 @@ pub mod marks;
 pub mod ssh;
 #[cfg(feature = "shell")]
 pub mod user;
+#[cfg(feature = "kube")]
+pub mod kube;
+#[cfg(feature = "web")]
+pub mod web;
 #[cfg(any(feature = "shell", feature = "ssh"))]
 mod account;

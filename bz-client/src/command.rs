@@ -7,6 +7,8 @@ mod connect;
 #[cfg(unix)]
 mod cp;
 mod database;
+mod kube;
+mod web;
 mod doctor;
 mod forward;
 #[cfg(unix)]
@@ -57,6 +59,11 @@ pub(crate) enum Command {
     /// Copy files to a target, or from it
     #[cfg(unix)]
     Cp(cp::Cp),
+    /// Run kubectl at a cluster behind a target
+    Kube(kube::RunKubectl),
+    /// What kubectl asks for the token of a port
+    #[command(hide = true)]
+    KubeCredential(kube::KubeCredential),
     /// Close connections
     Close(close::Close),
     /// Why a target is allowed or not, and by which policies
@@ -67,7 +74,7 @@ pub(crate) enum Command {
     /// Recordings of sessions (for administrators)
     #[command(subcommand)]
     Recording(recording::Recording),
-    /// What happened: connections, commands, files, calls (for administrators)
+    /// What happened: connections, commands, files, requests, calls (for administrators)
     #[command(subcommand)]
     Logs(logs::Logs),
     /// Check sessions' transcripts offline, against anchors that the server has no say in
@@ -110,6 +117,8 @@ pub(crate) async fn run(command: Command, context: &Context<'_>) -> anyhow::Resu
         Command::Attach(attach) => attach.run(context).await,
         #[cfg(unix)]
         Command::Cp(cp) => cp.run(context).await,
+        Command::Kube(kubectl) => kubectl.run(context).await,
+        Command::KubeCredential(credential) => credential.run(context),
         Command::Close(close) => close.run(context).await,
         Command::Why(why) => why.run(context).await,
         Command::Transcript(transcript) => transcript.run(context).await,

@@ -35,6 +35,10 @@ pub mod session;
 pub mod tunnel;
 #[cfg(feature = "tcp")]
 pub mod database;
+#[cfg(feature = "web")]
+pub mod web;
+#[cfg(feature = "kube")]
+pub mod kube;
 #[cfg(all(feature = "files", unix))]
 pub mod copy;
 pub mod issuer_keys;

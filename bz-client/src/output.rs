@@ -92,6 +92,12 @@ impl Output {
         if self.json { self.json(value) } else { writeln!(io::stdout(), "{}", shown(line)) }
     }
 
+    /// What another program asked for, as JSON whatever was asked of this one.
+    #[expect(clippy::unused_self, reason = "everything that prints asks this type")]
+    pub(crate) fn credential(&self, value: &serde_json::Value) -> io::Result<()> {
+        writeln!(io::stdout(), "{value}")
+    }
+
     /// One of several results, as JSON on a line of its own.
     #[expect(clippy::unused_self, reason = "everything that prints asks this type")]
     #[cfg(unix)]

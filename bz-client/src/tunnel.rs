@@ -140,6 +140,19 @@ impl Tunnel {
         })
     }
 
+    /// Its streams, for what is spoken on them.
+    #[cfg(feature = "web")]
+    pub(crate) fn streams(&self) -> Streams {
+        self.streams.clone()
+    }
+
+    /// Ready when it has ended.
+    #[cfg(feature = "web")]
+    pub(crate) fn over(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut ended = self.ended.clone();
+        async move { over(&mut ended).await }
+    }
+
     /// How it ended, as soon as it has. Cancel-safe.
     pub async fn ended(&self) -> End {
         let mut ended = self.ended.clone();

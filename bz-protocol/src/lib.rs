@@ -43,6 +43,8 @@ pub mod stream;
 pub mod copy;
 #[cfg(all(feature = "files", unix))]
 pub mod files;
+#[cfg(feature = "http")]
+pub mod hop;
 
 mod flow;
 

@@ -200,6 +200,8 @@ operations! {
     "eventservice:command" Get "/events/command" event::command;
     "eventservice:file" Get "/events/file" event::file;
     "eventservice:query" Get "/events/query" event::query;
+    "eventservice:web" Get "/events/web" event::web;
+    "eventservice:kube" Get "/events/kube" event::kube;
 }
 
 /// What rules name beside operations: rights inside one.

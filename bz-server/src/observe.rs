@@ -8,16 +8,20 @@
 pub mod command;
 pub mod files;
 pub mod query;
+pub mod http;
+pub mod kube;
 
 use bz_core::access::Lens;
 use bz_core::access::request::CopyRequest;
 use bz_core::access::upstream::DatabaseRequest;
 use bz_core::api::record::CommandSource;
+use bz_core::time::UnixTime;
 use bz_protocol::frame::Kind;
 use bz_protocol::keys::Direction;
 
 pub use self::command::CommandLens;
 pub use self::files::{FileLine, FilesLens};
+pub use self::http::{Exchange, HttpLens};
 pub use self::query::{QueriesLens, QueryLine};
 
 /// One line for the command log. Control characters in it are escaped, and it is no longer than [`LONGEST_LINE`].
@@ -30,6 +34,9 @@ pub struct Line {
 /// A longer line is cut: a log is read by people, and the recording has the rest.
 pub const LONGEST_LINE: usize = 32 * 1024;
 
+/// In which header a client says which command its requests to a cluster belong to.
+const KUBE_COMMAND: &str = "bz-command";
+
 /// The lens of one connection.
 #[derive(Debug)]
 pub enum Observer {
@@ -37,6 +44,7 @@ pub enum Observer {
     Request,
     Files(Box<FilesLens>),
     Queries(Box<QueriesLens>),
+    Http(Box<HttpLens>),
     Opaque,
 }
 
@@ -46,8 +54,10 @@ impl Observer {
         match lens {
             Lens::Command => Self::Command(Box::new(CommandLens::new(rows, columns))),
             Lens::Request => Self::Request,
+            Lens::Http => Self::Http(Box::default()),
+            Lens::Kube => Self::Http(Box::new(HttpLens::wanting(KUBE_COMMAND))),
             // Without what was asked for there is nothing to read: see `copy` and `queries`.
-            Lens::Files | Lens::Query | Lens::Http | Lens::Kube | Lens::Opaque => Self::Opaque,
+            Lens::Files | Lens::Query | Lens::Opaque => Self::Opaque,
         }
     }
 
@@ -68,7 +78,7 @@ impl Observer {
     pub fn attached(self) -> Self {
         match self {
             Self::Command(lens) => Self::Command(Box::new(lens.attached())),
-            Self::Request | Self::Files(_) | Self::Queries(_) | Self::Opaque => self,
+            Self::Request | Self::Files(_) | Self::Queries(_) | Self::Http(_) | Self::Opaque => self,
         }
     }
 
@@ -77,7 +87,7 @@ impl Observer {
     pub fn request(&self, command: &str) -> Option<Line> {
         match self {
             Self::Request => command::text::shown(command).map(|text| Line { text, source: CommandSource::Request }),
-            Self::Command(_) | Self::Files(_) | Self::Queries(_) | Self::Opaque => None,
+            Self::Command(_) | Self::Files(_) | Self::Queries(_) | Self::Http(_) | Self::Opaque => None,
         }
     }
 
@@ -86,7 +96,7 @@ impl Observer {
     pub fn output(&mut self, bytes: &[u8]) -> Vec<Line> {
         match self {
             Self::Command(lens) => lens.output(bytes),
-            Self::Request | Self::Files(_) | Self::Queries(_) | Self::Opaque => Vec::new(),
+            Self::Request | Self::Files(_) | Self::Queries(_) | Self::Http(_) | Self::Opaque => Vec::new(),
         }
     }
 
@@ -102,7 +112,7 @@ impl Observer {
     pub fn finish(&mut self) -> Vec<Line> {
         match self {
             Self::Command(lens) => lens.finish(),
-            Self::Request | Self::Files(_) | Self::Queries(_) | Self::Opaque => Vec::new(),
+            Self::Request | Self::Files(_) | Self::Queries(_) | Self::Http(_) | Self::Opaque => Vec::new(),
         }
     }
 
@@ -133,6 +143,36 @@ impl Observer {
     #[must_use]
     pub fn finish_statements(&mut self) -> Vec<(u32, QueryLine)> {
         if let Self::Queries(lens) = self { lens.finish() } else { Vec::new() }
+    }
+
+    /// What a stream says of requests.
+    #[must_use]
+    pub fn requests(&mut self, at: UnixTime, stream: (Direction, u32), bytes: &[u8]) -> Vec<Exchange> {
+        if let Self::Http(lens) = self { lens.bytes(at, stream, bytes) } else { Vec::new() }
+    }
+
+    /// What the end of a stream in one direction says of them.
+    #[must_use]
+    pub fn request_eof(&mut self, at: UnixTime, stream: (Direction, u32)) -> Vec<Exchange> {
+        if let Self::Http(lens) = self { lens.eof(at, stream) } else { Vec::new() }
+    }
+
+    /// What the end of a stream says of them.
+    #[must_use]
+    pub fn request_reset(&mut self, at: UnixTime, stream: u32) -> Vec<Exchange> {
+        if let Self::Http(lens) = self { lens.reset(at, stream) } else { Vec::new() }
+    }
+
+    /// What was typed in terminals that requests opened, since it was last asked for.
+    #[must_use]
+    pub fn typed(&mut self) -> Vec<Line> {
+        if let Self::Http(lens) = self { lens.typed() } else { Vec::new() }
+    }
+
+    /// What is left to say of requests when nothing more comes.
+    #[must_use]
+    pub fn finish_requests(&mut self, at: UnixTime) -> Vec<Exchange> {
+        if let Self::Http(lens) = self { lens.finish(at) } else { Vec::new() }
     }
 
     pub fn resize(&mut self, rows: u16, columns: u16) {

@@ -35,6 +35,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0002_files.sql"),
     include_str!("../migrations/0003_virtual_targets.sql"),
     include_str!("../migrations/0004_queries.sql"),
+    include_str!("../migrations/0005_requests.sql"),
 ];
 
 /// Why the store did not do it.

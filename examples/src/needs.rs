@@ -36,11 +36,15 @@ pub const PROGRAMS: &[Program] = &[
     row("tmux", "tmux", "a terminal within a terminal"),
     row("sudo", "sudo", "a change of user within a shell"),
     row("git", "git", "real traffic through a tunnel"),
-    row("curl", "curl", "real traffic through SOCKS"),
+    row("curl", "curl", "real traffic through SOCKS, and to web servers"),
+    row("nginx", "nginx-light", "a real web server behind a target"),
+    row("chromium", "chromium", "a real browser at a web server behind a target"),
     row("ssh", "openssh-client", "the ssh that people have, with scp and sftp"),
     row("ssh-agent", "openssh-client", "a person's own keys, which are never offered"),
     row("sshd", "openssh-server", "the sshd that hosts have"),
     row("rsync", "rsync", "files through ssh"),
+    row("kubectl", "kubernetes-client", "what people have for clusters"),
+    row("tar", "tar", "copies to a cluster's pods"),
     row("openssl", "openssl", "a second opinion on keys, certificates and TLS"),
     row("node", "nodejs", "the real OpenID provider"),
     row("npm", "npm", "installs the real OpenID provider"),
@@ -80,6 +84,35 @@ pub fn find(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = env::split_paths(&path).chain(MORE_FOLDERS.map(PathBuf::from)).collect();
     find_in(&folders, name)
+}
+
+/// Where the programs of a real Kubernetes are: the folder that `BZ_KUBERNETES` names, or what
+/// `examples/peers/kubernetes/build` made below `target`. Absent they are like any other program of the table.
+#[track_caller]
+pub fn kubernetes() -> Option<PathBuf> {
+    let found = find_kubernetes();
+    if found.is_some() {
+        return found;
+    }
+    let line = "Kubernetes is absent (a real API server; `examples/peers/kubernetes/build` makes it, and `cargo suite` runs that)";
+    if in_ci() {
+        fail(&format!("{line}, and CI=true leaves nothing out"));
+    }
+    say(&format!("left out: {line}"));
+    None
+}
+
+/// The folder with its programs, if they are here.
+pub fn find_kubernetes() -> Option<PathBuf> {
+    let named = env::var_os("BZ_KUBERNETES").map(PathBuf::from);
+    let folder = named.unwrap_or_else(|| kubernetes_folder().join("bin"));
+    is_executable(&folder.join("kubelet")).then_some(folder)
+}
+
+/// Where the suite has Kubernetes built.
+#[must_use]
+pub fn kubernetes_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers/kubernetes")
 }
 
 /// The rows whose program is absent.

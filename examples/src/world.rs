@@ -15,6 +15,7 @@ use bz_agent::jwks::IssuerKeys;
 use bz_agent::receipts::FolderReceipts as AgentReceipts;
 use bz_agent::register::{Reach, Registration, register};
 use bz_agent::shell::Shells;
+use bz_agent::web::Web;
 use bz_client::client::Client;
 use bz_client::login::{Browser, BrowserFailed, Login, LoginOptions, Opening};
 use bz_client::pins::{FirstContact, MemoryPins};
@@ -214,7 +215,13 @@ impl World {
         let keys = IssuerKeys::ThroughLink(Arc::clone(&tls));
         let receipts = AgentReceipts::new(folder.join(AGENT_RECEIPTS), Bounds::AGENT);
         let agent = Agent::new(identity, bundle.clone(), carrier.clone(), keys).clock(Arc::clone(&clock));
-        let agent = agent.shell(shells).files(files).tunnels().receipts(Arc::new(receipts)).start()?;
+        let agent = agent
+            .shell(shells)
+            .files(files)
+            .tunnels()
+            .web(Web::new(Arc::clone(&tls)))
+            .receipts(Arc::new(receipts))
+            .start()?;
         agent.online().await;
         Ok(Self { idp, clock, server, relay, agent, client, bundle, carrier, tls, folder: folder.to_owned() })
     }

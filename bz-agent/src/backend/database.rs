@@ -29,7 +29,7 @@ use tokio::net::TcpStream;
 
 use crate::agent::Context;
 use crate::backend::database::upstream::{Held, Tls};
-use crate::backend::{Io, dial};
+use crate::backend::{Io, dial, reach};
 
 /// How long a database may take to say whether it speaks TLS, and to speak it.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
@@ -92,7 +92,7 @@ async fn serve(
 }
 
 async fn ready(context: &Context, admitted: &Admitted, way: &Way) -> Result<(Ready, SocketAddr), Why> {
-    let (there, at) = dial::dial(context, admitted, &way.destination).await?;
+    let (there, at) = reach::dial(context, admitted, &way.destination).await?;
     // What cannot be set will not be missed.
     there.set_nodelay(true).unwrap_or_default();
     let begun = tokio::time::timeout(PATIENCE, way.begin(there)).await;

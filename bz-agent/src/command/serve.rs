@@ -8,11 +8,14 @@ use bz_agent::agent::Agent;
 use bz_agent::files::Files;
 use bz_agent::helper::Helper;
 use bz_agent::jwks::IssuerKeys;
+use bz_agent::kube::Cluster;
 use bz_agent::policy_file;
 use bz_agent::receipts::{FOLDER, FolderReceipts};
 use bz_agent::shell::Shells;
 use bz_agent::ssh::{Authority, Sshd};
 use bz_agent::vault::{Registered, Vault};
+use bz_agent::web::Web;
+use bz_core::access::destination::Destination;
 use bz_core::time::UnixTime;
 use bz_protocol::driver::{Clock as _, SystemClock};
 use bz_protocol::gate::LocalRule;
@@ -44,22 +47,22 @@ pub(crate) async fn serve(
     let required = registered.local_policy_required;
     let receipts = receipts(&vault);
     let sshd = Sshd::new(Authority::open(vault.folder())?).port(run.ssh_port).host_keys(run.ssh_host_key.clone());
-    let upstream = upstream_tls(run.upstream_ca.as_deref())?;
+    let (upstream, cluster) = (upstream_tls(run)?, cluster(run)?);
     tracing::info!(target = %registered.name, adopted, "starting");
-    let agent = Agent::new(registered.identity, registered.bundle, ways, keys);
-    let agent = match upstream {
-        Some(config) => agent.upstream_tls(config),
-        None => agent,
-    };
-    let running = agent
+    let mut agent = Agent::new(registered.identity, registered.bundle, ways, keys)
         .local_policy(local_rule(&policy, required))
         .not_before(MADE)
         .shell(shells)
         .tunnels()
+        .upstream_tls(Arc::clone(&upstream))
         .ssh(sshd)
         .files(Files::new(helper.clone()))
-        .receipts(receipts)
-        .start()?;
+        .web(Web::new(upstream))
+        .receipts(receipts);
+    if let Some(cluster) = cluster {
+        agent = agent.cluster(cluster);
+    }
+    let running = agent.start()?;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -95,21 +98,48 @@ fn local_rule(path: &Path, required: bool) -> LocalRule {
     rule
 }
 
-/// For databases behind this host. Without any authority there is no TLS to them, and no reason not to serve.
-fn upstream_tls(ca: Option<&Path>) -> anyhow::Result<Option<Arc<rustls::ClientConfig>>> {
-    let Some(path) = ca else {
-        let config = tls::config("https://", None);
-        return Ok(config.inspect_err(|error| tracing::warn!(%error, "no TLS to what is behind this host")).ok());
-    };
-    let name = || path.display().to_string();
-    let pem = std::fs::read_to_string(path).with_context(name)?;
-    tls::config("https://", Some(&pem)).with_context(name).map(Some)
-}
-
 fn ways(registered: &Registered, choice: Choice) -> anyhow::Result<Ways> {
     let tls = tls::config(&registered.server, registered.server_ca.as_deref())?;
     let url = Url::parse(&registered.server).with_context(|| format!("{} is no address", registered.server))?;
     Ok(Ways::to_server(&url, &tls, choice, &proxies()?))
+}
+
+/// What to believe of databases and web servers behind this host. Without any authority there is no TLS to them, and no
+/// reason not to serve.
+fn upstream_tls(run: &Run) -> anyhow::Result<Arc<rustls::ClientConfig>> {
+    let read =
+        |path: &PathBuf| std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()));
+    let extra = run.upstream_ca.as_ref().map(read).transpose()?;
+    match (tls::config("https://", extra.as_deref()), extra) {
+        (Err(error), None) => {
+            tracing::warn!(%error, "nothing behind this host can be reached over TLS");
+            tls::config("http://", None)
+        }
+        (made, _) => made,
+    }
+}
+
+/// The cluster that was named, or that this program runs in.
+fn cluster(run: &Run) -> anyhow::Result<Option<Cluster>> {
+    let named = match (&run.kube_server, &run.kube_ca, &run.kube_token_file) {
+        (Some(server), Some(ca), Some(token)) => {
+            let url = Url::parse(server).with_context(|| format!("{server} is no address"))?;
+            let host = url.host_str().filter(|_| url.scheme() == "https");
+            let host = host.with_context(|| format!("{server} is no https address"))?;
+            let server = Destination::new(host, url.port_or_known_default().unwrap_or_default())?;
+            Some(Cluster::new(server, ca, token))
+        }
+        _ => None,
+    };
+    let variable = |name| std::env::var(name).ok();
+    let here = variable("KUBERNETES_SERVICE_HOST").zip(variable("KUBERNETES_SERVICE_PORT"));
+    let pod = here.and_then(|(host, port)| Some(Cluster::of_pod(Destination::new(&host, port.parse().ok()?).ok()?)));
+    let Some(cluster) = named.or(pod) else { return Ok(None) };
+    if let Err(error) = cluster.check() {
+        // It may be mended while this runs: the files are read when they are needed.
+        tracing::error!(%error, "no cluster can be reached through this agent yet");
+    }
+    Ok(Some(cluster))
 }
 
 /// One configuration for all issuers; where each is on loopback without TLS, none is needed.

@@ -1,7 +1,8 @@
 //! What the server keeps: transcripts, recordings, and the three logs.
 
 use bz_core::api::record::{
-    CommandEvent, ConnectionEvent, FileEvent, QueryEvent, SessionRecording, TranscriptFile, UserEvent,
+    CommandEvent, ConnectionEvent, FileEvent, KubeEvent, QueryEvent, SessionRecording, TranscriptFile, UserEvent,
+    WebEvent,
 };
 use bz_core::id::ConnectionId;
 use bz_core::time::UnixTime;
@@ -126,6 +127,22 @@ impl Client {
     /// [`RestError`].
     pub async fn query_events_where(&self, filter: &EventFilter) -> Result<Vec<QueryEvent>, RestError> {
         self.events("events/query", filter).await
+    }
+
+    /// Requests to web servers that fit, newest first.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn web_events_where(&self, filter: &EventFilter) -> Result<Vec<WebEvent>, RestError> {
+        self.events("events/web", filter).await
+    }
+
+    /// Requests to clusters that fit, newest first.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn kube_events_where(&self, filter: &EventFilter) -> Result<Vec<KubeEvent>, RestError> {
+        self.events("events/kube", filter).await
     }
 
     async fn events<T: serde::de::DeserializeOwned>(

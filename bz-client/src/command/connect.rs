@@ -15,8 +15,8 @@ use bz_protocol::refusal::Code;
 use bz_protocol::session::End;
 use clap::Args;
 
-use crate::command::database;
 use crate::command::port::Bind;
+use crate::command::{database, kube, web};
 use crate::context::Context;
 use crate::exit::Exit;
 
@@ -29,6 +29,12 @@ A database or another service gives a port of this machine, the same every time,
   bz connect orders                        then: psql -h 127.0.0.1 -p PORT
   bz connect reader@orders --exec          psql itself, as reader
   bz connect orders --exec -- -c 'select 1'
+
+A web server gives a port, too, and opens it in your browser:
+  bz connect wiki                          http://localhost:PORT/
+
+A cluster gives a port and a configuration for kubectl:
+  bz connect prod --as deployer            then: KUBECONFIG=… kubectl get pods
 ")]
 pub(crate) struct Connect {
     /// Where to.
@@ -37,9 +43,17 @@ pub(crate) struct Connect {
     /// The port of this machine for what is behind a host; any free one, and then always that one
     #[arg(long, short, alias = "custom-port", value_name = "[BIND:]PORT")]
     port: Option<Bind>,
+    #[command(flatten)]
+    role: kube::As,
     /// Start a database's usual program, and end with it
     #[arg(long)]
     exec: bool,
+    /// Only print a web server's address, and open no browser
+    #[arg(long)]
+    no_browser: bool,
+    /// The same in the words of older scripts.
+    #[arg(long, hide = true, value_name = "BOOL", alias = "openBrowser", default_value_t = true, action = clap::ArgAction::Set)]
+    open_browser: bool,
     /// More arguments for that program
     #[arg(last = true, requires = "exec", value_name = "ARGUMENT")]
     arguments: Vec<String>,
@@ -97,7 +111,15 @@ impl Connect {
                 let how = database::How { port: self.port, program: self.exec.then_some(self.arguments) };
                 database::connect(context, client, (&self.target, how)).await
             }
-            TargetKind::Bzero | TargetKind::Web | TargetKind::Cluster => {
+            TargetKind::Web => {
+                let browser = self.open_browser && !self.no_browser && std::io::stdout().is_terminal();
+                web::connect(context, client, (&self.target, web::How { port: self.port, browser })).await
+            }
+            TargetKind::Cluster => {
+                let how = kube::How { port: self.port, role: self.role };
+                kube::connect(context, client, (&self.target.target, how)).await
+            }
+            TargetKind::Bzero => {
                 bail!("{} is of a kind that this program does not know: is it older than the server?", self.target)
             }
         }

@@ -118,7 +118,7 @@ async fn run(
 }
 
 /// The status of a program that was started here, as shells tell it.
-fn status_of(status: ExitStatus) -> Exit {
+pub(crate) fn status_of(status: ExitStatus) -> Exit {
     #[cfg(unix)]
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
         return Exit::Status(u8::try_from(signal.saturating_add(128)).unwrap_or(u8::MAX));

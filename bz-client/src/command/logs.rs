@@ -2,7 +2,7 @@
 
 use bz_client::client::EventFilter;
 use bz_core::api::record::{
-    CommandEvent, ConnectionEvent, FileDirection, FileEvent, QueryEvent, QueryOutcome, UserEvent,
+    CommandEvent, ConnectionEvent, FileDirection, FileEvent, KubeEvent, QueryEvent, QueryOutcome, UserEvent, WebEvent,
 };
 use bz_core::id::ConnectionId;
 use bz_core::time::UnixTime;
@@ -23,6 +23,10 @@ pub(crate) enum Logs {
     Files(OfConnections),
     /// Statements that databases were asked to run, with their parameters, rows and errors
     Queries(OfConnections),
+    /// Requests to web servers behind targets, with their answers' status; of a query the names alone
+    Web(OfConnections),
+    /// Requests to clusters: as whom, what they asked for, and what the cluster said
+    Kube(OfConnections),
     /// Calls of the API: who did what, and whether policy allowed it
     Users(Which),
 }
@@ -70,6 +74,14 @@ impl Logs {
             Self::Queries(of) => {
                 let events = client.query_events_where(&of.filter()).await?;
                 context.output.list(&events, || queries(&events))?;
+            }
+            Self::Web(of) => {
+                let events = client.web_events_where(&of.filter()).await?;
+                context.output.list(&events, || requests(&events))?;
+            }
+            Self::Kube(of) => {
+                let events = client.kube_events_where(&of.filter()).await?;
+                context.output.list(&events, || cluster(&events))?;
             }
             Self::Users(which) => {
                 let events = client.user_events_where(&which.filter(Vec::new())).await?;
@@ -206,6 +218,74 @@ fn outcome(event: &QueryEvent) -> String {
     };
     let parts = [Some(name), event.sql_state.as_deref().filter(|code| !code.is_empty()), event.problem.as_deref()];
     parts.into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+fn requests(events: &[WebEvent]) -> Table {
+    let headings = [
+        "Time",
+        "Person",
+        "Target",
+        "Method",
+        "Path",
+        "Status",
+        "Sent",
+        "Received",
+        "Milliseconds",
+        "Outcome",
+        "Signed by the agent",
+    ];
+    let mut table = Table::new(headings, "No requests.");
+    for event in events {
+        table.row([
+            local(&event.timestamp).into(),
+            event.actor.subject_name.as_str().into(),
+            event.place.target_name.as_str().into(),
+            event.method.as_str().into(),
+            event.path.as_str().into(),
+            event.status.map(|status| status.to_string()).unwrap_or_default().into(),
+            event.request_bytes.into(),
+            event.response_bytes.into(),
+            event.duration_millis.into(),
+            format!("{:?}", event.outcome).to_lowercase().into(),
+            if event.confirmed { "yes" } else { "no" }.into(),
+        ]);
+    }
+    table
+}
+
+fn cluster(events: &[KubeEvent]) -> Table {
+    let headings = [
+        "Time",
+        "Person",
+        "Cluster",
+        "As",
+        "Groups",
+        "Verb",
+        "Resource",
+        "Namespace",
+        "Name",
+        "Status",
+        "Command",
+        "Signed by the agent",
+    ];
+    let mut table = Table::new(headings, "No requests.");
+    for KubeEvent { request, action, kubectl } in events {
+        table.row([
+            local(&request.timestamp).into(),
+            request.actor.subject_name.as_str().into(),
+            request.place.target_name.as_str().into(),
+            request.place.target_user.as_str().into(),
+            request.place.target_groups.join(", ").into(),
+            action.verb.as_str().into(),
+            if action.resource.is_empty() { request.path.as_str() } else { &action.resource }.into(),
+            action.namespace.as_deref().unwrap_or_default().into(),
+            action.name.as_deref().unwrap_or_default().into(),
+            request.status.map(|status| status.to_string()).unwrap_or_default().into(),
+            action.command.as_deref().or(kubectl.as_deref()).unwrap_or_default().into(),
+            if request.confirmed { "yes" } else { "no" }.into(),
+        ]);
+    }
+    table
 }
 
 fn users(events: &[UserEvent]) -> Table {

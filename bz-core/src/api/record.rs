@@ -271,6 +271,86 @@ pub enum QueryOutcome {
     Unparsed,
 }
 
+/// `GET events/web`: a request to a web server behind a target.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WebEvent {
+    /// The event.
+    pub id: EventId,
+    /// The connection.
+    pub connection_id: ConnectionId,
+    /// The organization.
+    pub organization_id: OrganizationId,
+    /// Whose.
+    #[serde(flatten)]
+    pub actor: Actor,
+    /// Where.
+    #[serde(flatten)]
+    pub place: Place,
+    /// `GET`, …; empty where nothing could be read.
+    pub method: String,
+    /// The path, and of a query the names without their values; what is no plain text in it is escaped as `\xNN`.
+    pub path: String,
+    /// The answer's status, where there was one.
+    pub status: Option<u16>,
+    /// Bytes of the request's body; of an upgraded connection, all that went there.
+    pub request_bytes: u64,
+    /// Bytes of the answer's body; of an upgraded connection, all that came back.
+    pub response_bytes: u64,
+    /// From the request's coming to the answer's end, by the server's clock.
+    pub duration_millis: u64,
+    /// What became of it.
+    pub outcome: WebOutcome,
+    /// Whether a checkpoint of the agent covers it.
+    pub confirmed: bool,
+    /// When the request came, RFC 3339.
+    pub timestamp: String,
+}
+
+/// What a request to a cluster asks for, in the words of the cluster's own policy.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KubeAction {
+    /// `get`, `list`, `watch`, `create`, …; of what is no resource, the method.
+    pub verb: String,
+    /// `pods`, `pods/exec`, …; empty for what is none.
+    pub resource: String,
+    /// The namespace, where there is one.
+    pub namespace: Option<String>,
+    /// The name, where one is asked for.
+    pub name: Option<String>,
+    /// What is run in a container.
+    pub command: Option<String>,
+}
+
+/// `GET events/kube`: a request to a cluster. As whom is said by the place: its user and groups.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KubeEvent {
+    /// The request, as of any web server.
+    #[serde(flatten)]
+    pub request: WebEvent,
+    /// What it asks for.
+    #[serde(flatten)]
+    pub action: KubeAction,
+    /// The command on the person's machine that it belongs to, by the person's own word.
+    pub kubectl: Option<String>,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum WebOutcome {
+    /// It was answered, and the answer was whole.
+    Answered,
+    /// There was no answer, or it was cut.
+    Incomplete,
+    /// Another protocol, such as WebSocket, took the connection over. What it carried is not read.
+    Upgraded,
+    /// The stream was no HTTP: there may be more than the log knows.
+    Unparsed,
+}
+
 /// `GET session-recordings`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

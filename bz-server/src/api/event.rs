@@ -27,3 +27,13 @@ pub(super) async fn file(call: Call) -> Result<Answer, ApiError> {
 pub(super) async fn query(call: Call) -> Result<Answer, ApiError> {
     Answer::json(&call.app.store.query_events(call.event_filter()?).await?)
 }
+
+/// `GET events/web`.
+pub(super) async fn web(call: Call) -> Result<Answer, ApiError> {
+    Answer::json(&call.app.store.web_events(call.event_filter()?).await?)
+}
+
+/// `GET events/kube`.
+pub(super) async fn kube(call: Call) -> Result<Answer, ApiError> {
+    Answer::json(&call.app.store.kube_events(call.event_filter()?).await?)
+}

@@ -60,6 +60,8 @@ operations := {
 	"eventservice:command": {"admin", "key"},
 	"eventservice:file": {"admin", "key"},
 	"eventservice:query": {"admin", "key"},
+	"eventservice:web": {"admin", "key"},
+	"eventservice:kube": {"admin", "key"},
 }
 
 roles contains "anyone" if input.caller.kind != "registration"

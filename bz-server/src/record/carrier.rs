@@ -3,15 +3,15 @@
 mod copied;
 mod opened;
 mod queried;
+mod requested;
 mod segment;
+mod told;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bz_core::access::Access;
 use bz_core::access::request::{Parameters, Request, Size};
-use bz_core::api::record::{CommandEvent, FileEvent};
 use bz_core::digest::Digest;
-use bz_core::id::EventId;
 use bz_core::key::PublicKey;
 use bz_core::oidc::jwks::Jwks;
 use bz_core::time::UnixTime;
@@ -25,8 +25,9 @@ use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
-use crate::observe::{self, FileLine, Line};
-use crate::record::carrier::queried::{Queries, log_queries};
+use crate::observe::{self, Exchange, FileLine, Line};
+use crate::record::carrier::queried::Queries;
+use crate::record::carrier::told::Told;
 use crate::record::pen::{Note, Pen};
 use crate::record::{Records, blocking};
 use crate::store::connection::Connection;
@@ -97,6 +98,8 @@ struct Inner {
     files: Vec<(u64, FileLine)>,
     /// The same of statements.
     queries: Queries,
+    /// The same of requests to web servers.
+    requests: Vec<(u64, Exchange)>,
     /// The last frame that was read of what the target shows.
     shown: u64,
     fin: Option<Fin>,
@@ -277,7 +280,7 @@ impl Carrier {
         if session.failed.is_cancelled() {
             return Err(Unrecorded::NotKept);
         }
-        let (lines, files, queries, opened, reported) = {
+        let (told, opened, reported) = {
             let mut inner = session.lock();
             let observed = observe(&mut inner)?;
             let opened = observed.seen.is_none() && !observed.keep.is_empty();
@@ -291,20 +294,16 @@ impl Carrier {
             inner.refused = observed.seen.as_ref().and_then(refused).or(inner.refused);
             if let Some(seen) = &observed.seen {
                 inner.read(seen, self.app.now().wall);
+                inner.read_requests(seen, self.app.now().wall);
             }
             let reported = observed.seen.as_ref().and_then(opened::report);
-            let queries = inner.confirmed_queries(false);
-            (inner.confirmed_lines(), inner.confirmed_files(), queries, opened, reported)
+            (inner.told(), opened, reported)
         };
         if let Some(report) = reported {
             self.reported(&report).await;
         }
-        // Before the packet goes on, one by one: the log has the order in which they were typed.
-        for line in lines {
-            log(&self.app, self.event(line, true)).await;
-        }
-        log_files(&self.app, self.file_events(files)).await;
-        log_queries(&self.app, self.query_events(queries)).await;
+        // Before the packet goes on: what it did is in the logs when it is heard of.
+        self.rows(told).log(&self.app).await;
         Ok(opened)
     }
 
@@ -405,6 +404,7 @@ impl Carrier {
                 && observer.session() == Some(session)
             {
                 let session = self.begin(observer, pen);
+                session.listen_again(self.connection.access.spec().lens);
                 self.read_again(&session, path).await;
                 return Ok(session);
             }
@@ -423,6 +423,7 @@ impl Carrier {
             lines: Vec::new(),
             files: Vec::new(),
             queries: Queries::default(),
+            requests: Vec::new(),
             shown: 0,
             fin: None,
             refused: None,
@@ -481,105 +482,19 @@ impl Carrier {
         let last = self.app.store.command_events(filter).await.ok()?;
         last.into_iter().next().map(|event| event.command)
     }
-
-    /// Files for the log; whether a checkpoint of the agent covers each.
-    fn file_events(&self, files: Vec<(FileLine, bool)>) -> Option<(Vec<FileEvent>, UnixTime)> {
-        let at = self.app.now().wall;
-        let event = |(line, confirmed): (FileLine, bool)| {
-            let id = self.app.random().map(EventId::from_random).ok()?;
-            Some(FileEvent {
-                id,
-                connection_id: self.connection.id,
-                organization_id: self.app.organization,
-                actor: self.connection.actor.clone(),
-                place: self.connection.place.clone(),
-                direction: line.direction,
-                path: line.path,
-                outcome: line.outcome,
-                size: line.size,
-                sha256: line.digest.map(|digest| digest.to_string()),
-                problem: line.problem.map(|problem| problem.to_string()),
-                confirmed,
-                timestamp: at.to_string(),
-            })
-        };
-        files.into_iter().map(event).collect::<Option<Vec<_>>>().map(|events| (events, at))
-    }
-
-    /// A command line for the log; whether a checkpoint of the agent covers it.
-    fn event(&self, line: Line, confirmed: bool) -> Option<(CommandEvent, UnixTime)> {
-        let id = self.app.random().map(EventId::from_random).ok()?;
-        let at = self.app.now().wall;
-        let event = CommandEvent {
-            id,
-            connection_id: self.connection.id,
-            organization_id: self.app.organization,
-            actor: self.connection.actor.clone(),
-            place: self.connection.place.clone(),
-            command: line.text,
-            source: line.source,
-            confirmed,
-            timestamp: at.to_string(),
-        };
-        Some((event, at))
-    }
-}
-
-async fn log_files(app: &App, events: Option<(Vec<FileEvent>, UnixTime)>) {
-    let Some((events, at)) = events else {
-        tracing::error!("files could not be logged: the operating system gives no random bytes");
-        return;
-    };
-    if !events.is_empty()
-        && let Err(error) = app.store.add_file_events(events, at).await
-    {
-        tracing::error!(%error, "files could not be logged");
-    }
-}
-
-async fn log(app: &App, event: Option<(CommandEvent, UnixTime)>) {
-    let Some((event, at)) = event else {
-        tracing::error!("a command could not be logged: the operating system gives no random bytes");
-        return;
-    };
-    if let Err(error) = app.store.add_command_event(event, at).await {
-        tracing::error!(%error, "a command could not be logged");
-    }
 }
 
 impl Drop for Carrier {
     fn drop(&mut self) {
         let Some(session) = self.session.get() else { return };
-        let (lines, files, queries) = {
+        let told = {
             let mut inner = session.lock();
             inner.carriers = inner.carriers.saturating_sub(1);
-            if inner.carriers == 0 && inner.observer.session().is_some() {
-                let left = inner.lens.finish();
-                inner.add(left);
-                let left = inner.lens.finish_files();
-                inner.add_files(left);
-                let left = inner.lens.finish_statements();
-                inner.queries.add(left);
-                let queries = inner.confirmed_queries(true);
-                let mut files = inner.confirmed_files();
-                files.extend(std::mem::take(&mut inner.files).into_iter().map(|(_, file)| (file, false)));
-                let confirmed = inner.confirmed_lines().into_iter().map(|line| (line, true)).collect::<Vec<_>>();
-                let unconfirmed = std::mem::take(&mut inner.lines).into_iter().map(|(_, line)| (line, false));
-                (confirmed.into_iter().chain(unconfirmed).collect(), files, queries)
-            } else {
-                (Vec::new(), Vec::new(), Vec::new())
-            }
+            let last = inner.carriers == 0 && inner.observer.session().is_some();
+            if last { inner.last_told(self.app.now().wall) } else { Told::default() }
         };
-        let events: Vec<_> = lines.into_iter().map(|(line, confirmed)| self.event(line, confirmed)).collect();
-        let (files, queries) = (self.file_events(files), self.query_events(queries));
-        let app = Arc::clone(&self.app);
-        self.app.records.tasks.spawn(async move {
-            log_files(&app, files).await;
-            log_queries(&app, queries).await;
-            for event in events {
-                log(&app, event).await;
-            }
-        });
+        let (rows, app) = (self.rows(told), Arc::clone(&self.app));
+        self.app.records.tasks.spawn(async move { rows.log(&app).await });
         Records::sweep(&self.app.records, self.connection.id);
     }
 }

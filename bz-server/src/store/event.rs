@@ -1,6 +1,6 @@
-//! Logs: calls of the API (hash-chained), connections, commands, files, queries. Rows are added and never changed.
+//! Logs: calls of the API (hash-chained), connections, commands, files, queries, requests. Rows are added and never changed.
 
-use bz_core::api::record::{CommandEvent, ConnectionEvent, FileEvent, QueryEvent, UserEvent};
+use bz_core::api::record::{CommandEvent, ConnectionEvent, FileEvent, KubeEvent, QueryEvent, UserEvent, WebEvent};
 use bz_core::digest::Digest;
 use bz_core::id::{ConnectionId, TargetId, UserId};
 use bz_core::time::UnixTime;
@@ -195,12 +195,64 @@ impl Store {
         })
         .await
     }
+
+    /// Requests to web servers, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn web_events(&self, filter: EventFilter) -> Result<Vec<WebEvent>, StoreError> {
+        self.transact(move |tx| by_filter(tx, "web_event", &filter, |row| json(row, "body"))).await
+    }
+
+    /// Adds requests to web servers, in this order: all of them or none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn add_web_events(&self, events: Vec<WebEvent>, at: UnixTime) -> Result<(), StoreError> {
+        self.transact(move |tx| events.iter().try_for_each(|event| add_request(tx, "web_event", (event, event), at)))
+            .await
+    }
+
+    /// Requests to clusters, newest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn kube_events(&self, filter: EventFilter) -> Result<Vec<KubeEvent>, StoreError> {
+        self.transact(move |tx| by_filter(tx, "kube_event", &filter, |row| json(row, "body"))).await
+    }
+
+    /// Adds requests to clusters, in this order: all of them or none.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn add_kube_events(&self, events: Vec<KubeEvent>, at: UnixTime) -> Result<(), StoreError> {
+        let add =
+            move |tx: &Transaction<'_>, event: &KubeEvent| add_request(tx, "kube_event", (&event.request, event), at);
+        self.transact(move |tx| events.iter().try_for_each(|event| add(tx, event))).await
+    }
 }
 
 impl EventFilter {
     fn bounds(&self) -> (i64, i64, u32) {
         (self.from.map_or(0, millis), self.to.map_or(i64::MAX, millis), self.limit.clamp(1, MOST))
     }
+}
+
+fn add_request<T: serde::Serialize>(
+    tx: &Transaction<'_>,
+    table: &'static str,
+    (request, row): (&WebEvent, &T),
+    at: UnixTime,
+) -> Result<(), StoreError> {
+    let sql = format!("INSERT INTO {table} (at, subject, connection, target, body) VALUES (?1, ?2, ?3, ?4, ?5)");
+    tx.prepare_cached(&sql)?.execute(params![
+        millis(at),
+        request.actor.subject_id.map(|s| s.to_string()),
+        request.connection_id.to_string(),
+        request.place.target_id.to_string(),
+        to_json(row)?
+    ])?;
+    Ok(())
 }
 
 pub(super) fn add_connection_event(

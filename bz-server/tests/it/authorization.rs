@@ -73,6 +73,8 @@ async fn the_table_of_rights() {
         ("GET", "/events/command", [false, true, true]),
         ("GET", "/events/file", [false, true, true]),
         ("GET", "/events/query", [false, true, true]),
+        ("GET", "/events/web", [false, true, true]),
+        ("GET", "/events/kube", [false, true, true]),
         ("GET", "/session-recordings", [false, true, false]),
     ];
     for (method, path, [for_user, for_admin, for_key]) in rows {

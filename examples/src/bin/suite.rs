@@ -48,6 +48,11 @@ The exit code is 0 only if everything asked for was done and every test passed."
 /// A folder of npm packages that a test's server lives in.
 const NPM_FOLDERS: [&str; 1] = ["examples/oidc-provider"];
 
+/// What builds a real Kubernetes.
+const KUBERNETES: &str = "examples/peers/kubernetes/build";
+/// What that needs.
+const KUBERNETES_PACKAGES: [&str; 4] = ["dpkg-dev", "golang-1.19-go", "make", "rsync"];
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let mut steps = Steps::default();
@@ -83,16 +88,18 @@ fn run(arguments: &Arguments, steps: &mut Steps) -> Result<()> {
 struct Plan {
     programs: Vec<Program>,
     npm_folders: Vec<&'static str>,
+    /// Whether Kubernetes is to be built.
+    kubernetes: bool,
 }
 
 impl Plan {
     fn new(root: &Path) -> Self {
         let npm_folders = NPM_FOLDERS.into_iter().filter(|folder| wants_npm(&root.join(folder))).collect();
-        Self { programs: needs::missing(), npm_folders }
+        Self { programs: needs::missing(), npm_folders, kubernetes: needs::find_kubernetes().is_none() }
     }
 
     const fn is_empty(&self) -> bool {
-        self.programs.is_empty() && self.npm_folders.is_empty()
+        self.programs.is_empty() && self.npm_folders.is_empty() && !self.kubernetes
     }
 
     fn show(&self) {
@@ -108,6 +115,13 @@ impl Plan {
         }
         for folder in &self.npm_folders {
             say(&format!("The npm packages that {folder}/package-lock.json names are not there yet (`npm ci`)."));
+        }
+        if self.kubernetes {
+            say(&format!(
+                "The real Kubernetes that {KUBERNETES} builds from Debian's sources is not there yet: some minutes, and \
+                 3 GB on the way. It needs the Debian packages {}.",
+                KUBERNETES_PACKAGES.join(", ")
+            ));
         }
     }
 
@@ -145,6 +159,13 @@ impl Plan {
                 run_to_end(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(root.join(folder)))
             })?;
         }
+        if self.kubernetes && can_install() {
+            steps.time("Kubernetes", || {
+                run_to_end(apt_get().arg("update"))?;
+                run_to_end(apt_get().args(["install", "--yes", "--no-install-recommends"]).args(KUBERNETES_PACKAGES))?;
+                run_to_end(Command::new(root.join(KUBERNETES)).arg(needs::kubernetes_folder()).current_dir(root))
+            })?;
+        }
         Ok(())
     }
 
@@ -168,6 +189,9 @@ fn list() {
             .map_or_else(|| format!("absent (Debian package {package})"), |path| path.display().to_string());
         say(&format!("{name:<10} {place:<36} {why}"));
     }
+    let place = needs::find_kubernetes();
+    let place = place.map_or_else(|| format!("absent ({KUBERNETES} builds it)"), |path| path.display().to_string());
+    say(&format!("Kubernetes {place:<36} a real API server behind a target"));
 }
 
 /// A folder whose lock file is newer than what was installed from it.

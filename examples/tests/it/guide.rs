@@ -4,7 +4,9 @@ pub(crate) mod api;
 mod databases;
 mod desk;
 mod files;
+mod kube;
 pub(crate) mod page;
+mod web;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

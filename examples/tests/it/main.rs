@@ -40,6 +40,8 @@ mod kept;
 #[cfg(test)]
 mod matrix;
 #[cfg(test)]
+mod kube;
+#[cfg(test)]
 mod people;
 #[cfg(test)]
 mod person;
@@ -71,3 +73,5 @@ mod typist;
 mod time;
 #[cfg(test)]
 mod tunnels;
+#[cfg(test)]
+mod web;

@@ -117,12 +117,18 @@ impl Desk {
         Terminal { child, input, said: Said::new(line, output) }
     }
 
-    /// Waits for the page that a program opens in the browser, logs `user` in, and follows the redirect.
-    pub(super) async fn log_in_at_the_browser(&mut self, user: &str) {
+    /// Waits for the page that a program opens in the browser.
+    pub(super) async fn opened_page(&mut self) -> String {
         let mut page = String::new();
         let opened = tokio::time::timeout(DEADLINE, self.pages.read_line(&mut page)).await;
         opened.expect("no program opens a page in the browser").unwrap();
-        let redirect = authorize_without_browser(&Url::parse(page.trim()).unwrap(), user).await.unwrap();
+        page.trim().to_owned()
+    }
+
+    /// Waits for the page that a program opens in the browser, logs `user` in, and follows the redirect.
+    pub(super) async fn log_in_at_the_browser(&mut self, user: &str) {
+        let page = self.opened_page().await;
+        let redirect = authorize_without_browser(&Url::parse(&page).unwrap(), user).await.unwrap();
         loopback_client().unwrap().get(redirect).send().await.unwrap().error_for_status().unwrap();
     }
 }

@@ -109,6 +109,7 @@ pub(super) const RULES: &[Rule] = &[
             ("bz-protocol/src/driver.rs", "async fn a() {}\n"),
             ("bz-protocol/src/driver/clock.rs", "fn a() { Instant::now(); }\n"),
             ("bz-protocol/src/files/give.rs", "use std::fs::File;\n"),
+            ("bz-protocol/src/hop.rs", "async fn a() {}\n"),
             ("bz-agent/src/link.rs", "async fn a() {}\n"),
         ],
     },
@@ -268,7 +269,7 @@ fn stray_service(source: &Source) -> Vec<usize> {
 /// The parts of bz-protocol that are compiled only with a feature: those of carriers may wait and look at the clock, that
 /// of copies may touch files.
 fn drives(path: &str) -> bool {
-    ["carrier", "driver", "files", "link"]
+    ["carrier", "driver", "files", "hop", "link"]
         .iter()
         .any(|module| path.strip_prefix(module).is_some_and(|rest| rest == ".rs" || rest.starts_with('/')))
 }
