@@ -221,25 +221,7 @@ pub(crate) async fn run(context: Arc<Context>, connection: ConnectionId, admitte
         },
         #[cfg(not(feature = "files"))]
         Backend::Files => Err(Code::Unavailable),
-        #[cfg(feature = "tcp")]
-        Backend::Database if context.backends.tunnels => database::run(&context, connection, &admitted, &mut io).await,
-        #[cfg(feature = "web")]
-        Backend::Http => match (&context.backends.web, &admitted.request().parameters) {
-            (Some(web), Parameters::Web(request)) => {
-                http::run(&context, (connection, &admitted), (web, request), &mut io).await
-            }
-            _ => Err(Code::Unavailable),
-        },
-        #[cfg(not(feature = "web"))]
-        Backend::Http => Err(Code::Unavailable),
-        #[cfg(feature = "kube")]
-        Backend::Kube => match (&context.backends.cluster, admitted.request().parameters.cluster()) {
-            (Some(cluster), Some(request)) => kube::run(connection, (cluster, request), &mut io).await,
-            _ => Err(Code::Unavailable),
-        },
-        #[cfg(not(feature = "kube"))]
-        Backend::Kube => Err(Code::Unavailable),
-        Backend::Database => Err(Code::Unavailable),
+        Backend::Database | Backend::Http | Backend::Kube => behind(&context, connection, &admitted, &mut io).await,
     };
     let last = match done {
         Ok(fin) => Action::Finish(fin),
@@ -250,6 +232,32 @@ pub(crate) async fn run(context: Arc<Context>, connection: ConnectionId, admitte
     };
     // A session that is gone needs no last word.
     io.act(last).await;
+}
+
+/// The same for what is behind the host; what this agent does not serve is unavailable.
+async fn behind(
+    context: &Arc<Context>,
+    connection: ConnectionId,
+    admitted: &Admitted,
+    io: &mut Io,
+) -> Result<Fin, Code> {
+    match admitted.request().access().spec().backend {
+        #[cfg(feature = "tcp")]
+        Backend::Database if context.backends.tunnels => database::run(context, connection, admitted, io).await,
+        #[cfg(feature = "web")]
+        Backend::Http => match (&context.backends.web, &admitted.request().parameters) {
+            (Some(web), Parameters::Web(request)) => {
+                http::run(context, (connection, admitted), (web, request), io).await
+            }
+            _ => Err(Code::Unavailable),
+        },
+        #[cfg(feature = "kube")]
+        Backend::Kube => match (&context.backends.cluster, admitted.request().parameters.cluster()) {
+            (Some(cluster), Some(request)) => kube::run(connection, (cluster, request), io).await,
+            _ => Err(Code::Unavailable),
+        },
+        _ => Err(Code::Unavailable),
+    }
 }
 
 /// What comes out of an identity is a person, never one of the system's own users.
