@@ -66,6 +66,10 @@ pub mod holders;
 pub mod marks;
 #[cfg(feature = "ssh")]
 pub mod ssh;
+#[cfg(feature = "ssh-server")]
+pub mod ssh_server;
+#[cfg(feature = "ssh-server")]
+mod transfer;
 #[cfg(feature = "shell")]
 pub mod user;
 #[cfg(any(feature = "shell", feature = "ssh"))]

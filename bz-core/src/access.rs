@@ -26,6 +26,8 @@ pub enum Access {
     Ssh,
     /// Files, to the target or from it.
     Copy,
+    /// SSH that the agent itself ends, without an sshd.
+    SshServer,
 }
 
 /// What the agent does with the bytes.
@@ -43,6 +45,8 @@ pub enum Backend {
     Ssh,
     /// Files, read and written as the target user.
     Files,
+    /// An SSH server of the agent's own, which acts as the target user.
+    SshServer,
 }
 
 /// How a person reaches it.
@@ -69,6 +73,8 @@ pub enum Lens {
     Opaque,
     /// Which files were copied, with their digests.
     Files,
+    /// What the agent says of the SSH that it ends: commands, terminals and files.
+    Ssh,
 }
 
 /// One row of the table.
@@ -94,7 +100,8 @@ pub struct Spec {
 
 impl Access {
     /// Every technology.
-    pub const ALL: [Self; 6] = [Self::Shell, Self::Exec, Self::Handler, Self::Tunnel, Self::Ssh, Self::Copy];
+    pub const ALL: [Self; 7] =
+        [Self::Shell, Self::Exec, Self::Handler, Self::Tunnel, Self::Ssh, Self::Copy, Self::SshServer];
 
     /// The technology's row.
     #[must_use]
@@ -106,6 +113,7 @@ impl Access {
             Self::Tunnel => TUNNEL,
             Self::Ssh => SSH,
             Self::Copy => COPY,
+            Self::SshServer => SSH_SERVER,
         }
     }
 }
@@ -172,6 +180,17 @@ const COPY: Spec = Spec {
     backend: Backend::Files,
     frontend: Frontend::Stdio,
     lens: Lens::Files,
+    mode: Mode::Inspected,
+    detaches: false,
+};
+
+const SSH_SERVER: Spec = Spec {
+    name: "ssh-inspected",
+    about: "ssh, scp and sftp that the agent itself answers, as far as the verbs Shell and FileTransfer go",
+    verb: Some(Verb::Shell),
+    backend: Backend::SshServer,
+    frontend: Frontend::Ssh,
+    lens: Lens::Ssh,
     mode: Mode::Inspected,
     detaches: false,
 };

@@ -138,6 +138,7 @@ pub async fn open(app: &App, who: &LoggedIn, target: Target, wanted: Wanted) -> 
         access: allowed.request.access(),
         mode: allowed.request.mode,
         verb: allowed.request.verb(),
+        second_verb: allowed.request.parameters.second_verb(),
         life: Life::new(),
         created: now,
         actor: auth::actor(&who.user),
@@ -254,9 +255,12 @@ async fn still_allowed(app: &App, connection: &Connection, policies: &[Policy]) 
     let Some(target) = app.store.target(connection.target).await? else { return Ok(false) };
     let Some((login, user)) = app.store.login(connection.login).await? else { return Ok(false) };
     let target_user = connection.place.target_user.parse().ok();
-    let what = (connection.verb.clone(), target_user, connection.mode);
     let who = LoggedIn { login, user };
-    Ok(app.engine.access(&question(&who, &target, what, app.now().wall).about(policies)).allowed)
+    let allows = |verb: &Verb| {
+        let what = (verb.clone(), target_user.clone(), connection.mode);
+        app.engine.access(&question(&who, &target, what, app.now().wall).about(policies)).allowed
+    };
+    Ok([Some(&connection.verb), connection.second_verb.as_ref()].into_iter().flatten().all(allows))
 }
 
 /// After a logout: what cannot live without its person ends; shells run on, detached.
@@ -283,10 +287,14 @@ fn denied(decision: &Decision) -> ApiError {
 
 async fn decide<'a>(app: &App, who: &'a LoggedIn, target: Target, wanted: Wanted) -> Result<Allowed<'a>, ApiError> {
     let policies = app.store.policies().await?;
-    let verb = wanted.parameters.verb();
-    let ask = |user| {
+    let (verb, second) = (wanted.parameters.verb(), wanted.parameters.second_verb());
+    let ask_for = |verb: &Verb, user| {
         let what = (verb.clone(), user, wanted.mode);
         app.engine.access(&question(who, &target, what, app.now().wall).about(&policies.all))
+    };
+    let ask = |user: Option<TargetUser>| match &second {
+        Some(second) => ask_for(&verb, user.clone()).and(ask_for(second, user)),
+        None => ask_for(&verb, user),
     };
     let mut decision = ask(wanted.user.clone());
     if !decision.allowed {
@@ -300,7 +308,8 @@ async fn decide<'a>(app: &App, who: &'a LoggedIn, target: Target, wanted: Wanted
             return Err(denied(&decision));
         }
     }
-    if wanted.parameters.access().spec().lens == Lens::Files {
+    let only_files = matches!(&wanted.parameters, Parameters::SshServer { purpose, .. } if !purpose.has_shell());
+    if only_files || wanted.parameters.access().spec().lens == Lens::Files {
         // Recording policies are about what people see and type. Of files the manifest is kept, in any case, and nothing
         // of their content.
         decision.recording = Recording { output: false, input: false };

@@ -7,6 +7,7 @@
 
 pub mod command;
 pub mod files;
+pub mod ssh;
 
 use bz_core::access::Lens;
 use bz_core::access::request::CopyRequest;
@@ -15,6 +16,7 @@ use bz_protocol::keys::Direction;
 
 pub use self::command::CommandLens;
 pub use self::files::{FileLine, FilesLens};
+pub use self::ssh::SshLens;
 
 /// One line for the command log. Control characters in it are escaped, and it is no longer than [`LONGEST_LINE`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +34,7 @@ pub enum Observer {
     Command(Box<CommandLens>),
     Request,
     Files(Box<FilesLens>),
+    Ssh(Box<SshLens>),
     Opaque,
 }
 
@@ -43,6 +46,7 @@ impl Observer {
             Lens::Request => Self::Request,
             // Without what was asked for there is nothing to read: see `copy`.
             Lens::Files | Lens::Opaque => Self::Opaque,
+            Lens::Ssh => Self::Ssh(Box::default()),
         }
     }
 
@@ -57,7 +61,7 @@ impl Observer {
     pub fn attached(self) -> Self {
         match self {
             Self::Command(lens) => Self::Command(Box::new(lens.attached())),
-            Self::Request | Self::Files(_) | Self::Opaque => self,
+            Self::Request | Self::Files(_) | Self::Ssh(_) | Self::Opaque => self,
         }
     }
 
@@ -66,7 +70,7 @@ impl Observer {
     pub fn request(&self, command: &str) -> Option<Line> {
         match self {
             Self::Request => command::text::shown(command).map(|text| Line { text, source: CommandSource::Request }),
-            Self::Command(_) | Self::Files(_) | Self::Opaque => None,
+            Self::Command(_) | Self::Files(_) | Self::Ssh(_) | Self::Opaque => None,
         }
     }
 
@@ -75,7 +79,7 @@ impl Observer {
     pub fn output(&mut self, bytes: &[u8]) -> Vec<Line> {
         match self {
             Self::Command(lens) => lens.output(bytes),
-            Self::Request | Self::Files(_) | Self::Opaque => Vec::new(),
+            Self::Request | Self::Files(_) | Self::Ssh(_) | Self::Opaque => Vec::new(),
         }
     }
 
@@ -91,14 +95,31 @@ impl Observer {
     pub fn finish(&mut self) -> Vec<Line> {
         match self {
             Self::Command(lens) => lens.finish(),
+            Self::Ssh(lens) => lens.finish(),
             Self::Request | Self::Files(_) | Self::Opaque => Vec::new(),
         }
+    }
+
+    /// What an agent says of the SSH that it ends; of the files among it see [`Self::files`].
+    #[must_use]
+    pub fn said(&mut self, way: Direction, stream: u32, bytes: &[u8]) -> Vec<Line> {
+        if let Self::Ssh(lens) = self { lens.bytes(way, stream, bytes) } else { Vec::new() }
     }
 
     /// What a copy's stream says of files.
     #[must_use]
     pub fn files(&mut self, way: Direction, stream: u32, bytes: &[u8]) -> Vec<FileLine> {
-        if let Self::Files(lens) = self { lens.bytes(way, stream, bytes) } else { Vec::new() }
+        match self {
+            Self::Files(lens) => lens.bytes(way, stream, bytes),
+            Self::Ssh(lens) => lens.files(),
+            Self::Command(_) | Self::Request | Self::Opaque => Vec::new(),
+        }
+    }
+
+    /// What an agent says that it refused.
+    #[must_use]
+    pub fn refused(&mut self) -> Vec<String> {
+        if let Self::Ssh(lens) = self { lens.refused() } else { Vec::new() }
     }
 
     /// What is left to say of files when nothing more comes.

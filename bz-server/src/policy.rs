@@ -42,6 +42,31 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// Both of them: as whom both allow it.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        if !self.allowed {
+            return self;
+        }
+        if !other.allowed {
+            return other;
+        }
+        let same = |user: &AllowedUser| {
+            let found = other.users.iter().find(|known| known.user == user.user)?;
+            // What needs the person's token in one of them needs it.
+            Some(if found.rule.is_substituted() { found.clone() } else { user.clone() })
+        };
+        let users: Vec<_> = self.users.iter().filter_map(same).collect();
+        let (allowed, reason) = if users.is_empty() {
+            (false, "policies allow these verbs on this target, but not as the same user".to_owned())
+        } else {
+            (true, self.reason)
+        };
+        let mut policies = self.policies;
+        policies.extend(other.policies.into_iter().filter(|policy| !policies.contains(policy)).collect::<Vec<_>>());
+        Self { allowed, policies, users, reason, ..other }
+    }
+
     /// No, for a reason that is not about any policy.
     #[must_use]
     pub fn no(reason: &str) -> Self {

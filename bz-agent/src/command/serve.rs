@@ -12,6 +12,7 @@ use bz_agent::policy_file;
 use bz_agent::receipts::{FOLDER, FolderReceipts};
 use bz_agent::shell::Shells;
 use bz_agent::ssh::{Authority, Sshd};
+use bz_agent::ssh_server::SshServer;
 use bz_agent::vault::{Registered, Vault};
 use bz_core::time::UnixTime;
 use bz_protocol::driver::{Clock as _, SystemClock};
@@ -44,6 +45,7 @@ pub(crate) async fn serve(
     let required = registered.local_policy_required;
     let receipts = receipts(&vault);
     let sshd = Sshd::new(Authority::open(vault.folder())?).port(run.ssh_port).host_keys(run.ssh_host_key.clone());
+    let ssh_server = SshServer::open(vault.folder(), helper.clone())?;
     tracing::info!(target = %registered.name, adopted, "starting");
     let running = Agent::new(registered.identity, registered.bundle, ways, keys)
         .local_policy(local_rule(&policy, required))
@@ -52,6 +54,7 @@ pub(crate) async fn serve(
         .tunnels()
         .ssh(sshd)
         .files(Files::new(helper.clone()))
+        .ssh_server(ssh_server)
         .receipts(receipts)
         .start()?;
     loop {

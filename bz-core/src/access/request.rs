@@ -81,6 +81,38 @@ pub enum Parameters {
     },
     /// Files, to the target or from it.
     Copy(CopyRequest),
+    /// SSH that the agent itself ends.
+    SshServer {
+        /// The key that the client made for this session, as SSH writes it: the only one that is let in.
+        key: Vec<u8>,
+        /// What the session is for, and nothing else.
+        purpose: SshPurpose,
+    },
+}
+
+/// What a session with an agent's own SSH server is for. Policy and local policy must allow each verb of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum SshPurpose {
+    /// Shells and commands.
+    Shell,
+    /// Files, by scp and sftp.
+    Files,
+    /// Both.
+    ShellAndFiles,
+}
+
+impl SshPurpose {
+    /// Whether shells and commands are part of it.
+    #[must_use]
+    pub const fn has_shell(self) -> bool {
+        matches!(self, Self::Shell | Self::ShellAndFiles)
+    }
+
+    /// Whether files are part of it.
+    #[must_use]
+    pub const fn has_files(self) -> bool {
+        matches!(self, Self::Files | Self::ShellAndFiles)
+    }
 }
 
 impl Parameters {
@@ -94,10 +126,11 @@ impl Parameters {
             Self::Tunnel { .. } => Access::Tunnel,
             Self::Ssh { .. } => Access::Ssh,
             Self::Copy(_) => Access::Copy,
+            Self::SshServer { .. } => Access::SshServer,
         }
     }
 
-    /// The verb a policy must allow.
+    /// The verb a policy must allow: the first one, where there are several.
     #[must_use]
     pub fn verb(&self) -> Verb {
         match self {
@@ -105,6 +138,24 @@ impl Parameters {
             Self::Handler { route } => Verb::Handler { name: route.clone() },
             Self::Tunnel { .. } | Self::Ssh { .. } => Verb::Tunnel,
             Self::Copy(_) => Verb::FileTransfer,
+            Self::SshServer { purpose, .. } if purpose.has_shell() => Verb::Shell,
+            Self::SshServer { .. } => Verb::FileTransfer,
+        }
+    }
+
+    /// The verb that must be allowed beside the first one.
+    #[must_use]
+    pub const fn second_verb(&self) -> Option<Verb> {
+        match self {
+            Self::SshServer { purpose: SshPurpose::ShellAndFiles, .. } => Some(Verb::FileTransfer),
+            Self::SshServer { .. }
+            | Self::Shell { .. }
+            | Self::Attach { .. }
+            | Self::Exec { .. }
+            | Self::Handler { .. }
+            | Self::Tunnel { .. }
+            | Self::Ssh { .. }
+            | Self::Copy(_) => None,
         }
     }
 
@@ -113,7 +164,12 @@ impl Parameters {
     pub fn size(&self) -> Option<Size> {
         match self {
             Self::Shell { size, .. } | Self::Attach { size, .. } => Some(size.clamped()),
-            Self::Exec { .. } | Self::Handler { .. } | Self::Tunnel { .. } | Self::Ssh { .. } | Self::Copy(_) => None,
+            Self::Exec { .. }
+            | Self::Handler { .. }
+            | Self::Tunnel { .. }
+            | Self::Ssh { .. }
+            | Self::Copy(_)
+            | Self::SshServer { .. } => None,
         }
     }
 
@@ -127,7 +183,8 @@ impl Parameters {
             | Self::Handler { .. }
             | Self::Tunnel { .. }
             | Self::Ssh { .. }
-            | Self::Copy(_) => None,
+            | Self::Copy(_)
+            | Self::SshServer { .. } => None,
         }
     }
 
@@ -141,7 +198,8 @@ impl Parameters {
             | Self::Exec { .. }
             | Self::Handler { .. }
             | Self::Ssh { .. }
-            | Self::Copy(_) => Scope::Request,
+            | Self::Copy(_)
+            | Self::SshServer { .. } => Scope::Request,
         }
     }
 
@@ -149,7 +207,12 @@ impl Parameters {
     #[must_use]
     pub const fn needs_user(&self) -> bool {
         match self {
-            Self::Shell { .. } | Self::Attach { .. } | Self::Exec { .. } | Self::Ssh { .. } | Self::Copy(_) => true,
+            Self::Shell { .. }
+            | Self::Attach { .. }
+            | Self::Exec { .. }
+            | Self::Ssh { .. }
+            | Self::Copy(_)
+            | Self::SshServer { .. } => true,
             Self::Handler { .. } | Self::Tunnel { .. } => false,
         }
     }
@@ -240,10 +303,15 @@ impl Request {
         self.parameters.access()
     }
 
-    /// The verb a policy must allow.
+    /// The verb a policy must allow: the first one, where there are several.
     #[must_use]
     pub fn verb(&self) -> Verb {
         self.parameters.verb()
+    }
+
+    /// Every verb that policy and local policy must allow.
+    pub fn verbs(&self) -> impl Iterator<Item = Verb> {
+        std::iter::once(self.parameters.verb()).chain(self.parameters.second_verb())
     }
 
     fn check(&self) -> Result<(), RequestError> {
@@ -263,7 +331,9 @@ impl Request {
             Parameters::Tunnel { destinations } => {
                 check((1..=MAX_RULES).contains(&destinations.len()), "list of destinations")
             }
-            Parameters::Ssh { key } => check(key.len() <= MAX_KEY && SshPublicKey::from_blob(key).is_ok(), "SSH key"),
+            Parameters::Ssh { key } | Parameters::SshServer { key, .. } => {
+                check(key.len() <= MAX_KEY && SshPublicKey::from_blob(key).is_ok(), "SSH key")
+            }
             Parameters::Copy(copy) => copy.check(),
         }
     }
@@ -339,6 +409,9 @@ mod tests {
         check_parameters(ssh(key.blob()), Ok(()));
         check_parameters(ssh(b"ssh-rsa"), Err(RequestError::Parameter("SSH key")));
         check_parameters(ssh(&[key.blob(), &[0]].concat()), Err(RequestError::Parameter("SSH key")));
+        let server = |key: &[u8]| Parameters::SshServer { key: key.to_owned(), purpose: SshPurpose::ShellAndFiles };
+        check_parameters(server(key.blob()), Ok(()));
+        check_parameters(server(b"ssh-rsa"), Err(RequestError::Parameter("SSH key")));
         let copy = |path: Vec<u8>, name: &[u8]| {
             let way = CopyWay::ToTarget { name: name.to_vec() };
             Parameters::Copy(CopyRequest { way, path, recursive: true, preserve: true })
@@ -351,6 +424,17 @@ mod tests {
             check_parameters(copy(b"/tmp".to_vec(), name), Err(RequestError::Parameter("file name")));
         }
         check_parameters(Parameters::Attach { shell: ShellId::from_bytes([2; 16]), size }, Ok(()));
+    }
+
+    #[test]
+    fn what_ssh_is_for_names_every_verb_that_it_needs() {
+        let verbs = |purpose| {
+            let parameters = Parameters::SshServer { key: vec![], purpose };
+            (parameters.verb(), parameters.second_verb())
+        };
+        assert_eq!(verbs(SshPurpose::Shell), (Verb::Shell, None));
+        assert_eq!(verbs(SshPurpose::Files), (Verb::FileTransfer, None));
+        assert_eq!(verbs(SshPurpose::ShellAndFiles), (Verb::Shell, Some(Verb::FileTransfer)));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bz_core::access::Access;
 use bz_core::access::request::{Parameters, Request, Size};
-use bz_core::api::record::{CommandEvent, FileEvent};
+use bz_core::api::record::{CommandEvent, ConnectionEventType, FileEvent};
 use bz_core::digest::Digest;
 use bz_core::id::EventId;
 use bz_core::key::PublicKey;
@@ -19,7 +19,7 @@ use bz_protocol::frame::{Fin, Kind, Notice};
 use bz_protocol::keys::Direction;
 use bz_protocol::packet::{Packet, SynPacket};
 use bz_protocol::refusal::Code;
-use bz_protocol::transcript::{Keep, Observed, Observer, Parties, Seen, Violation};
+use bz_protocol::transcript::{Apart, Keep, Observed, Observer, Parties, Seen, Violation};
 use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -164,6 +164,8 @@ impl Inner {
             if seen.direction == Direction::ToClient {
                 self.shown = seen.number;
             }
+            let lines = self.lens.said(seen.direction, seen.stream, &seen.payload);
+            self.add(lines);
             let files = self.lens.files(seen.direction, seen.stream, &seen.payload);
             self.add_files(files);
         }
@@ -268,7 +270,7 @@ impl Carrier {
         if session.failed.is_cancelled() {
             return Err(Unrecorded::NotKept);
         }
-        let (lines, files, opened, reported) = {
+        let (lines, files, opened, (reported, refused)) = {
             let mut inner = session.lock();
             let observed = observe(&mut inner)?;
             let opened = observed.seen.is_none() && !observed.keep.is_empty();
@@ -284,8 +286,12 @@ impl Carrier {
                 inner.read(seen);
             }
             let reported = observed.seen.as_ref().and_then(opened::report);
-            (inner.confirmed_lines(), inner.confirmed_files(), opened, reported)
+            let refused = inner.lens.refused();
+            (inner.confirmed_lines(), inner.confirmed_files(), opened, (reported, refused))
         };
+        for what in refused {
+            self.noted(ConnectionEventType::StreamRefused, format!("{what}: not part of the session")).await;
+        }
         if let Some(report) = reported {
             self.reported(&report).await;
         }
@@ -393,6 +399,8 @@ impl Carrier {
                 let session = self.begin(observer, pen);
                 if self.connection.access == Access::Copy {
                     self.read_again(&session, path).await;
+                } else if self.connection.access == Access::SshServer {
+                    session.lock().lens = observe::Observer::Ssh(Box::new(observe::SshLens::resumed()));
                 }
                 return Ok(session);
             }
@@ -439,8 +447,12 @@ impl Carrier {
     }
 
     const fn keep(&self) -> Keep {
-        let manifest = matches!(self.connection.access, Access::Copy);
-        Keep { output: self.connection.recording.output, input: self.connection.recording.input, manifest }
+        let apart = match self.connection.access {
+            Access::Copy => Apart::Files,
+            Access::SshServer => Apart::Ssh,
+            Access::Shell | Access::Exec | Access::Handler | Access::Tunnel | Access::Ssh => Apart::Nothing,
+        };
+        Keep { output: self.connection.recording.output, input: self.connection.recording.input, apart }
     }
 
     async fn parties(&self) -> Parties {

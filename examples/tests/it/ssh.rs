@@ -2,6 +2,7 @@
 //! ends.
 
 mod ends;
+mod inspected;
 mod page;
 mod refused;
 mod site;
