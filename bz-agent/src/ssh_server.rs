@@ -86,3 +86,34 @@ fn private(key: &SshKey) -> Option<PrivateKey> {
     let data = KeypairData::decode(&mut pair.as_slice()).ok()?;
     PrivateKey::new(data, "").ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use bz_core::ssh::UserCertificate;
+    use bz_core::time::UnixTime;
+    use russh::keys::{Certificate, PublicKey};
+
+    use super::*;
+
+    /// What a client offers: its key, in a certificate that it has signed itself.
+    #[test]
+    fn keys_and_certificates_are_the_same_on_both_sides() {
+        let key = SshKey::from_seed(&[1; 32]).unwrap();
+        let (public, user) = (key.public(), "alice".parse().unwrap());
+        let offered = UserCertificate {
+            key: &public,
+            principal: &user,
+            id: "bz",
+            serial: 0,
+            after: UnixTime::from_secs(1),
+            before: UnixTime::from_secs(2),
+            sources: "0.0.0.0/0,::/0",
+        };
+        let offered = offered.sign(&[2; 32], &key);
+        let read = Certificate::from_bytes(&offered).unwrap();
+        read.verify_signature().unwrap();
+        assert_eq!(PublicKey::from(read.public_key().clone()).to_bytes().unwrap(), public.blob());
+        let host = private(&key).unwrap();
+        assert_eq!(host.public_key().to_bytes().unwrap(), public.blob());
+    }
+}

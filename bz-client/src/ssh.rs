@@ -40,6 +40,8 @@ use crate::target_name::TargetName;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The stream that the certificate comes on, before anything of sshd's.
 const CERTIFICATE: u32 = 1;
+/// Where the agent may be, of whom nobody asks that, either.
+const ANYWHERE: &str = "0.0.0.0/0,::/0";
 /// How far clocks may differ, for a certificate that nobody asks about its time.
 const CLOCKS: Duration = Duration::from_secs(24 * 3600);
 
@@ -188,7 +190,7 @@ fn own_certificate((key, user): (&SshKey, &TargetUser), now: UnixTime, salt: &[u
         serial: 0,
         after: now.before(CLOCKS),
         before: now.after(CLOCKS),
-        sources: "",
+        sources: ANYWHERE,
     };
     certificate.sign(salt, key)
 }
