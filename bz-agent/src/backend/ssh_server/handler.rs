@@ -233,9 +233,8 @@ impl server::Handler for Handler {
         _: &[(Pty, u32)],
         session: &mut Session,
     ) -> Result<(), Error> {
-        let Some(open) = self.channels.get_mut(&id).filter(|_| self.served.purpose.has_shell()) else {
-            return session.channel_failure(id);
-        };
+        // Also where nothing may be run: it is refused then in words.
+        let Some(open) = self.channels.get_mut(&id) else { return session.channel_failure(id) };
         // A terminal of no name, or of none that may be set, is a terminal all the same.
         open.environment = open.environment.clone().with("TERM", term).unwrap_or_else(|_| open.environment.clone());
         open.terminal = Some(size(rows, columns));

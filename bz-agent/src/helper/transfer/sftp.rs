@@ -98,3 +98,6 @@ impl<W: Write> Server<W> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -154,7 +154,7 @@ async fn one_key_and_one_user_are_let_in() {
     denied(tries(&|_| another(&other, &other, &user), &user).await);
     // Signed by the session's key, for another one.
     denied(tries(&|credential| another(&other, &credential.key, &user), &user).await);
-    let refused = site.fails("ssh -F $F root@web true").await;
+    let refused = site.fails("ssh -F $F daemon@web true").await;
     assert!(refused.contains("this verb"), "policy names one user: {refused}");
     let mode = site.run("stat -c %a agent/ssh-host.key").await;
     assert_eq!(mode, "600\n");
