@@ -214,6 +214,7 @@ pub(crate) async fn run(context: Arc<Context>, connection: ConnectionId, admitte
         },
         #[cfg(not(feature = "files"))]
         Backend::Files => Err(Code::Unavailable),
+        Backend::Database | Backend::Http | Backend::Kube => Err(Code::Unavailable),
         #[cfg(feature = "ssh-server")]
         Backend::SshServer => match &context.backends.ssh_server {
             Some(server) => ssh_server::run(server, &admitted, &mut io).await,

@@ -4,17 +4,19 @@ mod ask;
 mod made;
 mod record;
 mod session;
+mod virtual_target;
 
 use std::sync::Arc;
 
 use bz_core::api::access::{Connection, Why, WhyQuestion};
-use bz_core::api::login::User;
+use bz_core::api::login::{ChangeUser, Role, User};
 use bz_core::api::policy::{
-    ApiKey, ApiKeyMade, NewApiKey, RecordingContent, RecordingPolicy, TargetConnectContent, TargetConnectPolicy,
+    ApiKey, ApiKeyMade, KubernetesContent, KubernetesPolicy, NewApiKey, ProxyContent, ProxyPolicy, RecordingContent,
+    RecordingPolicy, TargetConnectContent, TargetConnectPolicy,
 };
 use bz_core::api::record::{CommandEvent, ConnectionEvent, UserEvent};
 use bz_core::api::target::{Environment, Target};
-use bz_core::id::ConnectionId;
+use bz_core::id::{ConnectionId, UserId};
 use bz_core::time::UnixTime;
 use reqwest::Method;
 use serde::de::DeserializeOwned;
@@ -39,6 +41,7 @@ pub use ask::{AskError, Asked};
 pub use made::Lie;
 pub use record::{Download, EventFilter};
 pub use session::RefreshError;
+pub use virtual_target::Virtual;
 
 /// A client of one server. Clones share the login.
 #[derive(Debug, Clone)]
@@ -244,6 +247,38 @@ impl Client {
         self.rest.post(&self.caller().await, "policies/session-recording", content).await
     }
 
+    /// The proxy policies.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn proxy_policies(&self) -> Result<Vec<ProxyPolicy>, RestError> {
+        self.get("policies/proxy", &[]).await
+    }
+
+    /// The Kubernetes policies.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn kubernetes_policies(&self) -> Result<Vec<KubernetesPolicy>, RestError> {
+        self.get("policies/kubernetes", &[]).await
+    }
+
+    /// Makes a proxy policy (for administrators).
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn create_proxy_policy(&self, content: &ProxyContent) -> Result<ProxyPolicy, RestError> {
+        self.rest.post(&self.caller().await, "policies/proxy", content).await
+    }
+
+    /// Makes a Kubernetes policy (for administrators).
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn create_kubernetes_policy(&self, content: &KubernetesContent) -> Result<KubernetesPolicy, RestError> {
+        self.rest.post(&self.caller().await, "policies/kubernetes", content).await
+    }
+
     /// The API keys.
     ///
     /// # Errors
@@ -266,6 +301,30 @@ impl Client {
     /// [`RestError`].
     pub async fn users(&self) -> Result<Vec<User>, RestError> {
         self.get("users", &[]).await
+    }
+
+    /// Gives or takes the administrator's role (for administrators).
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn set_role(&self, user: UserId, role: Role) -> Result<User, RestError> {
+        self.rest.patch(&self.caller().await, &format!("users/{user}"), &ChangeUser { role }).await
+    }
+
+    /// Deletes a person (for administrators): connections, logins and policies end; logs stay.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn delete_user(&self, user: UserId) -> Result<(), RestError> {
+        self.act(Method::DELETE, &format!("users/{user}")).await
+    }
+
+    /// Closes all connections of a person (for administrators).
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn close_connections_of(&self, user: UserId) -> Result<(), RestError> {
+        self.act(Method::PATCH, &format!("users/{user}/close-connections")).await
     }
 
     /// The caller.
@@ -320,16 +379,8 @@ impl Client {
                 target.name == *name && environment.as_ref().is_none_or(|wanted| target.environment_name == *wanted)
             }
         };
-        let mut fitting: Vec<Target> = self.targets().await?.into_iter().filter(fits).collect();
-        match (fitting.pop(), fitting.is_empty()) {
-            (None, _) => Err(FindError::None(wanted.to_string())),
-            (Some(one), true) => Ok(one),
-            (Some(last), false) => {
-                fitting.push(last);
-                let named = fitting.iter().map(|t| format!("{}.{}", t.name, t.environment_name));
-                Err(FindError::Several(named.collect::<Vec<_>>().join(", ")))
-            }
-        }
+        let fitting = self.targets().await?.into_iter().filter(fits).collect();
+        only(wanted, fitting, |target: &Target| format!("{}.{}", target.name, target.environment_name))
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, &str)]) -> Result<T, RestError> {
@@ -338,6 +389,18 @@ impl Client {
 
     async fn act(&self, method: Method, path: &str) -> Result<(), RestError> {
         self.rest.act(&self.caller().await, method, path).await
+    }
+}
+
+/// The one of those that fit a name.
+fn only<T>(wanted: &TargetRef, mut fitting: Vec<T>, name: impl Fn(&T) -> String) -> Result<T, FindError> {
+    match (fitting.pop(), fitting.is_empty()) {
+        (None, _) => Err(FindError::None(wanted.to_string())),
+        (Some(one), true) => Ok(one),
+        (Some(last), false) => {
+            fitting.push(last);
+            Err(FindError::Several(fitting.iter().map(name).collect::<Vec<_>>().join(", ")))
+        }
     }
 }
 

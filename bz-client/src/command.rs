@@ -6,6 +6,7 @@ mod completion;
 mod connect;
 #[cfg(unix)]
 mod cp;
+mod database;
 mod doctor;
 mod forward;
 #[cfg(unix)]
@@ -16,12 +17,14 @@ mod login;
 mod logout;
 mod logs;
 mod policy;
+mod port;
 mod recording;
 mod save;
 #[cfg(unix)]
 mod ssh_proxy;
 mod target;
 mod transcript;
+mod user;
 mod verify;
 mod why;
 
@@ -43,7 +46,7 @@ pub(crate) enum Command {
     /// List your connections
     #[command(visible_alias = "lc")]
     ListConnections(list_connections::ListConnections),
-    /// Open a shell on a target
+    /// Open a shell on a target, or a port to what is behind one
     Connect(connect::Connect),
     /// Run one command on a target
     Exec(connect::Exec),
@@ -69,12 +72,15 @@ pub(crate) enum Command {
     Logs(logs::Logs),
     /// Check sessions' transcripts offline, against anchors that the server has no say in
     Verify(verify::Verify),
-    /// What is known of targets on this machine
+    /// Targets: what this machine knows of them, and what is behind them
     #[command(subcommand)]
     Target(target::Target),
     /// Who may do what (for administrators)
     #[command(subcommand)]
     Policy(policy::Policy),
+    /// The people of the organization (for administrators)
+    #[command(subcommand)]
+    User(user::User),
     /// Keys for programs and for registering targets (for administrators)
     #[command(subcommand)]
     ApiKey(api_key::ApiKey),
@@ -110,8 +116,9 @@ pub(crate) async fn run(command: Command, context: &Context<'_>) -> anyhow::Resu
         Command::Recording(recording) => recording.run(context).await,
         Command::Logs(logs) => logs.run(context).await,
         Command::Verify(verify) => verify.run(context),
-        Command::Target(target) => target.run(context),
+        Command::Target(target) => target.run(context).await,
         Command::Policy(policy) => policy.run(context).await,
+        Command::User(user) => user.run(context).await,
         Command::ApiKey(key) => key.run(context).await,
         Command::Doctor(doctor) => doctor.run(context).await,
         Command::Completion(completion) => completion.run(),

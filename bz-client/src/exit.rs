@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use bz_client::client::{AskError, FindError, RefreshError};
+use bz_client::database::DatabaseError;
 use bz_client::login::{LoginError, ProviderFailed, RedirectError};
 use bz_client::profile::ProfileError;
 use bz_client::server::ServerError;
@@ -76,19 +77,45 @@ fn one(error: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(RefreshError::Login(error)) = error.downcast_ref() {
         return Some(login(error));
     }
-    if let Some(AskError::Rest(error)) = error.downcast_ref() {
-        return Some(rest(error));
+    if let Some(error) = error.downcast_ref::<AskError>() {
+        return ask(error);
     }
-    if let Some(SessionError::Link(_)) = error.downcast_ref() {
-        return Some(Exit::Unreachable);
+    if let Some(error) = error.downcast_ref::<SessionError>() {
+        return session(error);
     }
     if let Some(FindError::Rest(error)) = error.downcast_ref() {
         return Some(rest(error));
+    }
+    if let Some(error) = error.downcast_ref::<DatabaseError>() {
+        return match error {
+            DatabaseError::Find(FindError::Rest(error)) => Some(rest(error)),
+            DatabaseError::Ask(error) => ask(error),
+            DatabaseError::Session(error) => session(error),
+            DatabaseError::Find(_) | DatabaseError::Place(_) => None,
+        };
     }
     if let Some(TrustError::Server(error)) = error.downcast_ref() {
         return Some(rest(error));
     }
     (error.is::<ServerError>() || error.is::<TrustError>() || error.is::<FileError>()).then_some(Exit::Configuration)
+}
+
+fn ask(error: &AskError) -> Option<Exit> {
+    if let AskError::Rest(error) = error { Some(rest(error)) } else { None }
+}
+
+fn session(error: &SessionError) -> Option<Exit> {
+    match error {
+        SessionError::Ask(error) => ask(error),
+        SessionError::Link(_) => Some(Exit::Unreachable),
+        SessionError::NoCarrier
+        | SessionError::Opening(_)
+        | SessionError::Wire(_)
+        | SessionError::Random(_)
+        | SessionError::Pin(_)
+        | SessionError::Key(_)
+        | SessionError::Ended { .. } => None,
+    }
 }
 
 fn rest(error: &RestError) -> Exit {

@@ -33,6 +33,8 @@ pub mod client;
 pub mod session;
 #[cfg(feature = "tcp")]
 pub mod tunnel;
+#[cfg(feature = "tcp")]
+pub mod database;
 #[cfg(all(feature = "files", unix))]
 pub mod copy;
 pub mod issuer_keys;

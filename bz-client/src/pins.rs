@@ -168,7 +168,7 @@ fn judge(
     let known = store.find(&name)?;
     let fresh = |serial| Pin {
         agent_key: meeting.made.agent_public_key.fingerprint(),
-        target: Some(meeting.made.target_id),
+        target: Some(meeting.made.acting()),
         serial,
     };
     if bundle.directory_key.is_some() {
@@ -224,7 +224,7 @@ fn directory_entry(
     let signed: Signed<DirectoryEntry> = wire::decode(&bytes.0, MAX_ENTRY).map_err(|e| refused(e.into()))?;
     let entry = DirectoryEntry::verify(&signed, bundle, now).map_err(refused)?;
     let other = |what| Err(PinError::OtherEntry { name: name.to_owned(), what });
-    if entry.target != made.target_id {
+    if entry.target != made.acting() {
         return other("target");
     }
     if entry.agent_key != made.agent_public_key {

@@ -1,10 +1,11 @@
 //! The profile of the `bz` program: one server, its trust bundle, one login and the known agents, in one folder.
 //!
-//! `profile.toml`, `trust.toml`, `login.json`, `known-agents.toml`, `carriers.toml`, `issuer-keys.json` and the files in
-//! `receipts`, each replaced whole. What cannot be read is named and left as it is. Absent: any search of environment or
+//! `profile.toml`, `trust.toml`, `login.json`, `known-agents.toml`, `carriers.toml`, `ports.toml`, `issuer-keys.json` and the files
+//! in `receipts`, each replaced whole. What cannot be read is named and left as it is. Absent: any search of environment or
 //! working directory; the caller gives the folder.
 
 mod carrier;
+mod ports;
 
 use std::fs::{self, File};
 use std::io;
@@ -25,6 +26,7 @@ use crate::server::{Roots, Server, ServerError};
 use crate::trust::{Trust, TrustError, TrustSource};
 
 pub use carrier::CarrierFile;
+pub use ports::PortFile;
 
 /// How long another program may hold the login while it refreshes it.
 const LOCK_LIMIT: Duration = Duration::from_secs(60);
@@ -164,6 +166,12 @@ impl Profile {
     #[must_use]
     pub fn carriers(&self, server: &Server) -> CarrierFile {
         CarrierFile::new(self.folder.join("carriers.toml"), server.to_string())
+    }
+
+    /// The ports that lead to targets.
+    #[must_use]
+    pub fn ports(&self) -> PortFile {
+        PortFile::new(self.folder.join("ports.toml"))
     }
 
     /// The receipts of the last sessions opened here.

@@ -86,6 +86,16 @@ impl Rest {
         self.read(Some(caller), Draft { method: Method::POST, path, query: &[], body }).await
     }
 
+    pub(crate) async fn patch<B: Serialize, T: DeserializeOwned>(
+        &self,
+        caller: &Caller,
+        path: &str,
+        body: &B,
+    ) -> Result<T, RestError> {
+        let body = serde_json::to_vec(body).map_err(|_| RestError::Request)?;
+        self.read(Some(caller), Draft { method: Method::PATCH, path, query: &[], body }).await
+    }
+
     /// A call whose answer says nothing but that it worked.
     pub(crate) async fn act(&self, caller: &Caller, method: Method, path: &str) -> Result<(), RestError> {
         self.send(Some(caller), Draft { method, path, query: &[], body: Vec::new() }).await.map(|_| ())

@@ -23,7 +23,7 @@ use bz_core::access::request::Parameters;
 use bz_core::id::ConnectionId;
 use bz_core::time::UnixTime;
 use bz_protocol::client::{Action, Event};
-use bz_protocol::driver::{OpenError, SessionStream, Streams};
+use bz_protocol::driver::{Cut, OpenError, SessionStream, Streams, carry};
 use bz_protocol::frame::Fin;
 use bz_protocol::session::End;
 use bz_protocol::stream::StreamRequest;
@@ -90,7 +90,7 @@ impl Client {
 }
 
 impl Tunnel {
-    fn new(client: Client, session: Session) -> Self {
+    pub(crate) fn new(client: Client, session: Session) -> Self {
         let (streams, actions, asked) = (session.streams(), session.actions(), session.asked.clone());
         let expires_at = session.opened.expires_at;
         let (end, ended) = watch::channel(None);
@@ -206,30 +206,21 @@ async fn over(ended: &mut watch::Receiver<Option<End>>) {
     ended.wait_for(Option::is_some).await.map(drop).unwrap_or_default();
 }
 
-/// One connection's way through.
+/// One connection's way through. One that is not opened is reset: an end in order would be an empty answer.
 async fn through(streams: &Streams, destination: Destination, stream: TcpStream) -> Result<(), ForwardError> {
+    let held = Cut::new(stream);
     match streams.open(StreamRequest::Dial(destination.clone())).await {
         Ok(there) => {
-            carry(stream, there).await;
+            between(there, held).await;
             Ok(())
         }
-        Err(error) => {
-            cut(&stream);
-            Err(ForwardError::Open { destination, error })
-        }
+        Err(error) => Err(ForwardError::Open { destination, error }),
     }
 }
 
-/// Bytes both ways until both have ended. What is cut short there is cut short here.
-async fn carry(mut here: TcpStream, mut there: SessionStream) {
-    here.set_nodelay(true).unwrap_or_default();
-    if let Err(error) = tokio::io::copy_bidirectional(&mut here, &mut there).await {
+/// Bytes both ways until both have ended.
+async fn between(there: SessionStream, here: Cut) {
+    if let Err(error) = carry(there, here).await {
         tracing::debug!(%error, "a stream ended early");
-        cut(&here);
     }
-}
-
-/// A program whose connection is cut must not take it for an end.
-fn cut(stream: &TcpStream) {
-    stream.set_zero_linger().unwrap_or_default();
 }

@@ -6,6 +6,7 @@
 
 pub mod destination;
 pub mod request;
+pub mod upstream;
 
 use std::fmt;
 
@@ -26,6 +27,14 @@ pub enum Access {
     Ssh,
     /// Files, to the target or from it.
     Copy,
+    /// A database whose statements are read.
+    Database,
+    /// Anything else behind one port: nothing of it is read.
+    Tcp,
+    /// A web server.
+    Web,
+    /// A Kubernetes API server.
+    Kube,
     /// SSH that the agent itself ends, without an sshd.
     SshServer,
 }
@@ -45,6 +54,12 @@ pub enum Backend {
     Ssh,
     /// Files, read and written as the target user.
     Files,
+    /// Connections to one database, whose protocol the agent knows as far as the login.
+    Database,
+    /// Requests to one web server.
+    Http,
+    /// Requests to the agent's cluster, as somebody else than the agent.
+    Kube,
     /// An SSH server of the agent's own, which acts as the target user.
     SshServer,
 }
@@ -73,6 +88,12 @@ pub enum Lens {
     Opaque,
     /// Which files were copied, with their digests.
     Files,
+    /// Statements, with their parameters, rows and errors.
+    Query,
+    /// Requests: method, path, status.
+    Http,
+    /// Requests of the Kubernetes API: verb, resource, namespace, status.
+    Kube,
     /// What the agent says of the SSH that it ends: commands, terminals and files.
     Ssh,
 }
@@ -100,8 +121,19 @@ pub struct Spec {
 
 impl Access {
     /// Every technology.
-    pub const ALL: [Self; 7] =
-        [Self::Shell, Self::Exec, Self::Handler, Self::Tunnel, Self::Ssh, Self::Copy, Self::SshServer];
+    pub const ALL: [Self; 11] = [
+        Self::Shell,
+        Self::Exec,
+        Self::Handler,
+        Self::Tunnel,
+        Self::Ssh,
+        Self::Copy,
+        Self::Database,
+        Self::Tcp,
+        Self::Web,
+        Self::Kube,
+        Self::SshServer,
+    ];
 
     /// The technology's row.
     #[must_use]
@@ -113,6 +145,10 @@ impl Access {
             Self::Tunnel => TUNNEL,
             Self::Ssh => SSH,
             Self::Copy => COPY,
+            Self::Database => DATABASE,
+            Self::Tcp => TCP,
+            Self::Web => WEB,
+            Self::Kube => KUBE,
             Self::SshServer => SSH_SERVER,
         }
     }
@@ -184,6 +220,50 @@ const COPY: Spec = Spec {
     detaches: false,
 };
 
+const DATABASE: Spec = Spec {
+    name: "database",
+    about: "a database behind a target, with a log of its statements",
+    verb: Some(Verb::Database),
+    backend: Backend::Database,
+    frontend: Frontend::Ports,
+    lens: Lens::Query,
+    mode: Mode::Inspected,
+    detaches: false,
+};
+
+const TCP: Spec = Spec {
+    name: "tcp",
+    about: "one service behind a target, whatever it speaks",
+    verb: Some(Verb::Database),
+    backend: Backend::Dial,
+    frontend: Frontend::Ports,
+    lens: Lens::Opaque,
+    mode: Mode::Sealed,
+    detaches: false,
+};
+
+const WEB: Spec = Spec {
+    name: "web",
+    about: "a web server behind a target, with a log of its requests",
+    verb: Some(Verb::Web),
+    backend: Backend::Http,
+    frontend: Frontend::Ports,
+    lens: Lens::Http,
+    mode: Mode::Inspected,
+    detaches: false,
+};
+
+const KUBE: Spec = Spec {
+    name: "kube",
+    about: "a Kubernetes cluster, as a user and groups of it",
+    verb: Some(Verb::Kubernetes),
+    backend: Backend::Kube,
+    frontend: Frontend::Ports,
+    lens: Lens::Kube,
+    mode: Mode::Inspected,
+    detaches: false,
+};
+
 const SSH_SERVER: Spec = Spec {
     name: "ssh-inspected",
     about: "ssh, scp and sftp that the agent itself answers, as far as the verbs Shell and FileTransfer go",
@@ -210,6 +290,23 @@ pub enum Verb {
         /// The route.
         name: String,
     },
+    /// A database behind a target. Proxy policies alone give it.
+    Database,
+    /// A web server behind a target. Proxy policies alone give it.
+    Web,
+    /// A cluster. Kubernetes policies alone give it.
+    Kubernetes,
+}
+
+impl Verb {
+    /// Whether it is about what is behind a target, which target access policies say nothing of.
+    #[must_use]
+    pub const fn is_behind(&self) -> bool {
+        match self {
+            Self::Shell | Self::FileTransfer | Self::Tunnel | Self::Handler { .. } => false,
+            Self::Database | Self::Web | Self::Kubernetes => true,
+        }
+    }
 }
 
 impl fmt::Display for Verb {
@@ -219,13 +316,16 @@ impl fmt::Display for Verb {
             Self::FileTransfer => f.write_str("FileTransfer"),
             Self::Tunnel => f.write_str("Tunnel"),
             Self::Handler { name } => write!(f, "Handler:{name}"),
+            Self::Database => f.write_str("Database"),
+            Self::Web => f.write_str("Web"),
+            Self::Kubernetes => f.write_str("Kubernetes"),
         }
     }
 }
 
 /// Text that names no verb.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a verb: use Shell, FileTransfer, Tunnel or Handler:NAME")]
+#[error("not a verb: use Shell, FileTransfer, Tunnel, Handler:NAME, Database, Web or Kubernetes")]
 pub struct ParseVerbError;
 
 impl std::str::FromStr for Verb {
@@ -240,6 +340,9 @@ impl std::str::FromStr for Verb {
             None if text.eq_ignore_ascii_case("shell") => Ok(Self::Shell),
             None if text.eq_ignore_ascii_case("filetransfer") => Ok(Self::FileTransfer),
             None if text.eq_ignore_ascii_case("tunnel") => Ok(Self::Tunnel),
+            None if text.eq_ignore_ascii_case("database") => Ok(Self::Database),
+            None if text.eq_ignore_ascii_case("web") => Ok(Self::Web),
+            None if text.eq_ignore_ascii_case("kubernetes") => Ok(Self::Kubernetes),
             None => Err(ParseVerbError),
         }
     }
@@ -282,7 +385,9 @@ mod tests {
 
     #[test]
     fn verbs_read_back() {
-        for verb in [Verb::Shell, Verb::FileTransfer, Verb::Tunnel, Verb::Handler { name: "debug".to_owned() }] {
+        let handler = Verb::Handler { name: "debug".to_owned() };
+        let plain = [Verb::Shell, Verb::FileTransfer, Verb::Tunnel, Verb::Database, Verb::Web, Verb::Kubernetes];
+        for verb in plain.into_iter().chain([handler]) {
             assert_eq!(verb.to_string().parse(), Ok(verb.clone()));
         }
         for bad in ["", "shel", "handler:", "handler:a b", "shell:x"] {

@@ -13,6 +13,7 @@ pub mod proof;
 pub mod record;
 pub mod register;
 pub mod target;
+pub mod virtual_target;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

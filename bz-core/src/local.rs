@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::access::destination::{Destination, DestinationRule};
+use crate::access::upstream::KubeRequest;
 use crate::access::{Mode, Verb};
 use crate::oidc::Claims;
 use crate::target::{TargetUser, UserRule};
@@ -26,9 +27,12 @@ pub enum LocalPolicyError {
     /// A version this program does not know.
     #[error("the local policy's version is not 1")]
     Version,
-    /// A rule that allows tunnels to nowhere.
-    #[error("rule {0} of the local policy allows Tunnel and no destination: give destinations, such as \"*:*\"")]
-    Nowhere(usize),
+    /// A rule that allows to reach something, and nowhere.
+    #[error("rule {0} of the local policy allows {1} and no destination: give destinations, such as \"*:*\"")]
+    Nowhere(usize, Verb),
+    /// A rule that allows clusters as nobody.
+    #[error("rule {0} of the local policy allows Kubernetes and no user: give cluster_users, such as \"*\"")]
+    NoClusterUser(usize),
     /// A rule that names nobody.
     #[error("rule {0} of the local policy names nobody: give subjects, groups, or everyone = true")]
     Nobody(usize),
@@ -62,12 +66,18 @@ pub struct Rule {
     pub everyone: bool,
     /// Verbs.
     pub verbs: Vec<Verb>,
-    /// Where tunnels may lead; nowhere when absent. Link-local addresses need a rule of their own.
+    /// Where tunnels, databases and web servers may be; nowhere when absent. Link-local addresses need a rule of their own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub destinations: Vec<DestinationRule>,
-    /// Target users; `{username}` is the person's own.
+    /// Target users, and accounts of databases; `{username}` is the person's own.
     #[serde(default)]
     pub target_users: Vec<UserRule>,
+    /// Users of the cluster; `*` is any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cluster_users: Vec<String>,
+    /// Groups of the cluster; `*` is any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cluster_groups: Vec<String>,
     /// Modes; both when absent.
     #[serde(default = "both")]
     pub modes: Vec<Mode>,
@@ -92,6 +102,8 @@ pub struct Question<'a> {
     pub verb: &'a Verb,
     /// The target user.
     pub user: Option<&'a TargetUser>,
+    /// As whom in a cluster, where it is about one.
+    pub cluster: Option<&'a KubeRequest>,
     /// The mode.
     pub mode: Mode,
     /// Whether the output would be recorded.
@@ -123,7 +135,7 @@ pub enum LocalDenial {
     /// It must be recorded and would not be.
     #[error("the local policy requires a recording")]
     Recording,
-    /// A tunnel may not lead there.
+    /// Nothing may lead there.
     #[error("the local policy does not allow this destination")]
     Destination,
 }
@@ -144,10 +156,16 @@ impl LocalPolicy {
         if let Some(at) = policy.allow.iter().position(Rule::names_nobody) {
             return Err(LocalPolicyError::Nobody(at + 1));
         }
-        match policy.allow.iter().position(|rule| rule.verbs.contains(&Verb::Tunnel) && rule.destinations.is_empty()) {
-            Some(at) => Err(LocalPolicyError::Nowhere(at + 1)),
-            None => Ok(policy),
+        for (at, rule) in policy.allow.iter().enumerate() {
+            let leads = rule.verbs.iter().find(|verb| matches!(verb, Verb::Tunnel | Verb::Database | Verb::Web));
+            if let (Some(verb), true) = (leads, rule.destinations.is_empty()) {
+                return Err(LocalPolicyError::Nowhere(at + 1, verb.clone()));
+            }
+            if rule.verbs.contains(&Verb::Kubernetes) && rule.cluster_users.is_empty() {
+                return Err(LocalPolicyError::NoClusterUser(at + 1));
+            }
         }
+        Ok(policy)
     }
 
     /// Whether one rule allows all of it.
@@ -195,6 +213,12 @@ impl Rule {
         !self.everyone && self.subjects.is_empty() && self.groups.is_empty()
     }
 
+    fn means_in_cluster(&self, cluster: &KubeRequest) -> bool {
+        let listed = |list: &[String], name: &String| list.iter().any(|known| known == "*" || known == name);
+        listed(&self.cluster_users, &cluster.user)
+            && cluster.groups.iter().all(|group| listed(&self.cluster_groups, group))
+    }
+
     fn decide(&self, question: &Question<'_>) -> Result<Allowed, LocalDenial> {
         let check = |holds: bool, denial| if holds { Ok(()) } else { Err(denial) };
         let person = &question.claims.person;
@@ -205,7 +229,10 @@ impl Rule {
         check(self.verbs.contains(question.verb), LocalDenial::Verb)?;
         let means =
             |user| self.target_users.iter().any(|r| r.resolve(question.claims.address.as_ref()).as_ref() == Some(user));
-        check(question.user.is_none_or(means), LocalDenial::User)?;
+        // A database's account that nobody named could be any.
+        let any = *question.verb != Verb::Database || self.target_users.is_empty();
+        check(question.user.map_or(any, means), LocalDenial::User)?;
+        check(question.cluster.is_none_or(|cluster| self.means_in_cluster(cluster)), LocalDenial::User)?;
         check(self.modes.contains(&question.mode), LocalDenial::Mode)?;
         check(!self.require_recording || question.recorded, LocalDenial::Recording)?;
         Ok(Allowed { session_cap: self.session_minutes.map(|m| Duration::from_secs(u64::from(m) * 60)) })

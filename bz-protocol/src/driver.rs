@@ -2,6 +2,7 @@
 //!
 //! One task owns one machine. It decides nothing: every rule is the machine's.
 
+mod carry;
 mod keeping;
 mod streams;
 
@@ -16,6 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::carrier::{Boxed, Stream, read_message, write_message};
+pub use crate::driver::carry::{Cut, carry};
 use crate::driver::keeping::Keeping;
 pub use crate::driver::streams::{
     OpenError, Opening, Openings, SessionStream, StreamAction, StreamEvent, StreamHub, Streams, streams,

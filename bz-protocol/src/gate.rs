@@ -534,7 +534,8 @@ fn question<'a>(
     verb: &'a Verb,
 ) -> Question<'a> {
     let (user, recorded) = (request.user.as_ref(), grant.recording.output);
-    Question { claims: certificate.claims(), verb, user, mode: request.mode, recorded }
+    let cluster = request.parameters.cluster();
+    Question { claims: certificate.claims(), verb, user, cluster, mode: request.mode, recorded }
 }
 
 /// The user the grant means for this person, computed from the person's own token.

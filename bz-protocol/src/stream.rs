@@ -11,6 +11,8 @@
 //! **Absent:** what an opening does on the target, which is a back end's; how bytes wait for a reader, which is the
 //! driver's.
 
+use std::fmt;
+
 use bincode::{Decode, Encode};
 use bz_core::access::destination::Destination;
 use bz_core::digest::{Digest, Label};
@@ -31,6 +33,17 @@ const MAX_REPORT: usize = Report::LIMIT + 256;
 pub enum StreamRequest {
     /// A connection to there.
     Dial(Destination),
+    /// To what the session itself is for: the agent's own cluster.
+    Service,
+}
+
+impl fmt::Display for StreamRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dial(destination) => destination.fmt(f),
+            Self::Service => f.write_str("the session's own service"),
+        }
+    }
 }
 
 /// What became of an opening.

@@ -2,16 +2,17 @@
 //!
 //! The API opens and closes them; the relay says when clients come and leave ([`link`]). Absent: frames.
 
+pub mod aim;
 pub mod life;
 pub mod link;
 
-use bz_core::access::request::{Parameters, Request, Size};
-use bz_core::access::{Lens, Mode, Verb};
+use bz_core::access::request::{Parameters, Request, Size, UserNeed};
+use bz_core::access::{Access, Lens, Mode, Verb};
 use bz_core::api::Bytes;
-use bz_core::api::access::{ConnectionMade, NewConnection};
+use bz_core::api::access::{Cluster, ConnectionMade, NewConnection, Proxy};
 use bz_core::api::record::Place;
 use bz_core::grant::{GrantBody, Recording, SignedGrant};
-use bz_core::id::{BootId, ConnectionId, EventId, GrantId, ShellId, TargetId};
+use bz_core::id::{ConnectionId, EventId, GrantId, ShellId, TargetId, UserId};
 use bz_core::signed::Signed;
 use bz_core::target::{TargetUser, UserRule};
 use bz_core::time::UnixTime;
@@ -19,13 +20,13 @@ use bz_core::wire;
 
 use crate::app::App;
 use crate::auth::{self, Caller, LoggedIn};
+use crate::connection::aim::{Acting, Aim};
 use crate::connection::life::{By, Input, Life, State};
 use crate::connection::link::LinkError;
 use crate::error::ApiError;
 use crate::policy::{AccessQuestion, AllowedUser, Decision, PersonInput, TargetInput};
 use crate::store::connection::{Connection, ConnectionFilter, Log, Stepped};
 use crate::store::policy::{Policies, Policy};
-use crate::store::target::Target;
 
 /// What a person wants of a target.
 #[derive(Debug, Clone)]
@@ -52,35 +53,12 @@ impl Wanted {
         if matches!(parameters, Parameters::Attach { .. }) {
             return Err(ApiError::field("parameters", "attach to a shell by POST connections/{id}/shell/attach"));
         }
-        let mode = new.mode.unwrap_or_else(|| parameters.access().spec().mode);
-        Ok(Self { parameters, user: new.target_user, mode })
-    }
-}
-
-/// Finds a target by id or name.
-///
-/// # Errors
-/// [`ApiError`] when there is none, or several of that name.
-pub async fn find_target(
-    app: &App,
-    id: Option<TargetId>,
-    (name, environment): (Option<String>, Option<String>),
-) -> Result<Target, ApiError> {
-    if let Some(id) = id {
-        return app.store.target(id).await?.ok_or_else(|| ApiError::not_found("target"));
-    }
-    let name = name.ok_or_else(|| ApiError::field("targetName", "name a target, or give its id"))?;
-    let mut found = app.store.targets_called(name.clone(), environment).await?;
-    match (found.pop(), found.is_empty()) {
-        (None, _) => Err(ApiError::no_target(&name)),
-        (Some(only), true) => Ok(only),
-        (Some(last), false) => {
-            let mut environments: Vec<String> = found.into_iter().map(|t| t.environment_name).collect();
-            environments.push(last.environment_name);
-            let message =
-                format!("there are several targets called {name}: name the environment, as {name}.ENVIRONMENT");
-            Err(ApiError::ambiguous(message, environments))
+        let spec = parameters.access().spec();
+        let mode = new.mode.unwrap_or(spec.mode);
+        if mode == Mode::Sealed && matches!(spec.lens, Lens::Query | Lens::Http | Lens::Kube) {
+            return Err(ApiError::field("mode", "a sealed session of this kind would leave no log"));
         }
+        Ok(Self { parameters, user: new.target_user, mode })
     }
 }
 
@@ -88,15 +66,16 @@ pub async fn find_target(
 #[must_use]
 pub fn question(
     who: &LoggedIn,
-    target: &Target,
+    aim: &Aim,
     (verb, user, mode): (Verb, Option<TargetUser>, Mode),
     now: UnixTime,
 ) -> AccessQuestion {
     AccessQuestion {
         person: PersonInput { id: who.user.id, username: who.login.username.clone(), groups: who.login.groups.clone() },
-        target: TargetInput { id: target.id, environment: target.environment },
+        target: TargetInput { id: aim.id(), environment: aim.environment().0, kind: aim.kind() },
         verb,
         user,
+        cluster: None,
         mode,
         now: now.as_millis(),
         policies: Vec::new(),
@@ -113,8 +92,8 @@ pub fn administrator(caller: &Caller) -> By {
 /// A way through policy to an agent: everything a grant is made of.
 struct Allowed<'a> {
     who: &'a LoggedIn,
-    target: Target,
-    boot: BootId,
+    aim: Aim,
+    acting: Acting,
     rule: Option<UserRule>,
     request: Request,
     decision: Decision,
@@ -125,16 +104,17 @@ struct Allowed<'a> {
 ///
 /// # Errors
 /// [`ApiError`]: denied, several users, offline, or the server failed.
-pub async fn open(app: &App, who: &LoggedIn, target: Target, wanted: Wanted) -> Result<ConnectionMade, ApiError> {
+pub async fn open(app: &App, who: &LoggedIn, aim: Aim, wanted: Wanted) -> Result<ConnectionMade, ApiError> {
     let id = ConnectionId::from_random(app.random()?);
-    let allowed = decide(app, who, target, wanted).await?;
+    let allowed = decide(app, who, aim, wanted).await?;
     let grant = sign(app, id, &allowed)?;
     let now = app.now().wall;
     let connection = Connection {
         id,
         user: who.user.id,
         login: who.login.id,
-        target: allowed.target.id,
+        target: allowed.aim.id(),
+        agent: allowed.acting.target.id,
         access: allowed.request.access(),
         mode: allowed.request.mode,
         verb: allowed.request.verb(),
@@ -144,6 +124,7 @@ pub async fn open(app: &App, who: &LoggedIn, target: Target, wanted: Wanted) -> 
         actor: auth::actor(&who.user),
         place: place(&allowed),
         recording: allowed.decision.recording,
+        redacted: allowed.decision.redacted,
     };
     let reason = format!("opened by the end user {}, allowed by {}", who.user.name(), names(&allowed));
     app.store.add_connection(connection, log(app, reason)?).await?;
@@ -161,9 +142,9 @@ pub async fn attach(
     parameters: Parameters,
 ) -> Result<ConnectionMade, ApiError> {
     let shell = connection.life.shell;
-    let target = find_target(app, Some(connection.target), (None, None)).await?;
+    let aim = aim::find(app, Some(connection.target), (None, None)).await?;
     let user = connection.place.target_user.parse().ok();
-    let allowed = decide(app, who, target, Wanted { parameters, user, mode: connection.mode }).await?;
+    let allowed = decide(app, who, aim, Wanted { parameters, user, mode: connection.mode }).await?;
     let grant = sign(app, connection.id, &allowed)?;
     app.store.hold_connection(connection.id, who.login.id, allowed.decision.recording).await?;
     Ok(made(connection.id, &allowed, grant, shell))
@@ -201,6 +182,19 @@ pub async fn close_all_on(app: &App, target: TargetId, by: &By, why: &str) -> Re
         close(app, connection.id, by, why).await?;
     }
     Ok(())
+}
+
+/// Closes all connections of a person; how many there were.
+///
+/// # Errors
+/// [`ApiError`].
+pub async fn close_all_of(app: &App, user: UserId, by: &By, why: &str) -> Result<usize, ApiError> {
+    let filter = ConnectionFilter { user: Some(user), ..ConnectionFilter::default() };
+    let open = app.store.connections(filter).await?;
+    for connection in &open {
+        close(app, connection.id, by, why).await?;
+    }
+    Ok(open.len())
 }
 
 /// The target went offline: its connections close, with that reason. Kept shells may come back with it.
@@ -252,13 +246,18 @@ pub async fn recheck(app: &App, by: &By) -> Result<(), ApiError> {
 
 /// Asked as at the opening, with the identity of the login that holds the connection.
 async fn still_allowed(app: &App, connection: &Connection, policies: &[Policy]) -> Result<bool, ApiError> {
-    let Some(target) = app.store.target(connection.target).await? else { return Ok(false) };
+    let Some(aim) = aim::by_id(app, connection.target).await? else { return Ok(false) };
     let Some((login, user)) = app.store.login(connection.login).await? else { return Ok(false) };
     let target_user = connection.place.target_user.parse().ok();
     let who = LoggedIn { login, user };
+    let cluster = (connection.access == Access::Kube).then(|| Cluster {
+        user: connection.place.target_user.clone(),
+        groups: connection.place.target_groups.clone(),
+    });
     let allows = |verb: &Verb| {
         let what = (verb.clone(), target_user.clone(), connection.mode);
-        app.engine.access(&question(&who, &target, what, app.now().wall).about(policies)).allowed
+        let asked = AccessQuestion { cluster: cluster.clone(), ..question(&who, &aim, what, app.now().wall) };
+        app.engine.access(&asked.about(policies)).allowed
     };
     Ok([Some(&connection.verb), connection.second_verb.as_ref()].into_iter().flatten().all(allows))
 }
@@ -285,12 +284,16 @@ fn denied(decision: &Decision) -> ApiError {
     ApiError::denied(format!("{}: `bz why` says what an administrator would have to allow", decision.reason))
 }
 
-async fn decide<'a>(app: &App, who: &'a LoggedIn, target: Target, wanted: Wanted) -> Result<Allowed<'a>, ApiError> {
+async fn decide<'a>(app: &App, who: &'a LoggedIn, aim: Aim, wanted: Wanted) -> Result<Allowed<'a>, ApiError> {
+    aim.fits(&wanted.parameters)?;
     let policies = app.store.policies().await?;
     let (verb, second) = (wanted.parameters.verb(), wanted.parameters.second_verb());
+    let cluster =
+        wanted.parameters.cluster().map(|asked| Cluster { user: asked.user.clone(), groups: asked.groups.clone() });
     let ask_for = |verb: &Verb, user| {
         let what = (verb.clone(), user, wanted.mode);
-        app.engine.access(&question(who, &target, what, app.now().wall).about(&policies.all))
+        let asked = AccessQuestion { cluster: cluster.clone(), ..question(who, &aim, what, app.now().wall) };
+        app.engine.access(&asked.about(&policies.all))
     };
     let ask = |user: Option<TargetUser>| match &second {
         Some(second) => ask_for(&verb, user.clone()).and(ask_for(second, user)),
@@ -308,23 +311,35 @@ async fn decide<'a>(app: &App, who: &'a LoggedIn, target: Target, wanted: Wanted
             return Err(denied(&decision));
         }
     }
-    let only_files = matches!(&wanted.parameters, Parameters::SshServer { purpose, .. } if !purpose.has_shell());
-    if only_files || wanted.parameters.access().spec().lens == Lens::Files {
+    if !is_watched(&wanted.parameters) {
         // Recording policies are about what people see and type. Of files the manifest is kept, in any case, and nothing
-        // of their content.
+        // of their content; of statements and requests their log.
         decision.recording = Recording { output: false, input: false };
     }
-    let boot = app.links.online(target.id).ok_or_else(|| ApiError::target_offline(&target.name))?;
+    let acting = aim.acting(app).await?;
     let (user, rule) = chosen.map_or((None, None), |c| (Some(c.user), Some(c.rule)));
-    let request = Request { target: target.id, user, mode: wanted.mode, parameters: wanted.parameters };
-    Ok(Allowed { who, target, boot, rule, request, decision, policies })
+    let request = Request { target: acting.target.id, user, mode: wanted.mode, parameters: wanted.parameters };
+    Ok(Allowed { who, aim, acting, rule, request, decision, policies })
+}
+
+/// Whether they are about what people see and type.
+fn is_watched(parameters: &Parameters) -> bool {
+    match (parameters.access().spec().lens, parameters) {
+        (Lens::Ssh, Parameters::SshServer { purpose, .. }) => purpose.has_shell(),
+        (Lens::Command | Lens::Request | Lens::Opaque | Lens::Ssh, _) => true,
+        (Lens::Files | Lens::Query | Lens::Http | Lens::Kube, _) => false,
+    }
 }
 
 /// The user to become: none where nobody is needed, otherwise the one that is named or the only one there is.
 fn choose(decision: &Decision, named: bool, parameters: &Parameters) -> Result<Option<AllowedUser>, ApiError> {
-    if !parameters.needs_user() {
-        let none = format!("a {} has none: leave it out", parameters.access().spec().name);
-        return if named { Err(ApiError::field("targetUser", &none)) } else { Ok(None) };
+    match parameters.needs_user() {
+        UserNeed::None => {
+            let none = format!("a {} has none: leave it out", parameters.access().spec().name);
+            return if named { Err(ApiError::field("targetUser", &none)) } else { Ok(None) };
+        }
+        UserNeed::Possible if !named && decision.any_user => return Ok(None),
+        UserNeed::Possible | UserNeed::Needed => {}
     }
     match decision.users.as_slice() {
         [] => Err(ApiError::denied("policies allow this verb, but no user: {username} means nobody for this login")),
@@ -342,9 +357,9 @@ fn sign(app: &App, connection: ConnectionId, allowed: &Allowed<'_>) -> Result<By
         connection,
         person: allowed.who.user.person.clone(),
         client_key: allowed.who.login.client_key,
-        agent_key: allowed.target.identity_key,
-        boot: allowed.boot,
-        target: allowed.target.id,
+        agent_key: allowed.acting.target.identity_key,
+        boot: allowed.acting.boot,
+        target: allowed.acting.target.id,
         verb: allowed.request.verb(),
         user: allowed.rule.clone(),
         mode: allowed.request.mode,
@@ -366,16 +381,22 @@ fn sign(app: &App, connection: ConnectionId, allowed: &Allowed<'_>) -> Result<By
 
 fn made(id: ConnectionId, allowed: &Allowed<'_>, grant: Bytes, shell_id: Option<ShellId>) -> ConnectionMade {
     let Recording { output, .. } = allowed.decision.recording;
+    let acting = &allowed.acting.target;
     ConnectionMade {
         connection_id: id,
-        target_id: allowed.target.id,
-        target_name: allowed.target.name.clone(),
-        environment_name: allowed.target.environment_name.clone(),
+        target_id: allowed.aim.id(),
+        target_name: allowed.aim.name().to_owned(),
+        environment_name: allowed.aim.environment().1.to_owned(),
         target_user: allowed.request.user.clone(),
-        target_type: "Bzero".to_owned(),
+        target_type: allowed.aim.kind().to_string(),
+        proxy: (acting.id != allowed.aim.id()).then(|| Proxy {
+            target_id: acting.id,
+            target_name: acting.name.clone(),
+            environment_name: acting.environment_name.clone(),
+        }),
         verb_type: allowed.request.verb(),
-        agent_public_key: allowed.target.identity_key,
-        agent_version: allowed.target.version.clone(),
+        agent_public_key: acting.identity_key,
+        agent_version: acting.version.clone(),
         mode: allowed.request.mode,
         recorded: output,
         grant,
@@ -385,13 +406,17 @@ fn made(id: ConnectionId, allowed: &Allowed<'_>, grant: Bytes, shell_id: Option<
 }
 
 fn place(allowed: &Allowed<'_>) -> Place {
+    let (environment_id, environment_name) = allowed.aim.environment();
+    let cluster = allowed.request.parameters.cluster();
+    let user = allowed.request.user.as_ref().map(ToString::to_string);
     Place {
-        target_id: allowed.target.id,
-        target_name: allowed.target.name.clone(),
-        target_type: "Bzero".to_owned(),
-        target_user: allowed.request.user.as_ref().map(ToString::to_string).unwrap_or_default(),
-        environment_id: allowed.target.environment,
-        environment_name: allowed.target.environment_name.clone(),
+        target_id: allowed.aim.id(),
+        target_name: allowed.aim.name().to_owned(),
+        target_type: allowed.aim.kind().to_string(),
+        target_user: cluster.map(|cluster| cluster.user.clone()).or(user).unwrap_or_default(),
+        target_groups: cluster.map(|cluster| cluster.groups.clone()).unwrap_or_default(),
+        environment_id,
+        environment_name: environment_name.to_owned(),
     }
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
 use bz_core::api::error::{Code, ErrorBody};
+use bz_core::api::target::TargetKind;
 
 use crate::keys::KeysError;
 use crate::seam::EntropyError;
@@ -92,6 +93,26 @@ impl ApiError {
         Self::new(Code::TargetOffline, format!("{name} is offline: its agent has no link to the server; {advice}"))
     }
 
+    /// The target is there, and of another kind than was asked for.
+    #[must_use]
+    pub fn other_kind(name: &str, kind: TargetKind) -> Self {
+        let what = match kind {
+            TargetKind::Bzero => "a host",
+            TargetKind::Db => "a database",
+            TargetKind::Web => "a web server",
+            TargetKind::Cluster => "a cluster",
+        };
+        let candidates = vec![kind.to_string()];
+        Self { candidates, ..Self::new(Code::OtherKind, format!("{name} is {what}: `bz connect {name}` knows")) }
+    }
+
+    /// No agent is there to reach what is behind it.
+    #[must_use]
+    pub fn nobody_behind(name: &str) -> Self {
+        let advice = "`bz list-targets` shows which hosts are online";
+        Self::new(Code::TargetOffline, format!("{name} is offline: no agent that reaches it has a link; {advice}"))
+    }
+
     /// The claim code is wrong.
     #[must_use]
     pub fn claim_code() -> Self {
@@ -134,7 +155,9 @@ impl ApiError {
             Code::NotLoggedIn => StatusCode::UNAUTHORIZED,
             Code::Denied => StatusCode::FORBIDDEN,
             Code::NotFound => StatusCode::NOT_FOUND,
-            Code::Ambiguous | Code::Conflict | Code::TargetUserNeeded | Code::TargetOffline => StatusCode::CONFLICT,
+            Code::Ambiguous | Code::Conflict | Code::OtherKind | Code::TargetUserNeeded | Code::TargetOffline => {
+                StatusCode::CONFLICT
+            }
             Code::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,

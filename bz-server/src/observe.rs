@@ -13,6 +13,7 @@ use bz_core::access::Lens;
 use bz_core::access::request::CopyRequest;
 use bz_core::api::record::CommandSource;
 use bz_protocol::keys::Direction;
+use bz_protocol::transcript::Apart;
 
 pub use self::command::CommandLens;
 pub use self::files::{FileLine, FilesLens};
@@ -27,6 +28,16 @@ pub struct Line {
 
 /// A longer line is cut: a log is read by people, and the recording has the rest.
 pub const LONGEST_LINE: usize = 32 * 1024;
+
+/// What an agent says apart from the content that a lens is for.
+#[must_use]
+pub const fn apart(lens: Lens) -> Apart {
+    match lens {
+        Lens::Files => Apart::Files,
+        Lens::Ssh => Apart::Ssh,
+        Lens::Command | Lens::Request | Lens::Opaque | Lens::Query | Lens::Http | Lens::Kube => Apart::Nothing,
+    }
+}
 
 /// The lens of one connection.
 #[derive(Debug)]
@@ -45,7 +56,7 @@ impl Observer {
             Lens::Command => Self::Command(Box::new(CommandLens::new(rows, columns))),
             Lens::Request => Self::Request,
             // Without what was asked for there is nothing to read: see `copy`.
-            Lens::Files | Lens::Opaque => Self::Opaque,
+            Lens::Files | Lens::Query | Lens::Http | Lens::Kube | Lens::Opaque => Self::Opaque,
             Lens::Ssh => Self::Ssh(Box::default()),
         }
     }

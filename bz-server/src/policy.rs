@@ -33,8 +33,14 @@ pub struct Decision {
     pub users: Vec<AllowedUser>,
     /// The users any verb is allowed as.
     pub all_users: Vec<AllowedUser>,
+    /// Whether no user need be named: policies allow any account.
+    pub any_user: bool,
     /// The verbs allowed there at all.
     pub verbs: Vec<Verb>,
+    /// As whom, and in which groups, the person may be in a cluster.
+    pub cluster: (Vec<String>, Vec<String>),
+    /// Whether the log of statements leaves out values.
+    pub redacted: bool,
     /// What must be recorded.
     pub recording: Recording,
     /// Why, in a sentence.
@@ -75,7 +81,10 @@ impl Decision {
             policies: Vec::new(),
             users: Vec::new(),
             all_users: Vec::new(),
+            any_user: false,
             verbs: Vec::new(),
+            cluster: (Vec::new(), Vec::new()),
+            redacted: true,
             recording: Recording { output: false, input: false },
             reason: reason.to_owned(),
         }

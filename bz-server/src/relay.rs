@@ -205,7 +205,7 @@ impl Links for Relay {
             match app.store.connection(connection).await {
                 Ok(Some(row)) => {
                     relay.tell(row.login, &closed);
-                    relay.order(&app, row.target, Order::Close { connection });
+                    relay.order(&app, row.agent, Order::Close { connection });
                 }
                 Ok(None) => {}
                 Err(error) => tracing::error!(%connection, %error, "a closed connection's ends could not be told"),

@@ -12,6 +12,7 @@ pub mod organization;
 pub mod policy;
 pub mod target;
 pub mod user;
+pub mod virtual_target;
 
 use std::path::Path;
 use std::str::FromStr;
@@ -29,8 +30,11 @@ const QUEUE: usize = 256;
 const BUSY: Duration = Duration::from_secs(5);
 
 /// Numbered from 1, forward only.
-const MIGRATIONS: [&str; 2] =
-    [include_str!("../migrations/0001_first.sql"), include_str!("../migrations/0002_files.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/0001_first.sql"),
+    include_str!("../migrations/0002_files.sql"),
+    include_str!("../migrations/0003_virtual_targets.sql"),
+];
 
 /// Why the store did not do it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bz_core::access::destination::{Destination, Host};
 use bz_core::id::ConnectionId;
-use bz_protocol::driver::{Opening, SessionStream};
+use bz_protocol::driver::{Cut, Opening, carry};
 use bz_protocol::frame::Fin;
 use bz_protocol::gate::{Admitted, Dialable};
 use bz_protocol::stream::{StreamRequest, Why};
@@ -45,12 +45,14 @@ pub(super) async fn run(context: &Arc<Context>, connection: ConnectionId, admitt
 }
 
 async fn serve(context: Arc<Context>, connection: ConnectionId, admitted: Admitted, opening: Opening) {
-    let StreamRequest::Dial(destination) = opening.request().clone();
+    let StreamRequest::Dial(destination) = opening.request().clone() else {
+        return opening.refuse(Why::NotAllowed);
+    };
     match dial(&context, &admitted, &destination).await {
         Ok((there, at)) => {
             tracing::info!(%connection, %destination, %at, "stream opened");
             let here = opening.accept(at.to_string());
-            if let Err(error) = carry(here, there).await {
+            if let Err(error) = carry(here, Cut::new(there)).await {
                 tracing::debug!(%connection, %destination, %error, "stream ended early");
             }
         }
@@ -59,17 +61,6 @@ async fn serve(context: Arc<Context>, connection: ConnectionId, admitted: Admitt
             opening.refuse(why);
         }
     }
-}
-
-/// Bytes both ways until both have ended. Whatever breaks one end resets the other.
-async fn carry(mut here: SessionStream, mut there: TcpStream) -> std::io::Result<()> {
-    there.set_nodelay(true)?;
-    let carried = tokio::io::copy_bidirectional(&mut here, &mut there).await;
-    if carried.is_err() {
-        // So that the program there sees that it was cut short, too.
-        there.set_zero_linger()?;
-    }
-    carried.map(drop)
 }
 
 async fn dial(

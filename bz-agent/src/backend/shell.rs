@@ -126,6 +126,9 @@ impl Shells {
             | Parameters::Tunnel { .. }
             | Parameters::Ssh { .. }
             | Parameters::Copy(_)
+            | Parameters::Database(_)
+            | Parameters::Web(_)
+            | Parameters::Kube(_)
             | Parameters::SshServer { .. } => Err(Code::Malformed),
         }
     }

@@ -95,6 +95,8 @@ async fn the_owner_can_narrow_a_running_agent() {
         verbs: vec![Verb::Handler { name: "echo".to_owned() }],
         destinations: vec![],
         target_users: vec![],
+        cluster_users: vec![],
+        cluster_groups: vec![],
         modes: vec![Mode::Sealed],
         require_recording: false,
         session_minutes: None,

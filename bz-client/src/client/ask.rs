@@ -120,17 +120,26 @@ impl Client {
     fn check(&self, question: &Question, made: ConnectionMade) -> Result<Asked, AskError> {
         let (bundle, now) = (self.trust.bundle(), self.now());
         let checked = made::check(question, &made, (bundle, &self.login.get()), now)?;
-        let meeting = Meeting { asked: &question.target, made: &made, first: self.first };
+        let name = acting(&question.target, &made);
+        let meeting = Meeting { asked: &name, made: &made, first: self.first };
         let known_by = pins::check(&meeting, bundle, self.known.as_ref(), now)?;
         Ok(Asked {
             request: checked.request,
             request_bytes: checked.request_bytes,
             grant: checked.grant,
             known_by,
-            name: question.target.clone(),
+            name,
             made,
         })
     }
+}
+
+/// The name that the acting agent's key is pinned under: as typed, or that of the target which the asked one is behind.
+fn acting(typed: &TargetRef, made: &ConnectionMade) -> TargetRef {
+    made.proxy.as_ref().map_or_else(
+        || typed.clone(),
+        |by| TargetRef::Name { name: by.target_name.clone(), environment: Some(by.environment_name.clone()) },
+    )
 }
 
 impl Question {

@@ -5,6 +5,7 @@ use std::fmt;
 use bz_core::access::Mode;
 use bz_core::access::request::Request;
 use bz_core::api::access::ConnectionMade;
+use bz_core::api::target::TargetKind;
 use bz_core::grant::{Grant, GrantError, MAX_GRANT, Pins, SignedGrant};
 use bz_core::id::ShellId;
 use bz_core::target::UserRule;
@@ -16,9 +17,6 @@ use crate::client::ask::Question;
 use crate::login::Login;
 use crate::shown::shown;
 use crate::target_name::TargetRef;
-
-/// The only kind of target yet.
-const TARGET_TYPE: &str = "Bzero";
 
 /// What a person does about a lie.
 const TELL: &str = "Nothing was opened; tell your administrator: the server may be lying";
@@ -45,6 +43,9 @@ pub enum Lie {
     /// No grant.
     #[error("the server's grant is no grant. {TELL}")]
     Malformed,
+    /// Another target that acts where none belongs, or none where one is needed.
+    #[error("the server names another target that acts where none belongs, or none where one is needed. {TELL}")]
+    Proxy,
     /// A user where none belongs, or none where one is needed.
     #[error("the server names a target user where none belongs, or none where one is needed. {TELL}")]
     User,
@@ -65,7 +66,7 @@ pub(super) fn check(
     now: UnixTime,
 ) -> Result<Checked, Lie> {
     check_answer(question, made)?;
-    let request = question.request(made.target_id, made.target_user.clone());
+    let request = question.request(made.acting(), made.target_user.clone());
     let request_bytes = request.encode().map_err(|_| Lie::User)?;
     let grant: SignedGrant = wire::decode(&made.grant.0, MAX_GRANT).map_err(|_| Lie::Malformed)?;
     let pins = Pins { organization: bundle.organization, roots: &bundle.roots, now };
@@ -94,7 +95,9 @@ fn check_answer(question: &Question, made: &ConnectionMade) -> Result<(), Lie> {
         let got = made.target_user.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
         same("target user", &user.to_string(), &got)?;
     }
-    same("target type", &TARGET_TYPE, &made.target_type.as_str())?;
+    let kind = TargetKind::of(question.parameters.access());
+    same("target type", &kind.to_string(), &made.target_type)?;
+    check_proxy(kind, made)?;
     same("mode", &question.mode, &made.mode)?;
     let verb = question.request(made.target_id, None).verb();
     same("verb", &verb, &made.verb_type)?;
@@ -107,6 +110,13 @@ fn check_answer(question: &Question, made: &ConnectionMade) -> Result<(), Lie> {
     Ok(())
 }
 
+/// What is behind a target is reached by another's agent, and nothing else is.
+fn check_proxy(kind: TargetKind, made: &ConnectionMade) -> Result<(), Lie> {
+    let plain = |name: &str| !name.is_empty() && !name.chars().any(char::is_control);
+    let named = made.proxy.as_ref().is_none_or(|by| plain(&by.target_name) && plain(&by.environment_name));
+    if made.proxy.is_some() == (kind != TargetKind::Bzero) && named { Ok(()) } else { Err(Lie::Proxy) }
+}
+
 fn check_grant(grant: &Grant, made: &ConnectionMade, login: &Login) -> Result<(), Lie> {
     let user = match (&grant.user, &made.target_user) {
         (Some(UserRule::Literal(granted)), Some(answered)) => granted == answered,
@@ -116,7 +126,7 @@ fn check_grant(grant: &Grant, made: &ConnectionMade, login: &Login) -> Result<()
     };
     for (field, holds) in [
         ("connection", grant.connection == made.connection_id),
-        ("target", grant.target == made.target_id),
+        ("target", grant.target == made.acting()),
         ("agent key", grant.agent_key == made.agent_public_key),
         ("client key", grant.client_key == login.key().public()),
         ("person", grant.person == login.person()),

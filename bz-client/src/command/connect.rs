@@ -3,27 +3,46 @@
 use std::io::IsTerminal as _;
 
 use anyhow::{Context as _, bail};
-use bz_client::client::{Asked, Client, ConnectionFilter};
+use bz_client::client::{AskError, Asked, Client, ConnectionFilter};
 use bz_client::pins::KnownBy;
 use bz_client::target_name::TargetName;
 use bz_client::terminal;
 use bz_core::access::request::Parameters;
+use bz_core::api::target::TargetKind;
 use bz_core::id::ConnectionId;
 use bz_protocol::frame::Fin;
 use bz_protocol::refusal::Code;
 use bz_protocol::session::End;
 use clap::Args;
 
+use crate::command::database;
+use crate::command::port::Bind;
 use crate::context::Context;
 use crate::exit::Exit;
 
 /// What `bz connect` takes.
 #[derive(Debug, Args)]
-#[command(after_help = "Leave with `exit`; Enter ~ . detaches, and the shell runs on.")]
+#[command(after_help = "\
+A host gives a shell. Leave it with `exit`; Enter ~ . detaches, and the shell runs on.
+
+A database or another service gives a port of this machine, the same every time, until Ctrl-C:
+  bz connect orders                        then: psql -h 127.0.0.1 -p PORT
+  bz connect reader@orders --exec          psql itself, as reader
+  bz connect orders --exec -- -c 'select 1'
+")]
 pub(crate) struct Connect {
     /// Where to.
     #[arg(help = "The target: [user@]target[.environment], or its id")]
     target: TargetName,
+    /// The port of this machine for what is behind a host; any free one, and then always that one
+    #[arg(long, short, alias = "custom-port", value_name = "[BIND:]PORT")]
+    port: Option<Bind>,
+    /// Start a database's usual program, and end with it
+    #[arg(long)]
+    exec: bool,
+    /// More arguments for that program
+    #[arg(last = true, requires = "exec", value_name = "ARGUMENT")]
+    arguments: Vec<String>,
 }
 
 /// What `bz attach` takes.
@@ -49,13 +68,39 @@ pub(crate) struct Exec {
 
 impl Connect {
     pub(crate) async fn run(self, context: &Context<'_>) -> anyhow::Result<Exit> {
-        if !std::io::stdin().is_terminal() {
-            bail!("a shell needs a terminal: use `bz exec {} -- COMMAND` in scripts", self.target);
-        }
         let client = context.client()?;
+        let interactive = std::io::stdin().is_terminal();
+        if !interactive || self.exec || self.port.is_some() {
+            // No shell comes of this: nothing is asked for that would be one.
+            return match client.kind_behind(&self.target.target).await? {
+                Some(kind) => self.behind(context, &client, kind).await,
+                None if interactive => bail!("{} is a host: --exec and --port are for what is behind one", self.target),
+                None => bail!("a shell needs a terminal: use `bz exec {} -- COMMAND` in scripts", self.target),
+            };
+        }
         let parameters = Parameters::Shell { term: terminal::term(), size: terminal::size() };
-        let asked = client.ask(&self.target, parameters, None).await?;
+        let asked = match client.ask(&self.target, parameters, None).await {
+            Ok(asked) => asked,
+            Err(AskError::Rest(error)) => {
+                let kind = error.kind().filter(|kind| *kind != TargetKind::Bzero);
+                return self.behind(context, &client, kind.ok_or(AskError::Rest(error))?).await;
+            }
+            Err(error) => return Err(error.into()),
+        };
         shell(context, &client, asked).await
+    }
+
+    /// What is behind a host, and no shell.
+    async fn behind(self, context: &Context<'_>, client: &Client, kind: TargetKind) -> anyhow::Result<Exit> {
+        match kind {
+            TargetKind::Db => {
+                let how = database::How { port: self.port, program: self.exec.then_some(self.arguments) };
+                database::connect(context, client, (&self.target, how)).await
+            }
+            TargetKind::Bzero | TargetKind::Web | TargetKind::Cluster => {
+                bail!("{} is of a kind that this program does not know: is it older than the server?", self.target)
+            }
+        }
     }
 }
 

@@ -1,22 +1,18 @@
 //! `bz forward`: ports of this machine that lead to whatever a target reaches.
 
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use bz_client::target_name::TargetName;
-use bz_client::terminal;
-use bz_client::tunnel::{Tunnel, Watcher};
 use bz_core::access::destination::{Destination, DestinationRule};
-use bz_protocol::session::End;
 use clap::Args;
 use serde::Serialize;
-use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::command::connect::introduce;
+use crate::command::port::{Bind, listen, serve, warn_if_open, watcher};
 use crate::context::Context;
 use crate::exit::Exit;
 
@@ -46,10 +42,6 @@ pub(crate) struct Forward {
     socks: Option<Bind>,
 }
 
-/// Where to listen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Bind(SocketAddr);
-
 /// A port and where it leads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Way {
@@ -68,23 +60,6 @@ struct Listening {
     through: String,
 }
 
-impl FromStr for Bind {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let no = || format!("{text} is no [BIND:]PORT");
-        let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
-        let port = port.parse().map_err(|_| no())?;
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let host = match host {
-            "" | "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            "*" => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            host => host.parse().map_err(|_| no())?,
-        };
-        Ok(Self(SocketAddr::new(host, port)))
-    }
-}
-
 impl FromStr for Way {
     type Err = String;
 
@@ -99,12 +74,6 @@ impl FromStr for Way {
         let port = port.parse().map_err(|_| no())?;
         let destination = Destination::new(host, port).map_err(|error| format!("{text}: {error}"))?;
         Ok(Self { bind: bind.parse().map_err(|_| no())?, destination })
-    }
-}
-
-impl fmt::Display for Bind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
     }
 }
 
@@ -132,52 +101,22 @@ impl Forward {
             let listening = listener.local_addr()?;
             let (socks, destination) = (destination.is_none(), destination.as_ref().map(ToString::to_string));
             say(context, &Listening { listening, destination, socks, through: self.target.to_string() })?;
-            if !listening.ip().is_loopback() {
-                context.output.warn(&format!("{listening} is open to everybody who reaches this machine."));
-            }
+            warn_if_open(context, listening);
         }
-        serve(context, tunnel, ports).await
+        let (mut serving, watcher) = (JoinSet::new(), watcher(context));
+        for (listener, destination) in ports {
+            match destination {
+                Some(destination) => serving.spawn(tunnel.forward(listener, destination, Arc::clone(&watcher))),
+                None => serving.spawn(tunnel.socks(listener, Arc::clone(&watcher))),
+            };
+        }
+        serve(context, tunnel, serving).await
     }
-}
-
-async fn listen(bind: Bind) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(bind.0).await.with_context(|| format!("{bind} cannot be listened on: try another port, or 0"))
 }
 
 fn say(context: &Context<'_>, listening: &Listening) -> std::io::Result<()> {
     let to = listening.destination.as_deref().unwrap_or("wherever it reaches (SOCKS 5)");
     context.output.result(listening, &format!("{} leads to {to} through {}", listening.listening, listening.through))
-}
-
-async fn serve(
-    context: &Context<'_>,
-    tunnel: Tunnel,
-    ports: Vec<(TcpListener, Option<Destination>)>,
-) -> anyhow::Result<Exit> {
-    let output = context.output.clone();
-    let watcher: Watcher = Arc::new(move |error| output.warn(&error.to_string()));
-    let mut serving = JoinSet::new();
-    for (listener, destination) in ports {
-        match destination {
-            Some(destination) => serving.spawn(tunnel.forward(listener, destination, Arc::clone(&watcher))),
-            None => serving.spawn(tunnel.socks(listener, Arc::clone(&watcher))),
-        };
-    }
-    let end = tokio::select! {
-        end = tunnel.ended() => end,
-        stopped = tokio::signal::ctrl_c() => {
-            stopped?;
-            serving.shutdown().await;
-            tunnel.close().await;
-            return Ok(Exit::Fine);
-        }
-    };
-    let farewell = if end == End::Lost { None } else { terminal::farewell(&end) };
-    context.output.warn(&farewell.unwrap_or_else(|| format!("The tunnel has ended: {end}.")));
-    if let Some(reason) = tunnel.reason() {
-        context.output.warn(&format!("The server says: {reason}"));
-    }
-    Ok(Exit::Failed)
 }
 
 #[cfg(test)]

@@ -1,7 +1,13 @@
 //! `bz list-targets`.
 
-use bz_core::api::target::{Target, TargetStatus};
+use bz_client::client::Virtual;
+use bz_core::access::Verb;
+use bz_core::api::target::{Target, TargetKind, TargetStatus};
+use bz_core::api::virtual_target::{DatabaseTarget, KubeTarget, WebTarget};
+use bz_core::id::TargetId;
 use clap::{Args, ValueEnum};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::context::Context;
 use crate::exit::Exit;
@@ -16,6 +22,9 @@ pub(crate) struct ListTargets {
     /// Only environments whose names contain this
     #[arg(long, short, value_name = "TEXT")]
     environment: Option<String>,
+    /// Only targets of this type: Bzero (hosts), Db, Web or Cluster
+    #[arg(long, short, value_name = "TYPE")]
+    target_type: Option<TargetKind>,
     /// Only targets with this status
     #[arg(long, value_enum)]
     status: Option<Status>,
@@ -37,26 +46,42 @@ enum Status {
 
 impl ListTargets {
     pub(crate) async fn run(self, context: &Context<'_>) -> anyhow::Result<Exit> {
-        let mut targets = context.client()?.targets().await?;
-        targets.retain(|target| self.fits(target));
-        targets.sort_by(|a, b| (&a.environment_name, &a.name).cmp(&(&b.environment_name, &b.name)));
-        context.output.list(&targets, || self.table(&targets))?;
+        let client = context.client()?;
+        let mut rows: Vec<Row> = client.targets().await?.iter().map(Row::host).collect::<Result<_, _>>()?;
+        for target in client.virtual_targets::<DatabaseTarget>().await? {
+            let users = target.allowed_target_users.iter().map(|user| user.user_name.to_string());
+            let row = Row::behind(&target)?;
+            rows.push(Row { users: join(users), verbs: Verb::Database.to_string(), ..row });
+        }
+        for target in client.virtual_targets::<WebTarget>().await? {
+            rows.push(Row { verbs: Verb::Web.to_string(), ..Row::behind(&target)? });
+        }
+        for target in client.virtual_targets::<KubeTarget>().await? {
+            let users = target.allowed_cluster_users.iter().chain(&target.allowed_cluster_groups);
+            let row = Row::behind(&target)?;
+            rows.push(Row { users: join(users.cloned()), verbs: Verb::Kubernetes.to_string(), ..row });
+        }
+        rows.retain(|row| self.fits(row));
+        rows.sort_by(|a, b| (&a.environment, &a.name).cmp(&(&b.environment, &b.name)));
+        let values: Vec<_> = rows.iter().map(|row| row.value.clone()).collect();
+        context.output.list(&values, || self.table(rows))?;
         Ok(Exit::Fine)
     }
 
-    fn fits(&self, target: &Target) -> bool {
+    fn fits(&self, row: &Row) -> bool {
         let contains = |text: &str, part: &Option<String>| part.as_ref().is_none_or(|part| text.contains(part));
         let status = match self.status {
             None => true,
-            Some(Status::NotActivated) => target.status == TargetStatus::NotActivated,
-            Some(Status::Offline) => target.status == TargetStatus::Offline,
-            Some(Status::Online) => target.status == TargetStatus::Online,
+            Some(Status::NotActivated) => row.status == TargetStatus::NotActivated,
+            Some(Status::Offline) => row.status == TargetStatus::Offline,
+            Some(Status::Online) => row.status == TargetStatus::Online,
         };
-        contains(&target.name, &self.name) && contains(&target.environment_name, &self.environment) && status
+        let kind = self.target_type.is_none_or(|kind| kind == row.kind);
+        contains(&row.name, &self.name) && contains(&row.environment, &self.environment) && status && kind
     }
 
-    fn table(&self, targets: &[Target]) -> Table {
-        let mut headings = vec!["Name", "Environment", "Status"];
+    fn table(&self, rows: Vec<Row>) -> Table {
+        let mut headings = vec!["Type", "Name", "Environment", "Status"];
         if self.show_id {
             headings.push("Id");
         }
@@ -64,27 +89,77 @@ impl ListTargets {
             headings.extend(["Target users", "Verbs", "Routes", "Agent", "Last seen"]);
         }
         let mut table = Table::new(headings, "No targets. `bz why TARGET` says why one is missing.");
-        for target in targets {
-            let mut row: Vec<Field> =
-                vec![target.name.as_str().into(), target.environment_name.as_str().into(), status(target.status)];
+        for row in rows {
+            let mut fields: Vec<Field> =
+                vec![row.kind.into(), row.name.into(), row.environment.into(), status(row.status)];
             if self.show_id {
-                row.push(target.id.into());
+                fields.push(row.id.into());
             }
             if self.detail {
-                let users = target.allowed_target_users.iter().map(|user| user.user_name.to_string());
-                let seen = target.last_agent_update.as_deref().map(local).unwrap_or_default();
-                row.extend([
-                    join(users).into(),
-                    join(target.allowed_verbs.iter().map(ToString::to_string)).into(),
-                    join(target.routes.iter().map(|route| route.name.clone())).into(),
-                    target.agent_version.as_str().into(),
-                    seen.into(),
-                ]);
+                fields.extend([row.users, row.verbs, row.routes, row.agent, row.seen].map(Into::into));
             }
-            table.row(row);
+            table.row(fields);
         }
         table
     }
+}
+
+/// One target of any kind.
+struct Row {
+    value: Value,
+    kind: TargetKind,
+    name: String,
+    environment: String,
+    status: TargetStatus,
+    id: TargetId,
+    users: String,
+    verbs: String,
+    routes: String,
+    agent: String,
+    seen: String,
+}
+
+impl Row {
+    fn host(target: &Target) -> serde_json::Result<Self> {
+        Ok(Self {
+            value: typed(TargetKind::Bzero, serde_json::to_value(target)?),
+            kind: TargetKind::Bzero,
+            name: target.name.clone(),
+            environment: target.environment_name.clone(),
+            status: target.status,
+            id: target.id,
+            users: join(target.allowed_target_users.iter().map(|user| user.user_name.to_string())),
+            verbs: join(target.allowed_verbs.iter().map(ToString::to_string)),
+            routes: join(target.routes.iter().map(|route| route.name.clone())),
+            agent: target.agent_version.clone(),
+            seen: target.last_agent_update.as_deref().map(local).unwrap_or_default(),
+        })
+    }
+
+    fn behind<V: Virtual + Serialize>(target: &V) -> serde_json::Result<Self> {
+        let base = target.base();
+        Ok(Self {
+            value: typed(V::KIND, serde_json::to_value(target)?),
+            kind: V::KIND,
+            name: base.name.clone(),
+            environment: base.environment_name.clone(),
+            status: base.status,
+            id: base.id,
+            users: String::new(),
+            verbs: String::new(),
+            routes: String::new(),
+            agent: String::new(),
+            seen: String::new(),
+        })
+    }
+}
+
+/// With its kind beside it.
+fn typed(kind: TargetKind, mut value: Value) -> Value {
+    if let Some(object) = value.as_object_mut() {
+        object.insert("type".to_owned(), Value::String(kind.to_string()));
+    }
+    value
 }
 
 fn status(status: TargetStatus) -> Field {

@@ -2,6 +2,7 @@
 
 mod create;
 
+use bz_core::api::policy::{Group, Subject};
 use clap::Subcommand;
 use serde_json::Value;
 
@@ -30,43 +31,99 @@ impl Policy {
 
 async fn list(context: &Context<'_>) -> anyhow::Result<Exit> {
     let client = context.client()?;
-    let (access, recording) = (client.policies().await?, client.recording_policies().await?);
-    let mut all: Vec<Value> = access.iter().map(serde_json::to_value).collect::<Result<_, _>>()?;
-    all.extend(recording.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?);
-    context.output.list(&all, || {
-        let mut table =
-            Table::new(["Name", "Type", "Subjects", "Groups", "Targets", "Target users", "Verbs"], "No policies.");
-        for policy in &access {
-            let content = &policy.content;
-            let targets = match (content.targets.len(), content.environments.len()) {
-                (0, environments) => format!("{environments} environments"),
-                (targets, _) => format!("{targets} targets"),
-            };
-            table.row([
-                content.name.as_str().into(),
-                policy.kind.as_str().into(),
-                content.subjects.len().into(),
-                join(content.groups.iter().map(|group| group.name.clone())).into(),
-                targets.into(),
-                join(content.target_users.iter().map(|user| user.user_name.to_string())).into(),
-                join(content.verbs.iter().map(ToString::to_string)).into(),
-            ]);
-        }
-        for policy in &recording {
-            let content = &policy.content;
-            table.row([
-                content.name.as_str().into(),
-                policy.kind.as_str().into(),
-                content.subjects.len().into(),
-                join(content.groups.iter().map(|group| group.name.clone())).into(),
-                "everywhere".into(),
-                "".into(),
-                if content.record_input { "output and input" } else { "output" }.into(),
-            ]);
-        }
-        table
-    })?;
+    let mut all: Vec<Value> = Vec::new();
+    let mut rows = Vec::new();
+    for policy in client.policies().await? {
+        let content = &policy.content;
+        let row = Row {
+            targets: places(content.targets.len(), content.environments.len()),
+            users: join(content.target_users.iter().map(|user| user.user_name.to_string())),
+            verbs: join(content.verbs.iter().map(ToString::to_string)),
+            ..Row::new((&content.name, &policy.kind), (&content.subjects, &content.groups))
+        };
+        rows.push(row);
+        all.push(serde_json::to_value(&policy)?);
+    }
+    for policy in client.proxy_policies().await? {
+        let content = &policy.content;
+        let row = Row {
+            targets: places(content.targets.len(), content.environments.len()),
+            users: join(content.target_users.iter().map(|user| user.user_name.to_string())),
+            verbs: join(content.verbs.iter().map(ToString::to_string)),
+            ..Row::new((&content.name, &policy.kind), (&content.subjects, &content.groups))
+        };
+        rows.push(row);
+        all.push(serde_json::to_value(&policy)?);
+    }
+    for policy in client.kubernetes_policies().await? {
+        let content = &policy.content;
+        let names = content.cluster_users.iter().chain(&content.cluster_groups);
+        let row = Row {
+            targets: places(content.clusters.len(), content.environments.len()),
+            users: join(names.map(|name| name.name.clone())),
+            ..Row::new((&content.name, &policy.kind), (&content.subjects, &content.groups))
+        };
+        rows.push(row);
+        all.push(serde_json::to_value(&policy)?);
+    }
+    for policy in client.recording_policies().await? {
+        let content = &policy.content;
+        let row = Row {
+            targets: "everywhere".to_owned(),
+            verbs: if content.record_input { "output and input" } else { "output" }.to_owned(),
+            ..Row::new((&content.name, &policy.kind), (&content.subjects, &content.groups))
+        };
+        rows.push(row);
+        all.push(serde_json::to_value(&policy)?);
+    }
+    context.output.list(&all, || table(rows))?;
     Ok(Exit::Fine)
+}
+
+/// One policy of any kind.
+struct Row {
+    name: String,
+    kind: String,
+    subjects: usize,
+    groups: String,
+    targets: String,
+    users: String,
+    verbs: String,
+}
+
+impl Row {
+    fn new((name, kind): (&str, &str), (subjects, groups): (&[Subject], &[Group])) -> Self {
+        Self {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            subjects: subjects.len(),
+            groups: join(groups.iter().map(|group| group.name.clone())),
+            targets: String::new(),
+            users: String::new(),
+            verbs: String::new(),
+        }
+    }
+}
+
+fn places(targets: usize, environments: usize) -> String {
+    if targets == 0 { format!("{environments} environments") } else { format!("{targets} targets") }
+}
+
+fn table(rows: Vec<Row>) -> Table {
+    let mut table =
+        Table::new(["Name", "Type", "Subjects", "Groups", "Targets", "Target users", "Verbs"], "No policies.");
+    for row in rows {
+        table.row([
+            row.name.into(),
+            row.kind.into(),
+            row.subjects.into(),
+            row.groups.into(),
+            row.targets.into(),
+            row.users.into(),
+            row.verbs.into(),
+        ]);
+    }
+    table
 }
 
 fn join(texts: impl Iterator<Item = String>) -> String {

@@ -15,7 +15,7 @@ pub(crate) struct Why {
     /// What is asked about.
     #[arg(help = "The target: [user@]target[.environment], or its id")]
     target: TargetName,
-    /// What for; a shell unless said otherwise
+    /// What for; a shell, or what the target is, unless said otherwise
     #[arg(long, short)]
     verb: Option<Verb>,
     /// About another person (for administrators)
@@ -32,6 +32,7 @@ impl Why {
             environment_name: target.environment().map(str::to_owned),
             verb_type: self.verb,
             target_user: self.target.user.clone(),
+            cluster: None,
             user_email: self.user,
         };
         let why = context.client()?.why(&question).await?;

@@ -5,6 +5,7 @@ use std::fmt;
 
 use bz_core::api::error::{Code, ErrorBody};
 use bz_core::api::proof::WINDOW;
+use bz_core::api::target::TargetKind;
 use bz_core::time::UnixTime;
 
 use crate::clock::NoRandom;
@@ -39,6 +40,17 @@ impl RestError {
             Self::NoAnswer(_) | Self::Answer(_) | Self::Request | Self::Random(_) => None,
         }
     }
+
+    /// The kind that the target is of, where it is another than was asked for.
+    #[must_use]
+    pub fn kind(&self) -> Option<TargetKind> {
+        match self {
+            Self::Refused(refused) if refused.body.code == Code::OtherKind => {
+                refused.body.candidates.first()?.parse().ok()
+            }
+            Self::Refused(_) | Self::NoAnswer(_) | Self::Answer(_) | Self::Request | Self::Random(_) => None,
+        }
+    }
 }
 
 /// What the server said.
@@ -60,7 +72,7 @@ impl fmt::Display for Refused {
         for (field, faults) in &self.body.errors {
             write!(f, "; {field}: {}", faults.join(", "))?;
         }
-        if !self.body.candidates.is_empty() {
+        if !self.body.candidates.is_empty() && self.body.code != Code::OtherKind {
             write!(f, " (choose one of: {})", self.body.candidates.join(", "))?;
         }
         if self.body.code != Code::NotLoggedIn {

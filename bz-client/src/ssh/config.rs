@@ -129,7 +129,7 @@ fn means(named: &TargetRef, target: &Target) -> bool {
 const fn by_ssh(verb: &Verb) -> bool {
     match verb {
         Verb::Tunnel | Verb::Shell | Verb::FileTransfer => true,
-        Verb::Handler { .. } => false,
+        Verb::Handler { .. } | Verb::Database | Verb::Web | Verb::Kubernetes => false,
     }
 }
 

@@ -4,12 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use bz_core::access::destination::Destination;
-use bz_protocol::driver::{OpenError, Streams};
+use bz_protocol::driver::{Cut, OpenError, Streams};
 use bz_protocol::stream::{StreamRequest, Why};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::tunnel::{ForwardError, carry};
+use crate::tunnel::{ForwardError, between};
 
 const VERSION: u8 = 5;
 const NO_AUTHENTICATION: u8 = 0;
@@ -48,7 +48,7 @@ pub(super) async fn serve(streams: &Streams, mut stream: TcpStream) -> Result<()
     match streams.open(StreamRequest::Dial(destination.clone())).await {
         Ok(there) => {
             answer(&mut stream, Reply::Succeeded).await;
-            carry(stream, there).await;
+            between(there, Cut::new(stream)).await;
             Ok(())
         }
         Err(error) => {

@@ -1,10 +1,12 @@
 //! A server that answers for something else than was asked is caught, field by field, before anything is signed.
 
 use bz_client::client::{AskError, Client, Lie};
+use bz_core::access::destination::Destination;
 use bz_core::access::request::{Parameters, Size};
+use bz_core::access::upstream::WebRequest;
 use bz_core::access::{Mode, Verb};
 use bz_core::api::Bytes;
-use bz_core::api::access::{Connection, ConnectionState};
+use bz_core::api::access::{Connection, ConnectionMade, ConnectionState, Proxy};
 use bz_core::digest::Digest;
 use bz_core::grant::{GrantError, Scope};
 use bz_core::id::{ConnectionId, ShellId, TargetId, UserId};
@@ -38,13 +40,55 @@ async fn an_honest_answer_is_taken() {
     client.ask(&"web".parse().unwrap(), exec(), None).await.expect("{username} is the agent's to compute");
 }
 
+/// A host whose key is pinned under its name cannot be passed off as something behind another, nor the other way round.
+#[tokio::test]
+async fn who_acts_for_whom_is_no_matter_of_the_server_alone() {
+    let stand = Stand::new().await;
+    let client = stand.client().await;
+    fn behind(made: &mut ConnectionMade, name: &str) {
+        let (target_name, environment_name) = (name.to_owned(), "Default".to_owned());
+        made.proxy = Some(Proxy { target_id: TARGET, target_name, environment_name });
+    }
+    let check = async |parameters: Parameters, change: Change, want: Option<&str>| {
+        stand.rest.lie(change);
+        match (client.ask(&"web".parse().unwrap(), parameters, None).await, want) {
+            (Ok(asked), Some(name)) => assert_eq!(asked.name.to_string(), name),
+            (Err(AskError::Lie(Lie::Proxy)), None) => {}
+            (got, want) => panic!("{got:?}, not {want:?}"),
+        }
+    };
+    let destination: Destination = "wiki.internal:80".parse().unwrap();
+    let web = || Parameters::Web(WebRequest { destination: destination.clone(), tls: false });
+    check(exec(), |made, _| behind(made, "other"), None).await;
+    check(web(), |made, _| made.target_type = "Web".to_owned(), None).await;
+    let (empty, control, plain): (Change, Change, Change) = (
+        |made, _| {
+            made.target_type = "Web".to_owned();
+            behind(made, "");
+        },
+        |made, _| {
+            made.target_type = "Web".to_owned();
+            behind(made, "a\x1b[2K");
+        },
+        |made, _| {
+            made.target_type = "Web".to_owned();
+            behind(made, "other");
+        },
+    );
+    check(web(), empty, None).await;
+    check(web(), control, None).await;
+    check(web(), plain, Some("other.Default")).await;
+}
+
 #[tokio::test]
 async fn every_lie_in_the_answer_is_named() {
     let stand = Stand::new().await;
     let client = stand.client().await;
     let check = async |name: &str, field: &str, change: Change| match refused(&stand, &client, name, change).await {
         Lie::Field { field: got, .. } => assert_eq!(got, field, "{name}"),
-        other @ (Lie::Grant(_) | Lie::Refused(_) | Lie::Malformed | Lie::User) => panic!("{name}, {field}: {other:?}"),
+        other @ (Lie::Grant(_) | Lie::Refused(_) | Lie::Malformed | Lie::User | Lie::Proxy) => {
+            panic!("{name}, {field}: {other:?}")
+        }
     };
     check("deploy@web.prod", "target", |made, _| made.target_name = "db".to_owned()).await;
     check("deploy@web.prod", "environment", |made, _| made.environment_name = "test".to_owned()).await;

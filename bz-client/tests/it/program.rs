@@ -135,9 +135,9 @@ async fn targets_are_listed_as_a_table_and_as_json() {
         &["lt"],
         0,
         expect![[r#"
-            Name    Environment  Status
-            db�[2J  Default      offline
-            web     Default      online
+            Type   Name    Environment  Status
+            Bzero  db�[2J  Default      offline
+            Bzero  web     Default      online
         "#]],
     )
     .await;
@@ -146,8 +146,8 @@ async fn targets_are_listed_as_a_table_and_as_json() {
         &["lt", "--name", "web", "--detail", "--show-id"],
         0,
         expect![[r#"
-            Name  Environment  Status  Id                                    Target users  Verbs  Routes  Agent  Last seen
-            web   Default      online  00000000-0000-4000-8000-000000000001  deploy        Shell          0.1.0  2026-01-02 05:04:05
+            Type   Name  Environment  Status  Id                                    Target users  Verbs  Routes  Agent  Last seen
+            Bzero  web   Default      online  00000000-0000-4000-8000-000000000001  deploy        Shell          0.1.0  2026-01-02 05:04:05
         "#]],
     )
     .await;

@@ -3,6 +3,7 @@
 use bincode::{Decode, Encode};
 
 use crate::access::destination::{DestinationRule, MAX_RULES};
+use crate::access::upstream::{DatabaseRequest, KubeRequest, WebRequest, Wire};
 use crate::access::{Access, Mode, Verb};
 use crate::digest::Digest;
 use crate::grant::Scope;
@@ -81,6 +82,12 @@ pub enum Parameters {
     },
     /// Files, to the target or from it.
     Copy(CopyRequest),
+    /// A database behind the target.
+    Database(DatabaseRequest),
+    /// A web server behind the target.
+    Web(WebRequest),
+    /// The target's cluster.
+    Kube(KubeRequest),
     /// SSH that the agent itself ends.
     SshServer {
         /// The key that the client made for this session, as SSH writes it: the only one that is let in.
@@ -115,6 +122,17 @@ impl SshPurpose {
     }
 }
 
+/// Whether a request names a target user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UserNeed {
+    /// Somebody on the target does it.
+    Needed,
+    /// Where policy names users: whose account of the database it is.
+    Possible,
+    /// A handler's program and a tunnel's agent act as themselves.
+    None,
+}
+
 impl Parameters {
     /// The technology.
     #[must_use]
@@ -126,6 +144,9 @@ impl Parameters {
             Self::Tunnel { .. } => Access::Tunnel,
             Self::Ssh { .. } => Access::Ssh,
             Self::Copy(_) => Access::Copy,
+            Self::Database(database) => database.access(),
+            Self::Web(_) => Access::Web,
+            Self::Kube(_) => Access::Kube,
             Self::SshServer { .. } => Access::SshServer,
         }
     }
@@ -138,6 +159,9 @@ impl Parameters {
             Self::Handler { route } => Verb::Handler { name: route.clone() },
             Self::Tunnel { .. } | Self::Ssh { .. } => Verb::Tunnel,
             Self::Copy(_) => Verb::FileTransfer,
+            Self::Database(_) => Verb::Database,
+            Self::Web(_) => Verb::Web,
+            Self::Kube(_) => Verb::Kubernetes,
             Self::SshServer { purpose, .. } if purpose.has_shell() => Verb::Shell,
             Self::SshServer { .. } => Verb::FileTransfer,
         }
@@ -155,7 +179,10 @@ impl Parameters {
             | Self::Handler { .. }
             | Self::Tunnel { .. }
             | Self::Ssh { .. }
-            | Self::Copy(_) => None,
+            | Self::Copy(_)
+            | Self::Database(_)
+            | Self::Web(_)
+            | Self::Kube(_) => None,
         }
     }
 
@@ -169,6 +196,9 @@ impl Parameters {
             | Self::Tunnel { .. }
             | Self::Ssh { .. }
             | Self::Copy(_)
+            | Self::Database(_)
+            | Self::Web(_)
+            | Self::Kube(_)
             | Self::SshServer { .. } => None,
         }
     }
@@ -184,8 +214,17 @@ impl Parameters {
             | Self::Tunnel { .. }
             | Self::Ssh { .. }
             | Self::Copy(_)
+            | Self::Database(_)
+            | Self::Web(_)
+            | Self::Kube(_)
             | Self::SshServer { .. } => None,
         }
+    }
+
+    /// As whom in a cluster, where they are about one.
+    #[must_use]
+    pub const fn cluster(&self) -> Option<&KubeRequest> {
+        if let Self::Kube(cluster) = self { Some(cluster) } else { None }
     }
 
     /// What a grant for them says of streams that will be opened.
@@ -193,27 +232,34 @@ impl Parameters {
     pub fn scope(&self) -> Scope {
         match self {
             Self::Tunnel { destinations } => Scope::Destinations(destinations.clone()),
+            Self::Database(DatabaseRequest { destination, .. }) | Self::Web(WebRequest { destination, .. }) => {
+                Scope::Destinations(vec![destination.into()])
+            }
             Self::Shell { .. }
             | Self::Attach { .. }
             | Self::Exec { .. }
             | Self::Handler { .. }
             | Self::Ssh { .. }
             | Self::Copy(_)
+            | Self::Kube(_)
             | Self::SshServer { .. } => Scope::Request,
         }
     }
 
-    /// Whether somebody on the target does it. A handler's program and a tunnel's agent act as themselves.
+    /// Whether somebody on the target does it.
     #[must_use]
-    pub const fn needs_user(&self) -> bool {
+    pub const fn needs_user(&self) -> UserNeed {
         match self {
             Self::Shell { .. }
             | Self::Attach { .. }
             | Self::Exec { .. }
             | Self::Ssh { .. }
             | Self::Copy(_)
-            | Self::SshServer { .. } => true,
-            Self::Handler { .. } | Self::Tunnel { .. } => false,
+            | Self::SshServer { .. } => UserNeed::Needed,
+            Self::Database(DatabaseRequest { wire: Wire::Postgres | Wire::Mysql, .. }) => UserNeed::Possible,
+            Self::Handler { .. } | Self::Tunnel { .. } | Self::Database(_) | Self::Web(_) | Self::Kube(_) => {
+                UserNeed::None
+            }
         }
     }
 }
@@ -315,8 +361,9 @@ impl Request {
     }
 
     fn check(&self) -> Result<(), RequestError> {
-        if self.parameters.needs_user() != self.user.is_some() {
-            return Err(RequestError::User);
+        match (self.parameters.needs_user(), &self.user) {
+            (UserNeed::Needed, None) | (UserNeed::None, Some(_)) => return Err(RequestError::User),
+            (UserNeed::Needed | UserNeed::Possible, Some(_)) | (UserNeed::None | UserNeed::Possible, None) => {}
         }
         match &self.parameters {
             Parameters::Attach { .. } => Ok(()),
@@ -335,6 +382,9 @@ impl Request {
                 check(key.len() <= MAX_KEY && SshPublicKey::from_blob(key).is_ok(), "SSH key")
             }
             Parameters::Copy(copy) => copy.check(),
+            Parameters::Database(database) => database.check(),
+            Parameters::Web(_) => Ok(()),
+            Parameters::Kube(kube) => kube.check(),
         }
     }
 }
@@ -371,9 +421,10 @@ const fn check(holds: bool, what: &'static str) -> Result<(), RequestError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::access::destination::Destination;
 
     fn request(parameters: Parameters) -> Request {
-        let user = parameters.needs_user().then(|| "alice".parse().unwrap());
+        let user = (parameters.needs_user() == UserNeed::Needed).then(|| "alice".parse().unwrap());
         Request { target: TargetId::from_bytes([1; 16]), user, mode: Mode::Inspected, parameters }
     }
 
@@ -427,6 +478,42 @@ mod tests {
     }
 
     #[test]
+    fn what_is_behind_a_target_is_named_whole() {
+        let destination: Destination = "db.internal:5432".parse().unwrap();
+        let database = |wire, tls| {
+            let destination = destination.clone();
+            Parameters::Database(DatabaseRequest { destination, wire, tls })
+        };
+        let tls = Err(RequestError::Parameter("TLS setting"));
+        for (wire, access, plain) in [
+            (Wire::Plain, Access::Tcp, tls),
+            (Wire::Postgres, Access::Database, Ok(())),
+            (Wire::Mysql, Access::Database, Ok(())),
+        ] {
+            check_parameters(database(wire, false), Ok(()));
+            check_parameters(database(wire, true), plain);
+            assert_eq!(database(wire, false).access(), access);
+        }
+        let rules = Scope::Destinations(vec!["db.internal:5432".parse().unwrap()]);
+        assert_eq!(database(Wire::Postgres, true).scope(), rules);
+        check_parameters(Parameters::Web(WebRequest { destination: destination.clone(), tls: true }), Ok(()));
+        let kube = |user: &str, groups: &[&str]| {
+            let groups = groups.iter().map(|group| (*group).to_owned()).collect();
+            Parameters::Kube(KubeRequest { user: user.to_owned(), groups })
+        };
+        let (user, groups) =
+            (RequestError::Parameter("cluster user"), RequestError::Parameter("list of cluster groups"));
+        check_parameters(kube("system:serviceaccount:web:deploy", &["system:masters", "dev"]), Ok(()));
+        check_parameters(kube("alice", &[]), Ok(()));
+        check_parameters(kube("", &[]), Err(user));
+        check_parameters(kube("a b", &[]), Err(user));
+        check_parameters(kube("a\r\nImpersonate-Group: x", &[]), Err(user));
+        check_parameters(kube("alice", &["dev", "dev"]), Err(groups));
+        check_parameters(kube("alice", &[""]), Err(groups));
+        check_parameters(kube("alice", &["ä"]), Err(groups));
+    }
+
+    #[test]
     fn what_ssh_is_for_names_every_verb_that_it_needs() {
         let verbs = |purpose| {
             let parameters = Parameters::SshServer { key: vec![], purpose };
@@ -445,6 +532,13 @@ mod tests {
         let mut handler = request(Parameters::Handler { route: "debug".to_owned() });
         handler.user = Some("alice".parse().unwrap());
         assert_eq!(handler.encode(), Err(RequestError::User));
+        let destination: Destination = "db:5432".parse().unwrap();
+        for (wire, want) in [(Wire::Postgres, true), (Wire::Mysql, true), (Wire::Plain, false)] {
+            let destination = destination.clone();
+            let mut database = request(Parameters::Database(DatabaseRequest { destination, wire, tls: false }));
+            database.user = Some("alice".parse().unwrap());
+            assert_eq!(database.encode().is_ok(), want, "{wire:?}");
+        }
     }
 
     #[test]

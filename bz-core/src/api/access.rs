@@ -47,8 +47,11 @@ pub struct ConnectionMade {
     pub environment_name: String,
     /// As whom.
     pub target_user: Option<TargetUser>,
-    /// Always `Bzero` yet.
+    /// `Bzero`, or `Db`, `Web` or `Cluster` for one that is behind another.
     pub target_type: String,
+    /// The target that acts, where that is another: the one whose agent reaches what was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<Proxy>,
     /// The verb.
     pub verb_type: Verb,
     /// The agent's identity key, to be pinned.
@@ -67,6 +70,26 @@ pub struct ConnectionMade {
     /// A [`crate::trust::DirectoryEntry`] for the name, where the organization keeps a directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory_entry: Option<Bytes>,
+}
+
+/// The target that a virtual target is behind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Proxy {
+    /// The target.
+    pub target_id: TargetId,
+    /// Its name, under which its key is pinned.
+    pub target_name: String,
+    /// Its environment's name.
+    pub environment_name: String,
+}
+
+impl ConnectionMade {
+    /// The target whose agent acts, as the grant names it.
+    #[must_use]
+    pub fn acting(&self) -> TargetId {
+        self.proxy.as_ref().map_or(self.target_id, |proxy| proxy.target_id)
+    }
 }
 
 /// `POST connections/{id}/shell/attach`: asks for a grant for the shell behind a connection.
@@ -105,7 +128,7 @@ pub struct Connection {
     pub target_id: TargetId,
     /// The target's name.
     pub target_name: String,
-    /// Always `Bzero` yet.
+    /// `Bzero`, or `Db`, `Web` or `Cluster` for one that is behind another.
     pub target_type: String,
     /// As whom.
     pub target_user: Option<TargetUser>,
@@ -140,9 +163,22 @@ pub struct WhyQuestion {
     /// As whom; anybody when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_user: Option<TargetUser>,
+    /// As whom in a cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Cluster>,
     /// About whom; the caller when absent. Only administrators ask about others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_email: Option<String>,
+}
+
+/// As whom in a cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// Which user of it.
+    pub user: String,
+    /// In which of its groups.
+    #[serde(default)]
+    pub groups: Vec<String>,
 }
 
 /// The answer: which policies allow it, or why none does.

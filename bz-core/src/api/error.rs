@@ -42,6 +42,8 @@ pub enum Code {
     Ambiguous,
     /// Something of that name exists.
     Conflict,
+    /// The target is of another kind than was asked for: the candidate.
+    OtherKind,
     /// Several target users are allowed and none is named.
     TargetUserNeeded,
     /// The target has no link to the server.

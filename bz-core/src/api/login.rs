@@ -72,6 +72,23 @@ pub struct User {
     pub subject: String,
 }
 
+/// What a person may do of the administration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// Nothing.
+    User,
+    /// Everything.
+    Admin,
+}
+
+/// `PATCH users/{id}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ChangeUser {
+    /// The role from now on.
+    pub role: Role,
+}
+
 /// `GET trust-bundle`: the bundle's text, for first use of a server (taking it trusts the server this once), and what
 /// clients need in order to log in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -99,6 +99,115 @@ pub struct TargetConnectContent {
     pub time_expires: Option<String>,
 }
 
+/// A proxy policy: `policies/proxy`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProxyPolicy {
+    /// The policy.
+    pub id: PolicyId,
+    /// Always `Proxy`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What it says.
+    #[serde(flatten)]
+    pub content: ProxyContent,
+}
+
+/// What a proxy policy says, and the body that makes one. Environments or targets, not both.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProxyContent {
+    /// Unique over all kinds.
+    pub name: String,
+    /// What it is for.
+    #[serde(default)]
+    pub description: String,
+    /// Who.
+    #[serde(default)]
+    pub subjects: Vec<Subject>,
+    /// Or whoever is in these groups.
+    #[serde(default)]
+    pub groups: Vec<Group>,
+    /// Which databases and web servers: those of these environments.
+    #[serde(default)]
+    pub environments: Vec<PolicyEnvironment>,
+    /// Or these, of type `Db` or `Web`.
+    #[serde(default)]
+    pub targets: Vec<PolicyTarget>,
+    /// With which accounts of the database; with any when none is listed.
+    #[serde(default)]
+    pub target_users: Vec<TargetUserName>,
+    /// `Database`, `Web` or both; both when none is listed.
+    #[serde(default)]
+    pub verbs: Vec<Verb>,
+    /// Whether the log of statements leaves out what they say of values.
+    #[serde(default)]
+    pub redact_queries: bool,
+    /// When it ends by itself, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_expires: Option<String>,
+}
+
+/// A Kubernetes policy: `policies/kubernetes`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KubernetesPolicy {
+    /// The policy.
+    pub id: PolicyId,
+    /// Always `Kubernetes`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// What it says.
+    #[serde(flatten)]
+    pub content: KubernetesContent,
+}
+
+/// What a Kubernetes policy says, and the body that makes one. Environments or clusters, not both.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KubernetesContent {
+    /// Unique over all kinds.
+    pub name: String,
+    /// What it is for.
+    #[serde(default)]
+    pub description: String,
+    /// Who.
+    #[serde(default)]
+    pub subjects: Vec<Subject>,
+    /// Or whoever is in these groups.
+    #[serde(default)]
+    pub groups: Vec<Group>,
+    /// Which clusters: those of these environments.
+    #[serde(default)]
+    pub environments: Vec<PolicyEnvironment>,
+    /// Or these.
+    #[serde(default)]
+    pub clusters: Vec<PolicyCluster>,
+    /// As which users of the cluster. At least one.
+    #[serde(default)]
+    pub cluster_users: Vec<ClusterName>,
+    /// In which groups of the cluster.
+    #[serde(default)]
+    pub cluster_groups: Vec<ClusterName>,
+    /// When it ends by itself, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_expires: Option<String>,
+}
+
+/// A cluster in a policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyCluster {
+    /// The cluster.
+    pub id: TargetId,
+}
+
+/// A user or group of a cluster in a policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClusterName {
+    /// As the cluster knows it.
+    pub name: String,
+}
+
 /// A session recording policy: `policies/session-recording`. It follows its subjects everywhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -28,10 +28,13 @@ pub struct Place {
     pub target_id: TargetId,
     /// Its name then.
     pub target_name: String,
-    /// Always `Bzero` yet.
+    /// Its kind.
     pub target_type: String,
     /// As whom.
     pub target_user: String,
+    /// In which groups of a cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub target_groups: Vec<String>,
     /// The environment.
     pub environment_id: EnvironmentId,
     /// Its name then.

@@ -1,8 +1,11 @@
 //! Targets and environments.
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
-use crate::access::Verb;
+use crate::access::{Access, Verb};
 use crate::id::{EnvironmentId, TargetId};
 use crate::key::PublicKey;
 use crate::target::UserRule;
@@ -16,6 +19,65 @@ pub enum TargetStatus {
     Offline,
     /// Linked.
     Online,
+}
+
+/// The kinds of target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum TargetKind {
+    /// A host or program with an agent of its own.
+    Bzero,
+    /// A database behind one.
+    Db,
+    /// A web server behind one.
+    Web,
+    /// A cluster that one is in.
+    Cluster,
+}
+
+impl TargetKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Bzero, Self::Db, Self::Web, Self::Cluster];
+
+    /// Where such a target is, for a technology that needs one.
+    #[must_use]
+    pub const fn of(access: Access) -> Self {
+        match access {
+            Access::Shell
+            | Access::Exec
+            | Access::Handler
+            | Access::Tunnel
+            | Access::Ssh
+            | Access::Copy
+            | Access::SshServer => Self::Bzero,
+            Access::Database | Access::Tcp => Self::Db,
+            Access::Web => Self::Web,
+            Access::Kube => Self::Cluster,
+        }
+    }
+}
+
+impl fmt::Display for TargetKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bzero => "Bzero",
+            Self::Db => "Db",
+            Self::Web => "Web",
+            Self::Cluster => "Cluster",
+        })
+    }
+}
+
+/// Text that names no kind of target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a kind of target: use Bzero, Db, Web or Cluster")]
+pub struct ParseTargetKindError;
+
+impl FromStr for TargetKind {
+    type Err = ParseTargetKindError;
+
+    fn from_str(text: &str) -> Result<Self, ParseTargetKindError> {
+        Self::ALL.into_iter().find(|kind| kind.to_string() == text).ok_or(ParseTargetKindError)
+    }
 }
 
 /// One target as `GET targets/bzero` lists it.

@@ -44,7 +44,7 @@ fn a_rule_allows_all_of_it_or_nothing() {
     let (deploy, root): (TargetUser, TargetUser) = ("deploy".parse().unwrap(), "root".parse().unwrap());
     let debug = Verb::Handler { name: "debug".to_owned() };
     let check = |claims: &Claims, (verb, user): (&Verb, Option<&TargetUser>), mode, recorded, want| {
-        let question = Question { claims, verb, user, mode, recorded };
+        let question = Question { claims, verb, user, cluster: None, mode, recorded };
         assert_eq!(policy.decide(&question), want, "{question:?}");
     };
     let allowed = Ok(Allowed { session_cap: Some(Duration::from_secs(1800)) });
@@ -61,6 +61,57 @@ fn a_rule_allows_all_of_it_or_nothing() {
     check(&foreign, (&Verb::Shell, Some(&deploy)), Mode::Inspected, true, Err(LocalDenial::Person));
 }
 
+/// TRUST-4: what is behind a target is narrowed by account, cluster user and cluster group.
+#[test]
+fn a_rule_narrows_what_is_behind_the_target() {
+    let policy = LocalPolicy::parse(
+        r#"
+version = 1
+
+[[allow]]
+issuer = "https://idp.example"
+subjects = ["alice"]
+verbs = [{ type = "Database" }]
+destinations = ["db:5432"]
+target_users = ["reader"]
+
+[[allow]]
+issuer = "https://idp.example"
+subjects = ["bob"]
+verbs = [{ type = "Database" }, { type = "Web" }]
+destinations = ["*:*"]
+
+[[allow]]
+issuer = "https://idp.example"
+subjects = ["carol"]
+verbs = [{ type = "Kubernetes" }]
+cluster_users = ["*"]
+cluster_groups = ["dev"]
+"#,
+    )
+    .unwrap();
+    let (reader, root): (TargetUser, TargetUser) = ("reader".parse().unwrap(), "root".parse().unwrap());
+    let check = |who: &str, verb: &Verb, user, cluster: Option<KubeRequest>, want: Result<(), LocalDenial>| {
+        let (claims, cluster) = (claims(who, &[]), cluster.as_ref());
+        let question = Question { claims: &claims, verb, user, cluster, mode: Mode::Inspected, recorded: false };
+        assert_eq!(policy.decide(&question).map(drop), want, "{question:?}");
+    };
+    check("alice", &Verb::Database, Some(&reader), None, Ok(()));
+    check("alice", &Verb::Database, Some(&root), None, Err(LocalDenial::User));
+    check("alice", &Verb::Database, None, None, Err(LocalDenial::User));
+    check("alice", &Verb::Web, None, None, Err(LocalDenial::Verb));
+    check("bob", &Verb::Database, None, None, Ok(()));
+    check("bob", &Verb::Web, None, None, Ok(()));
+    let cluster = |groups: &[&str]| KubeRequest {
+        user: "system:serviceaccount:web:deploy".to_owned(),
+        groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+    };
+    check("carol", &Verb::Kubernetes, None, Some(cluster(&[])), Ok(()));
+    check("carol", &Verb::Kubernetes, None, Some(cluster(&["dev"])), Ok(()));
+    check("carol", &Verb::Kubernetes, None, Some(cluster(&["dev", "system:masters"])), Err(LocalDenial::User));
+    check("bob", &Verb::Kubernetes, None, Some(cluster(&[])), Err(LocalDenial::Verb));
+}
+
 #[test]
 fn what_is_malformed_refuses_everything() {
     let check = |from: &str, to: &str, want: &str| {
@@ -71,12 +122,15 @@ fn what_is_malformed_refuses_everything() {
     check("version = 1", "version = 1\nallow_all = true", "unknown field");
     check("subjects = [\"alice\"]", "", "rule 1 of the local policy names nobody");
     check("\"deploy\"", "\"$(id)\"", "not a target user");
+    check("\"Shell\"", "\"Web\"", "rule 1 of the local policy allows Web and no destination");
+    check("\"Shell\"", "\"Kubernetes\"", "rule 1 of the local policy allows Kubernetes and no user");
     assert_eq!(LocalPolicy::parse(&" ".repeat(MAX_POLICY + 1)), Err(LocalPolicyError::TooLarge));
     let empty = LocalPolicy::parse("version = 1").unwrap();
     let question = Question {
         claims: &claims("alice", &[]),
         verb: &Verb::Shell,
         user: None,
+        cluster: None,
         mode: Mode::Inspected,
         recorded: true,
     };

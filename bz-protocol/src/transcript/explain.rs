@@ -155,6 +155,13 @@ impl Lines {
                     CopyWay::FromTarget => format!("a copy of {path}"),
                 }
             }
+            Parameters::Database(database) => format!("the database at {}", database.destination),
+            Parameters::Web(web) => format!("the web server at {}", web.destination),
+            Parameters::Kube(cluster) => {
+                let groups: Vec<_> = cluster.groups.iter().map(|group| shown(group)).collect();
+                let within = if groups.is_empty() { String::new() } else { format!(" in {}", groups.join(", ")) };
+                format!("its cluster as {}{within}", shown(&cluster.user))
+            }
         };
         let person = &evidence.person;
         let who = format!("{} of {}", shown(&person.subject), shown(&person.issuer));
@@ -225,9 +232,7 @@ fn action(frame: &Frame, organization: OrganizationId) -> String {
             Some(Fin::Done) | None => "ends the session".to_owned(),
         },
         (Some(Kind::Open), content) => match small(content).and_then(|bytes| StreamRequest::decode(bytes).ok()) {
-            Some(StreamRequest::Dial(destination)) => {
-                format!("opens stream {stream} to {}", shown(&destination.to_string()))
-            }
+            Some(request) => format!("opens stream {stream} to {}", shown(&request.to_string())),
             None => format!("opens stream {stream}"),
         },
         (Some(Kind::Answer), content) => match small(content).and_then(|bytes| Answer::decode(bytes).ok()) {
@@ -238,8 +243,8 @@ fn action(frame: &Frame, organization: OrganizationId) -> String {
         // Its signature was checked a moment ago, and the organization is the transcript's.
         (Some(Kind::Report), content) => match small(content).and_then(|bytes| Report::decode(bytes).ok()) {
             Some(signed) => match unverified(&signed, organization) {
-                Ok(Report { request: StreamRequest::Dial(to), answer, .. }) => {
-                    format!("reports of stream {stream} to {} that {}", shown(&to.to_string()), told(&answer))
+                Ok(Report { request, answer, .. }) => {
+                    format!("reports of stream {stream} to {} that {}", shown(&request.to_string()), told(&answer))
                 }
                 Err(_) => format!("reports stream {stream}"),
             },

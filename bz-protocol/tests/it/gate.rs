@@ -492,7 +492,7 @@ fn every_verb_that_a_session_is_for_must_be_allowed_here() {
     for (purpose, wanted) in [
         (SshPurpose::Shell, [Ok(()), denied.clone(), Ok(()), Ok(())]),
         (SshPurpose::Files, [denied.clone(), Ok(()), Ok(()), Ok(())]),
-        (SshPurpose::ShellAndFiles, [denied.clone(), denied.clone(), Ok(()), Ok(())]),
+        (SshPurpose::ShellAndFiles, [denied.clone(), denied, Ok(()), Ok(())]),
     ] {
         for (rules, want) in [&shell, &files, &rules, &both].into_iter().zip(wanted) {
             let key = SshKey::from_seed(&[1; 32]).unwrap().public().blob().to_vec();

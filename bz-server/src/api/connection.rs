@@ -5,7 +5,7 @@ use bz_core::api::access::{AttachShell, Connection as ConnectionBody, Connection
 
 use crate::api::{Answer, Call};
 use crate::connection::life::{By, State};
-use crate::connection::{self, Wanted};
+use crate::connection::{self, Wanted, aim};
 use crate::error::ApiError;
 use crate::store::connection::{Connection, ConnectionFilter};
 
@@ -15,12 +15,11 @@ pub(super) async fn open(call: Call) -> Result<Answer, ApiError> {
     let named = new.target_id.map(|t| t.to_string()).or_else(|| new.target_name.clone());
     call.note(named.unwrap_or_default());
     let who = call.person()?;
-    let target =
-        connection::find_target(&call.app, new.target_id, (new.target_name.clone(), new.environment_name.clone()))
-            .await?;
-    call.note(target.name.clone());
+    let names = (new.target_name.clone(), new.environment_name.clone());
+    let aim = aim::find(&call.app, new.target_id, names).await?;
+    call.note(aim.name());
     let wanted = Wanted::of(new)?;
-    let made = connection::open(&call.app, who, target, wanted).await?;
+    let made = connection::open(&call.app, who, aim, wanted).await?;
     call.note_context(made.connection_id.to_string());
     Answer::json(&made)
 }

@@ -6,6 +6,7 @@ use bz_core::id::TargetId;
 
 use crate::api::{Answer, Call};
 use crate::auth::Caller;
+use crate::connection::aim::Aim;
 use crate::connection::{self, question};
 use crate::error::ApiError;
 use crate::policy::Decision;
@@ -45,7 +46,8 @@ pub(super) async fn delete(call: Call) -> Result<Answer, ApiError> {
 fn show(call: &Call, target: Target, policies: &Policies, everything: bool) -> Option<TargetBody> {
     let decision = match &call.caller {
         Caller::Person(who) => {
-            let ask = question(who, &target, (Verb::Shell, None, Mode::Inspected), call.now());
+            let aim = Aim::Host(Box::new(target.clone()));
+            let ask = question(who, &aim, (Verb::Shell, None, Mode::Inspected), call.now());
             call.app.engine.access(&ask.about(&policies.all))
         }
         Caller::Anonymous | Caller::Key(_) => Decision::no("only people have sessions"),

@@ -1,6 +1,6 @@
 //! People: registering a login, ending it, and who is there.
 
-use bz_core::api::login::{MfaActionRequired, RegisterUser, Registered, User as UserBody};
+use bz_core::api::login::{ChangeUser, MfaActionRequired, RegisterUser, Registered, Role, User as UserBody};
 use bz_core::cert::{BzCert, CertCheck, CertError, Verified};
 use bz_core::id::{LoginId, OrganizationId, UserId};
 use bz_core::oidc::TokenError;
@@ -60,6 +60,66 @@ pub(super) async fn me(call: Call) -> Result<Answer, ApiError> {
 pub(super) async fn list(call: Call) -> Result<Answer, ApiError> {
     let all = call.app.store.users().await?;
     Answer::json(&all.iter().map(|u| show(u, call.app.organization)).collect::<Vec<_>>())
+}
+
+/// `GET users/{id}`, by id or address.
+pub(super) async fn get(call: Call) -> Result<Answer, ApiError> {
+    Answer::json(&show(&find(&call).await?, call.app.organization))
+}
+
+/// `PATCH users/{id}`: the role. Nobody changes their own.
+pub(super) async fn edit(call: Call) -> Result<Answer, ApiError> {
+    let user = find(&call).await?;
+    let change: ChangeUser = call.json()?;
+    refuse_self(&call, &user, "your own role is somebody else's to change")?;
+    call.note_context(format!("role {:?}", change.role));
+    let is_admin = change.role == Role::Admin;
+    call.app.store.set_admin(user.id, is_admin).await?;
+    Answer::json(&show(&User { is_admin, ..user }, call.app.organization))
+}
+
+/// `DELETE users/{id}`: out of all policies, connections closed at once, logins ended. Logs keep the person's id, and who
+/// comes back is somebody new.
+pub(super) async fn delete(call: Call) -> Result<Answer, ApiError> {
+    let user = find(&call).await?;
+    refuse_self(&call, &user, "somebody else must delete you: an organization needs an administrator")?;
+    let logins = call.app.store.live_logins(user.id, call.now()).await?;
+    // First the person, so that nothing new is opened, then what is open.
+    call.app.store.delete_user(user.id, call.now()).await?;
+    let by = connection::administrator(&call.caller);
+    connection::close_all_of(&call.app, user.id, &by, "the user was deleted").await?;
+    for login in logins {
+        call.app.links.logged_out(login.id);
+    }
+    Ok(Answer::empty())
+}
+
+/// `PATCH users/{id}/close-connections`.
+pub(super) async fn close_connections(call: Call) -> Result<Answer, ApiError> {
+    let user = find(&call).await?;
+    let by = connection::administrator(&call.caller);
+    let closed =
+        connection::close_all_of(&call.app, user.id, &by, "all of this user's connections were closed").await?;
+    call.note_context(format!("{closed} connections"));
+    Ok(Answer::empty())
+}
+
+/// The one person that the path names.
+async fn find(call: &Call) -> Result<User, ApiError> {
+    let mut found = call.app.store.users_called(call.param("id").to_owned()).await?;
+    let user = found.pop().ok_or_else(|| ApiError::not_found("user"))?;
+    call.note(user.name());
+    if found.is_empty() {
+        return Ok(user);
+    }
+    found.push(user);
+    let ids = found.iter().map(|user| user.id.to_string()).collect();
+    Err(ApiError::ambiguous("several people have this address: name one by id", ids))
+}
+
+fn refuse_self(call: &Call, user: &User, why: &str) -> Result<(), ApiError> {
+    let own = call.person().is_ok_and(|who| who.user.id == user.id);
+    if own { Err(ApiError::conflict(why)) } else { Ok(()) }
 }
 
 async fn verify(call: &Call, login: LoginId, bytes: &[u8]) -> Result<Verified<BzCert>, ApiError> {

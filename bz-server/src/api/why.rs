@@ -1,29 +1,31 @@
 //! Why something is allowed, or not, and what an administrator would do about it.
 
-use bz_core::access::{Mode, Verb};
-use bz_core::api::access::{Why, WhyPolicy, WhyQuestion};
+use bz_core::access::Verb;
+use bz_core::api::access::{Cluster, Why, WhyPolicy, WhyQuestion};
+use bz_core::api::target::TargetKind;
 
 use crate::api::{Answer, Call};
 use crate::auth::LoggedIn;
-use crate::connection::{find_target, question};
+use crate::connection::aim::{self, Aim};
+use crate::connection::question;
 use crate::error::ApiError;
-use crate::policy::Decision;
+use crate::policy::{AccessQuestion, Decision};
 use crate::store::policy::Policy;
-use crate::store::target::Target;
 
 /// `POST policy-query/why`.
 pub(super) async fn why(call: Call) -> Result<Answer, ApiError> {
     let ask: WhyQuestion = call.json()?;
     let who = about(&call, ask.user_email.as_deref()).await?;
     let names = (ask.target_name, ask.environment_name);
-    let target = find_target(&call.app, ask.target_id, names).await?;
-    call.note(target.name.clone());
-    let verb = ask.verb_type.unwrap_or(Verb::Shell);
-    let what = (verb.clone(), ask.target_user.clone(), Mode::Inspected);
+    let aim = aim::find(&call.app, ask.target_id, names).await?;
+    call.note(aim.name());
+    let verb = ask.verb_type.unwrap_or_else(|| aim.verb());
+    let what = (verb.clone(), ask.target_user.clone(), aim.mode());
     let policies = call.app.store.policies().await?.all;
-    let decision = call.app.engine.access(&question(&who, &target, what, call.now()).about(&policies));
+    let asked = AccessQuestion { cluster: ask.cluster.clone(), ..question(&who, &aim, what, call.now()) };
+    let decision = call.app.engine.access(&asked.about(&policies));
     let user = ask.target_user.map(|u| u.to_string());
-    let remedy = (!decision.allowed).then(|| remedy(&who, &target, &verb, user.as_deref()));
+    let remedy = (!decision.allowed).then(|| remedy(&who, &aim, &verb, (user.as_deref(), ask.cluster)));
     Answer::json(&explain(decision, &policies, remedy))
 }
 
@@ -55,16 +57,28 @@ fn explain(decision: Decision, policies: &[Policy], remedy: Option<String>) -> W
     }
 }
 
-fn remedy(who: &LoggedIn, target: &Target, verb: &Verb, user: Option<&str>) -> String {
-    let name = quoted(&format!("{} on {}", who.user.name(), target.name));
-    let person = quoted(who.user.name());
-    let place = quoted(&target.id.to_string());
-    let mut command = format!("bz policy create target-access --name {name} --users {person} --targets {place}");
-    if !matches!(verb, Verb::Handler { .. }) {
-        command.push_str(" --target-users ");
-        command.push_str(&quoted(user.unwrap_or("{username}")));
+fn remedy(who: &LoggedIn, aim: &Aim, verb: &Verb, (user, cluster): (Option<&str>, Option<Cluster>)) -> String {
+    let name = quoted(&format!("{} on {}", who.user.name(), aim.name()));
+    let (person, place) = (quoted(who.user.name()), quoted(&aim.id().to_string()));
+    let about = format!("--name {name} --users {person} --targets {place}");
+    match aim.kind() {
+        TargetKind::Bzero => {
+            let acts_as_user = !matches!(verb, Verb::Handler { .. });
+            let user = acts_as_user.then(|| format!(" --target-users {}", quoted(user.unwrap_or("{username}"))));
+            let user = user.unwrap_or_default();
+            format!("bz policy create target-access {about}{user} --verbs {}", quoted(&verb.to_string()))
+        }
+        TargetKind::Db | TargetKind::Web => {
+            let user = user.map(|user| format!(" --target-users {}", quoted(user))).unwrap_or_default();
+            format!("bz policy create proxy {about}{user}")
+        }
+        TargetKind::Cluster => {
+            let Cluster { user, groups } =
+                cluster.unwrap_or_else(|| Cluster { user: "USER".to_owned(), groups: vec![] });
+            let groups: String = groups.iter().map(|group| format!(" --cluster-groups {}", quoted(group))).collect();
+            format!("bz policy create kubernetes {about} --cluster-users {}{groups}", quoted(&user))
+        }
     }
-    format!("{command} --verbs {}", quoted(&verb.to_string()))
 }
 
 /// A word as a shell takes it.

@@ -100,7 +100,7 @@ pub async fn why_closed(app: &App, connection: ConnectionId) -> Result<Option<St
 /// [`LinkError::Offline`], or [`LinkError::Connection`].
 pub async fn agent_for(app: &App, connection: ConnectionId) -> Result<AgentPlace, LinkError> {
     let found = app.store.connection(connection).await?.ok_or(LinkError::Connection)?;
-    let target = app.store.target(found.target).await?.ok_or(LinkError::Offline)?;
+    let target = app.store.target(found.agent).await?.ok_or(LinkError::Offline)?;
     let boot = app.links.online(target.id).ok_or(LinkError::Offline)?;
     Ok(AgentPlace { target: target.id, identity_key: target.identity_key, boot })
 }
@@ -149,7 +149,7 @@ pub async fn shell_attached(
     connection: ConnectionId,
     shell: ShellId,
 ) -> Result<Connection, LinkError> {
-    let known = app.store.connection(connection).await?.filter(|c| c.target == target);
+    let known = app.store.connection(connection).await?.filter(|c| c.agent == target);
     let known = known.ok_or(LinkError::Connection)?;
     if known.life.is_over() {
         return returned(app, known, shell).await;
@@ -166,7 +166,7 @@ pub async fn segment_of(
     target: TargetId,
     connection: ConnectionId,
 ) -> Result<(Connection, Ends), LinkError> {
-    let known = app.store.connection(connection).await?.filter(|c| c.target == target);
+    let known = app.store.connection(connection).await?.filter(|c| c.agent == target);
     let known = known.ok_or(LinkError::Connection)?;
     if known.life.is_over() {
         return Err(LinkError::Closed);

@@ -19,6 +19,10 @@ operations := {
 	"userservice:logout": {"person"},
 	"userservice:me": {"person"},
 	"userservice:list": {"admin", "key"},
+	"userservice:get": {"admin", "key"},
+	"userservice:edit": {"admin", "key"},
+	"userservice:delete": {"admin", "key"},
+	"userservice:close-connections": {"admin", "key"},
 	"organizationservice:get": {"person", "key"},
 	"agentservice:register": {"registration"},
 	"apikeyservice:list": {"admin", "key"},
@@ -32,6 +36,8 @@ operations := {
 	"targetservice:list-all": {"admin", "key"},
 	"targetservice:get": {"person", "key"},
 	"targetservice:delete": {"admin", "key"},
+	"targetservice:add": {"admin", "key"},
+	"targetservice:edit": {"admin", "key"},
 	"policymanagementservice:list": {"admin", "key"},
 	"policymanagementservice:get": {"admin", "key"},
 	"policymanagementservice:add": {"admin", "key"},
@@ -85,9 +91,17 @@ operation_allowed if {
 # A policy is subjects, actions and resources. The ones here are about this person and this target, now.
 applicable contains policy if {
 	some policy in input.policies
+	input.target.kind in about[policy.kind]
 	names_person(policy)
 	names_target(policy)
 	not expired(policy)
+}
+
+# What kinds of target a kind of policy is about. An environment has targets of all kinds.
+about := {
+	"TargetConnect": {"Bzero"},
+	"Proxy": {"Db", "Web"},
+	"Kubernetes": {"Cluster"},
 }
 
 names_person(policy) if {
@@ -111,21 +125,26 @@ names_target(policy) if {
 	target.id == input.target.id
 }
 
+names_target(policy) if {
+	some cluster in policy.clusters
+	cluster.id == input.target.id
+}
+
 expired(policy) if policy.expires <= input.now
 
 # Everything the applicable policies allow, one row each. `rule` is the user as the policy names it.
 ways contains {"policy": policy.id, "verb": verb, "user": name.userName, "rule": name.userName} if {
 	some policy in applicable
-	some verb in policy.verbs
-	verb.type != "Handler"
+	some verb in verbs_of(policy)
+	not verb.type in without_user
 	some name in policy.targetUsers
 	name.userName != "{username}"
 }
 
 ways contains {"policy": policy.id, "verb": verb, "user": input.person.username, "rule": "{username}"} if {
 	some policy in applicable
-	some verb in policy.verbs
-	verb.type != "Handler"
+	some verb in verbs_of(policy)
+	not verb.type in without_user
 	some name in policy.targetUsers
 	name.userName == "{username}"
 	is_string(input.person.username)
@@ -133,8 +152,56 @@ ways contains {"policy": policy.id, "verb": verb, "user": input.person.username,
 
 ways contains {"policy": policy.id, "verb": verb, "user": null, "rule": null} if {
 	some policy in applicable
-	some verb in policy.verbs
-	verb.type in {"Handler", "Tunnel"}
+	some verb in verbs_of(policy)
+	verb.type in without_user | {"Tunnel"}
+	within_cluster(policy)
+}
+
+# A proxy policy that lists no account of the database allows any.
+ways contains {"policy": policy.id, "verb": verb, "user": null, "rule": null} if {
+	some policy in applicable
+	some verb in verbs_of(policy)
+	verb.type == "Database"
+	count(policy.targetUsers) == 0
+}
+
+without_user := {"Handler", "Web", "Kubernetes"}
+
+# Of the other kinds of target nobody says "Shell".
+verbs_of(policy) := {verb | some verb in policy.verbs; verb.type in {"Shell", "FileTransfer", "Tunnel", "Handler"}} if {
+	policy.kind == "TargetConnect"
+}
+
+verbs_of(policy) := {{"type": proxied[input.target.kind]}} if {
+	policy.kind == "Proxy"
+	count(policy.verbs) == 0
+}
+
+verbs_of(policy) := {verb | some verb in policy.verbs; verb.type == proxied[input.target.kind]} if {
+	policy.kind == "Proxy"
+	count(policy.verbs) > 0
+}
+
+verbs_of(policy) := {{"type": "Kubernetes"}} if policy.kind == "Kubernetes"
+
+proxied := {"Db": "Database", "Web": "Web"}
+
+# Who is somebody in a cluster is it by one policy, groups included.
+within_cluster(policy) if policy.kind != "Kubernetes"
+
+within_cluster(policy) if {
+	policy.kind == "Kubernetes"
+	not input.cluster
+}
+
+within_cluster(policy) if {
+	policy.kind == "Kubernetes"
+	some name in policy.clusterUsers
+	name.name == input.cluster.user
+	allowed := {group.name | some group in policy.clusterGroups}
+	every group in input.cluster.groups {
+		group in allowed
+	}
 }
 
 # The rows that answer the question. A question without a user asks about any.
@@ -149,6 +216,29 @@ answers contains way if {
 	way.verb == input.verb
 	way.user == input.user
 	input.user != null
+}
+
+answers contains {"policy": way.policy, "verb": way.verb, "user": input.user, "rule": input.user} if {
+	some way in ways
+	way.verb == input.verb
+	way.verb.type == "Database"
+	way.user == null
+	input.user != null
+}
+
+default any_user := false
+
+any_user if {
+	some way in answers
+	way.user == null
+}
+
+# Values stay out of the log of statements when a policy about this person and target says so, whichever allows it.
+default redacted := false
+
+redacted if {
+	some policy in applicable
+	policy.redactQueries
 }
 
 # Whose sessions are recorded: the policy follows its subjects everywhere.
@@ -197,17 +287,28 @@ reason := "allowed" if {
 	count(answers) > 0
 } else := "no policy names you and this target" if {
 	count(applicable) == 0
+} else := "policies let you into this cluster, but not as this user with these groups" if {
+	count(cluster_policies) > 0
+	input.cluster
 } else := "policies name you and this target, but none allows this verb" if {
 	count({way | some way in ways; way.verb == input.verb}) == 0
 } else := "policies allow this verb on this target, but not as this user"
+
+cluster_policies contains policy if {
+	some policy in applicable
+	policy.kind == "Kubernetes"
+}
 
 access := {
 	"allowed": access_allowed,
 	"policies": {way.policy | some way in answers},
 	"users": {{"user": way.user, "rule": way.rule} | some way in answers; way.user != null},
 	"all_users": {{"user": way.user, "rule": way.rule} | some way in ways; way.user != null},
+	"any_user": any_user,
 	"verbs": {way.verb | some way in ways},
-	"output": output_kept,
-	"input": input_kept,
+	"cluster_users": {name.name | some policy in cluster_policies; some name in policy.clusterUsers},
+	"cluster_groups": {name.name | some policy in cluster_policies; some name in policy.clusterGroups},
+	"redacted": redacted,
+	"recorded": {"output": output_kept, "input": input_kept},
 	"reason": reason,
 }

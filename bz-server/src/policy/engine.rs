@@ -30,10 +30,19 @@ struct Answer {
     policies: Vec<String>,
     users: Vec<AllowedUser>,
     all_users: Vec<AllowedUser>,
+    any_user: bool,
     verbs: Vec<Verb>,
+    cluster_users: Vec<String>,
+    cluster_groups: Vec<String>,
+    redacted: bool,
+    recorded: Recorded,
+    reason: String,
+}
+
+#[derive(Deserialize)]
+struct Recorded {
     output: bool,
     input: bool,
-    reason: String,
 }
 
 impl Engine {
@@ -65,8 +74,11 @@ impl Engine {
                 policies: known(&question.policies, &answer.policies),
                 users: each_once(answer.users),
                 all_users: each_once(answer.all_users),
+                any_user: answer.any_user,
                 verbs: answer.verbs,
-                recording: Recording { output: answer.output, input: answer.input },
+                cluster: (answer.cluster_users, answer.cluster_groups),
+                redacted: answer.redacted,
+                recording: Recording { output: answer.recorded.output, input: answer.recorded.input },
                 reason: answer.reason,
             },
             Err(error) => {

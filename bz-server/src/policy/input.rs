@@ -1,6 +1,8 @@
 //! What the engine is asked: documents made of ids and words, without a secret in them.
 
 use bz_core::access::{Mode, Verb};
+use bz_core::api::access::Cluster;
+use bz_core::api::target::TargetKind;
 use bz_core::id::{ApiKeyId, EnvironmentId, PolicyId, TargetId, UserId};
 use bz_core::target::TargetUser;
 use serde::{Deserialize, Serialize};
@@ -62,6 +64,8 @@ pub struct TargetInput {
     pub id: TargetId,
     /// Its environment.
     pub environment: EnvironmentId,
+    /// Its kind.
+    pub kind: TargetKind,
 }
 
 /// May this person do this there?
@@ -75,11 +79,14 @@ pub struct AccessQuestion {
     pub verb: Verb,
     /// As whom; anybody when absent.
     pub user: Option<TargetUser>,
+    /// As whom in a cluster; as anybody when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Cluster>,
     /// How.
     pub mode: Mode,
     /// When, milliseconds.
     pub now: u64,
-    /// Target access policies that name the person.
+    /// Policies about access that name the person: documents with their kind.
     pub policies: Vec<Value>,
     /// Session recording policies that name the person.
     pub recording: Vec<Value>,
@@ -91,7 +98,9 @@ impl AccessQuestion {
     pub fn about(mut self, all: &[Policy]) -> Self {
         for policy in all.iter().filter(|p| names(&p.content, &self.person)) {
             match policy.kind {
-                PolicyKind::TargetConnect => self.policies.push(document(policy)),
+                PolicyKind::TargetConnect | PolicyKind::Proxy | PolicyKind::Kubernetes => {
+                    self.policies.push(document(policy));
+                }
                 PolicyKind::SessionRecording => self.recording.push(document(policy)),
             }
         }
@@ -99,11 +108,12 @@ impl AccessQuestion {
     }
 }
 
-/// The policy's content with its id and end beside it.
+/// The policy's content with its id, kind and end beside it.
 fn document(policy: &Policy) -> Value {
     let mut document = policy.content.clone();
     if let Some(object) = document.as_object_mut() {
         object.insert("id".to_owned(), json!(policy.id));
+        object.insert("kind".to_owned(), json!(policy.kind.to_string()));
         // Absent, not null: in Rego null is less than every number, and every policy would have expired.
         if let Some(expires) = policy.expires {
             object.insert("expires".to_owned(), json!(expires.as_millis()));

@@ -19,7 +19,7 @@ use bz_protocol::frame::{Fin, Kind, Notice};
 use bz_protocol::keys::Direction;
 use bz_protocol::packet::{Packet, SynPacket};
 use bz_protocol::refusal::Code;
-use bz_protocol::transcript::{Apart, Keep, Observed, Observer, Parties, Seen, Violation};
+use bz_protocol::transcript::{Keep, Observed, Observer, Parties, Seen, Violation};
 use tokio::sync::{OnceCell, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -446,12 +446,8 @@ impl Carrier {
         session
     }
 
-    const fn keep(&self) -> Keep {
-        let apart = match self.connection.access {
-            Access::Copy => Apart::Files,
-            Access::SshServer => Apart::Ssh,
-            Access::Shell | Access::Exec | Access::Handler | Access::Tunnel | Access::Ssh => Apart::Nothing,
-        };
+    fn keep(&self) -> Keep {
+        let apart = observe::apart(self.connection.access.spec().lens);
         Keep { output: self.connection.recording.output, input: self.connection.recording.input, apart }
     }
 

@@ -21,6 +21,8 @@ pub struct Connection {
     pub login: LoginId,
     /// The target.
     pub target: TargetId,
+    /// The target whose agent acts: the same, or the one it is behind.
+    pub agent: TargetId,
     /// The technology.
     pub access: Access,
     /// Who can read the content.
@@ -39,6 +41,8 @@ pub struct Connection {
     pub place: Place,
     /// What is recorded.
     pub recording: Recording,
+    /// Whether the log of statements leaves out values.
+    pub redacted: bool,
 }
 
 /// What one step of a life writes into the log.
@@ -61,7 +65,7 @@ pub struct Log {
 pub struct ConnectionFilter {
     /// Of this person.
     pub user: Option<UserId>,
-    /// On this target.
+    /// On this target, or through it.
     pub target: Option<TargetId>,
     /// Also those that ended.
     pub closed: bool,
@@ -106,7 +110,7 @@ impl Store {
     pub async fn connections(&self, filter: ConnectionFilter) -> Result<Vec<Connection>, StoreError> {
         self.transact(move |tx| {
             let sql = "SELECT * FROM connection
-                 WHERE (?1 IS NULL OR user = ?1) AND (?2 IS NULL OR target = ?2) AND (?3 OR state NOT IN ('closed', 'lost'))
+                 WHERE (?1 IS NULL OR user = ?1) AND (?2 IS NULL OR ?2 IN (target, agent)) AND (?3 OR state NOT IN ('closed', 'lost'))
                  ORDER BY created DESC, id LIMIT 1000";
             let user = filter.user.map(|u| u.to_string());
             let target = filter.target.map(|t| t.to_string());
@@ -242,8 +246,8 @@ fn write_log(
 fn insert(tx: &Transaction<'_>, new: &Connection) -> Result<(), StoreError> {
     tx.execute(
         "INSERT INTO connection (id, user, login, target, kind, mode, verb, state, shell, created, changed,
-                                 actor, place, recorded_output, recorded_input)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, ?11, ?12, ?13, ?14)",
+                                 actor, place, recorded_output, recorded_input, agent, redacted)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
         params![
             new.id.to_string(),
             new.user.to_string(),
@@ -258,7 +262,9 @@ fn insert(tx: &Transaction<'_>, new: &Connection) -> Result<(), StoreError> {
             to_json(&new.actor)?,
             to_json(&new.place)?,
             new.recording.output,
-            new.recording.input
+            new.recording.input,
+            new.agent.to_string(),
+            new.redacted
         ],
     )?;
     Ok(())
@@ -289,6 +295,7 @@ fn read(row: &Row<'_>) -> Result<Connection, StoreError> {
         user: text(row, "user")?,
         login: text(row, "login")?,
         target: text(row, "target")?,
+        agent: text(row, "agent")?,
         access,
         mode: mode.ok_or_else(|| unreadable("a mode"))?,
         verb: verb(first)?,
@@ -298,5 +305,6 @@ fn read(row: &Row<'_>) -> Result<Connection, StoreError> {
         actor: json(row, "actor")?,
         place: json(row, "place")?,
         recording: Recording { output: row.get("recorded_output")?, input: row.get("recorded_input")? },
+        redacted: row.get("redacted")?,
     })
 }

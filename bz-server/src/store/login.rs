@@ -56,6 +56,9 @@ impl Store {
             let now = seen.last_login.unwrap_or(seen.created);
             let before = by_id(tx, login.id)?;
             let known = user::by_person(tx, &seen.person)?;
+            if before.is_none() && has_ended(tx, login.id)? {
+                return Ok(Registration::Refused);
+            }
             if let Some(before) = &before
                 && (before.ended
                     || before.client_key != login.client_key
@@ -123,6 +126,11 @@ impl Store {
 
 fn by_id(tx: &Transaction<'_>, id: LoginId) -> Result<Option<Login>, StoreError> {
     first(tx, "SELECT * FROM login WHERE id = ?1", &[&id.to_string()], read)
+}
+
+/// Whether it was the login of a person who was deleted.
+fn has_ended(tx: &Transaction<'_>, id: LoginId) -> Result<bool, StoreError> {
+    Ok(first(tx, "SELECT 1 FROM ended_login WHERE id = ?1", &[&id.to_string()], |_| Ok(()))?.is_some())
 }
 
 fn upsert(tx: &Transaction<'_>, login: &Login) -> Result<(), StoreError> {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use bz_core::id::PolicyId;
+use bz_core::id::{PolicyId, UserId};
 use bz_core::time::UnixTime;
 use rusqlite::{Row, Transaction, params};
 use serde_json::Value;
@@ -17,6 +17,14 @@ pub enum PolicyKind {
     TargetConnect,
     /// Whose sessions are recorded.
     SessionRecording,
+    /// Who may reach which databases and web servers with which accounts.
+    Proxy,
+    /// Who may reach which clusters as whom.
+    Kubernetes,
+}
+
+impl PolicyKind {
+    const ALL: [Self; 4] = [Self::TargetConnect, Self::SessionRecording, Self::Proxy, Self::Kubernetes];
 }
 
 /// The text names no kind.
@@ -28,6 +36,8 @@ impl fmt::Display for PolicyKind {
         f.write_str(match self {
             Self::TargetConnect => "TargetConnect",
             Self::SessionRecording => "SessionRecording",
+            Self::Proxy => "Proxy",
+            Self::Kubernetes => "Kubernetes",
         })
     }
 }
@@ -36,11 +46,7 @@ impl FromStr for PolicyKind {
     type Err = UnknownKind;
 
     fn from_str(text: &str) -> Result<Self, UnknownKind> {
-        match text {
-            "TargetConnect" => Ok(Self::TargetConnect),
-            "SessionRecording" => Ok(Self::SessionRecording),
-            _ => Err(UnknownKind),
-        }
+        Self::ALL.into_iter().find(|kind| kind.to_string() == text).ok_or(UnknownKind)
     }
 }
 
@@ -146,6 +152,26 @@ impl Store {
         })
         .await
     }
+}
+
+/// Takes a person out of every policy.
+pub(super) fn remove_subject(tx: &Transaction<'_>, id: UserId) -> Result<(), StoreError> {
+    let id = id.to_string();
+    let version = changed(tx)?;
+    for mut policy in rows(tx, "SELECT * FROM policy", &[], read)? {
+        let subjects = policy.content.get_mut("subjects").and_then(Value::as_array_mut);
+        let Some(subjects) = subjects.filter(|list| list.iter().any(|one| is_subject(one, &id))) else { continue };
+        subjects.retain(|one| !is_subject(one, &id));
+        tx.execute(
+            "UPDATE policy SET content = ?2, version = ?3 WHERE id = ?1",
+            params![policy.id.to_string(), to_json(&policy.content)?, i64::try_from(version).unwrap_or(i64::MAX)],
+        )?;
+    }
+    Ok(())
+}
+
+fn is_subject(one: &Value, id: &str) -> bool {
+    one.get("id").and_then(Value::as_str) == Some(id)
 }
 
 fn changed(tx: &Transaction<'_>) -> Result<u64, StoreError> {

@@ -141,6 +141,9 @@ impl Store {
             let Some(environment) = environment::by_name(tx, new.environment.as_deref())? else {
                 return Ok(TargetRegistration::NoEnvironment);
             };
+            if super::virtual_target::is_called(tx, &new.name, environment.id)? {
+                return Err(StoreError::Exists("a target of that name in this environment"));
+            }
             let id = match new.replaces {
                 None => new.id,
                 Some(id) => match by_id(tx, id)? {

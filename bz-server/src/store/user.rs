@@ -51,6 +51,34 @@ impl Store {
         self.transact(move |tx| rows(tx, "SELECT * FROM user WHERE id = ?1 OR email = ?1 ORDER BY id", &[&name], read))
             .await
     }
+
+    /// Gives or takes the administrator's role; whether the person is there.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn set_admin(&self, id: UserId, is_admin: bool) -> Result<bool, StoreError> {
+        self.transact(move |tx| {
+            let sql = "UPDATE user SET is_admin = ?2 WHERE id = ?1";
+            Ok(tx.execute(sql, params![id.to_string(), is_admin])? == 1)
+        })
+        .await
+    }
+
+    /// Forgets a person: out of all policies, with all logins. Logs and connections keep the id. Whether anybody was there.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn delete_user(&self, id: UserId, now: UnixTime) -> Result<bool, StoreError> {
+        self.transact(move |tx| {
+            super::policy::remove_subject(tx, id)?;
+            tx.execute(
+                "INSERT OR IGNORE INTO ended_login (id, ended) SELECT id, ?2 FROM login WHERE user = ?1",
+                params![id.to_string(), super::millis(now)],
+            )?;
+            Ok(tx.execute("DELETE FROM user WHERE id = ?1", [id.to_string()])? == 1)
+        })
+        .await
+    }
 }
 
 pub(super) fn by_id(tx: &Transaction<'_>, id: UserId) -> Result<Option<User>, StoreError> {

@@ -20,6 +20,7 @@ mod users;
 mod agents;
 mod api_keys;
 mod targets;
+mod virtual_targets;
 mod policies;
 mod connections;
 mod links;

@@ -125,6 +125,90 @@ async fn logout_is_for_ever() {
     world.register(&alice, &alice.initial, None).await.refused(Code::NotLoggedIn);
 }
 
+/// F-026, F-167~: an administrator closes all connections of one person, who may open others.
+#[tokio::test]
+async fn an_administrator_closes_all_connections_of_one_person() {
+    let world = World::new().await;
+    let (admin, alice, bob) = (world.admin().await, world.user("alice").await, world.user("bob").await);
+    let web = world.agent(&admin, "web").await;
+    world.allow(&admin, &alice, &web, &["deploy"]).await;
+    world.allow(&admin, &bob, &web, &["deploy"]).await;
+    let (one, two) = (world.connect(&alice, &web).await, world.connect(&alice, &web).await);
+    world.connect(&bob, &web).await;
+    let path = "/users/alice@example.com/close-connections";
+    world.raw(As::Client(&bob), "PATCH", path, vec![]).await.refused(Code::Denied);
+    world.raw(As::Client(&admin), "PATCH", path, vec![]).await.done();
+    let why = "closed by the administrator root-of-all@example.com: all of this user's connections were closed";
+    let mut closed = world.links.asked();
+    closed.sort_by_key(|asked| format!("{asked:?}"));
+    let mut want = [one, two].map(|made| Asked::Closed(made.connection_id, why.to_owned()));
+    want.sort_by_key(|asked| format!("{asked:?}"));
+    assert_eq!(closed, want);
+    world.connect(&alice, &web).await;
+}
+
+/// F-028, F-054, F-055, F-056, F-057, F-058: a person who is deleted is out of all policies, and every connection and login
+/// ends at once; the logs stay; and who comes back is somebody new, with nothing.
+#[tokio::test]
+async fn a_deleted_person_leaves_only_logs() {
+    let world = World::new().await;
+    let (admin, alice, bob) = (world.admin().await, world.user("alice").await, world.user("bob").await);
+    let web = world.agent(&admin, "web").await;
+    let policy = json!({
+        "name": "both", "verbs": [{"type": "Shell"}], "targetUsers": [{"userName": "deploy"}],
+        "subjects": [
+            {"id": world.id_of(&alice).await, "type": "User"}, {"id": world.id_of(&bob).await, "type": "User"}
+        ],
+        "targets": [{"id": web.id, "type": "Bzero"}],
+    });
+    world.call(As::Client(&admin), "POST", "/policies/target-connect", &policy).await.done();
+    let (made, id) = (world.connect(&alice, &web).await, world.id_of(&alice).await);
+    let path = format!("/users/{id}");
+    world.raw(As::Client(&alice), "DELETE", &path, vec![]).await.refused(Code::Denied);
+    world.raw(As::Client(&admin), "DELETE", &path, vec![]).await.done();
+    world.raw(As::Client(&admin), "DELETE", &path, vec![]).await.refused(Code::NotFound);
+    let why = "closed by the administrator root-of-all@example.com: the user was deleted";
+    let asked = [Asked::Closed(made.connection_id, why.to_owned()), Asked::LoggedOut(alice.login)];
+    assert_eq!(world.links.asked(), asked);
+    world.get(As::Client(&alice), "/users/me").await.refused(Code::NotLoggedIn);
+    // A program that goes on refreshing the old login brings nobody back.
+    let refreshed = refreshed(&world, &alice.claims);
+    world.register(&alice, &refreshed, None).await.refused(Code::NotLoggedIn);
+    let left: Vec<serde_json::Value> = world.get(As::Client(&admin), "/policies/target-connect").await.ok();
+    assert_eq!(left[0]["subjects"], json!([{"id": world.id_of(&bob).await, "type": "User"}]));
+    world.connect(&bob, &web).await;
+
+    let back = world.user("alice").await;
+    assert_ne!(world.id_of(&back).await, id);
+    let ask = json!({"targetId": web.id});
+    world.call(As::Client(&back), "POST", "/connections/universal", &ask).await.refused(Code::Denied);
+    let path = format!("/events/connection?subjectIds={id}");
+    let events: Vec<serde_json::Value> = world.get(As::Client(&admin), &path).await.ok();
+    assert_eq!(
+        (events[0]["reason"].as_str(), events[0]["subjectName"].as_str()),
+        (Some(why), Some("alice@example.com"))
+    );
+}
+
+/// F-053~: the role is somebody else's to change, and an administrator is a person like any other.
+#[tokio::test]
+async fn roles_are_given_and_taken_by_others() {
+    let world = World::new().await;
+    let (admin, alice) = (world.admin().await, world.user("alice").await);
+    let (own, her) = (world.id_of(&admin).await, world.id_of(&alice).await);
+    let role = async |who, id: &str, role: &str| {
+        world.call(As::Client(who), "PATCH", &format!("/users/{id}"), &json!({"role": role})).await
+    };
+    role(&alice, &her, "Admin").await.refused(Code::Denied);
+    role(&admin, &own, "User").await.refused(Code::Conflict);
+    world.raw(As::Client(&admin), "DELETE", &format!("/users/{own}"), vec![]).await.refused(Code::Conflict);
+    role(&admin, &her, "King").await.refused(Code::BadRequest);
+    assert!(role(&admin, &her, "Admin").await.ok::<User>().is_admin);
+    assert!(!role(&alice, &own, "User").await.ok::<User>().is_admin);
+    world.get(As::Client(&admin), "/users").await.refused(Code::Denied);
+    assert!(world.get(As::Client(&alice), &format!("/users/{her}")).await.ok::<User>().is_admin);
+}
+
 fn refreshed(world: &World, claims: &serde_json::Value) -> String {
     let mut claims = claims.clone();
     claims["iat"] = json!(world.now());

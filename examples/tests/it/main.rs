@@ -48,6 +48,8 @@ mod relying_party;
 #[cfg(test)]
 mod segments;
 #[cfg(test)]
+mod services;
+#[cfg(test)]
 mod session;
 #[cfg(test)]
 mod shells;

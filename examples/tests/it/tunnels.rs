@@ -193,22 +193,27 @@ async fn a_program_that_never_reads_holds_up_no_other() {
 async fn a_logout_ends_a_tunnel() {
     let room = Room::new(Way::Ws).await;
     room.allow().await;
-    let echo = echo().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let there = listener.local_addr().unwrap();
     let person = User::current().unwrap().name;
     let client = room.world.log_in(&person).await.unwrap();
-    let tunnel = client.tunnel(&TARGET.parse().unwrap(), vec![rule(echo)]).await.unwrap();
-    let (port, serving) = forward(&tunnel, echo).await;
+    let tunnel = client.tunnel(&TARGET.parse().unwrap(), vec![rule(there)]).await.unwrap();
+    let (port, serving) = forward(&tunnel, there).await;
     let mut stream = TcpStream::connect(port).await.unwrap();
-    stream.write_all(b"hi").await.unwrap();
-    assert_eq!(read(&mut stream, 2).await, b"hi");
+    let (mut far, _) = listener.accept().await.unwrap();
+    far.write_all(b"half a sent").await.unwrap();
+    assert_eq!(read(&mut stream, 11).await, b"half a sent");
     client.logout().await.unwrap();
     let end = tokio::time::timeout(Duration::from_secs(20), tunnel.ended()).await.expect("the tunnel ends");
     assert!(
         matches!(end, End::Completed(Fin::Closed) | End::Refused(refusal::Code::Revoked) | End::Truncated),
         "{end:?}"
     );
-    let cut = stream.read(&mut [0]).await;
-    assert!(cut.is_err() || cut.is_ok_and(|n| n == 0), "the connection is over");
+    // Nobody takes what came for all there was.
+    for (who, stream) in [("here", &mut stream), ("there", &mut far)] {
+        let cut = stream.read(&mut [0]).await.expect_err(who);
+        assert_eq!(cut.kind(), std::io::ErrorKind::ConnectionReset, "{who}");
+    }
     drop(serving);
     let log = room.log(&tunnel.connection().to_string(), ConnectionEventType::Closed).await;
     let closed = log.iter().find(|e| e.connection_event_type == ConnectionEventType::Closed).unwrap();

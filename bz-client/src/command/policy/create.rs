@@ -1,5 +1,8 @@
 //! `bz policy create`.
 
+mod kubernetes;
+mod proxy;
+
 use anyhow::{Context as _, bail};
 use bz_client::client::Client;
 use bz_client::target_name::TargetRef;
@@ -22,6 +25,10 @@ pub(crate) enum Create {
     TargetAccess(TargetAccess),
     /// Whose sessions are recorded; without one nobody's are
     SessionRecording(SessionRecording),
+    /// Who may reach which databases and web servers, with which accounts
+    Proxy(proxy::Proxy),
+    /// Who may reach which clusters, as which users and groups of them
+    Kubernetes(kubernetes::Kubernetes),
 }
 
 /// What `bz policy create target-access` takes. Each plural is taken, too, as `zli` spelled them.
@@ -93,6 +100,14 @@ impl Create {
             }
             Self::SessionRecording(recording) => {
                 let policy = recording.create(&client).await?;
+                context.output.result(&policy, &line(&policy.content.name, policy.id))?;
+            }
+            Self::Proxy(proxy) => {
+                let policy = proxy.create(&client).await?;
+                context.output.result(&policy, &line(&policy.content.name, policy.id))?;
+            }
+            Self::Kubernetes(kubernetes) => {
+                let policy = kubernetes.create(&client).await?;
                 context.output.result(&policy, &line(&policy.content.name, policy.id))?;
             }
         }

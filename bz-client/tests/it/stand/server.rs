@@ -12,13 +12,13 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use bz_core::access::Mode;
-use bz_core::access::request::{MAX_REQUEST, Parameters, Request};
+use bz_core::access::request::{MAX_REQUEST, Parameters, Request, UserNeed};
 use bz_core::api::Bytes;
 use bz_core::api::access::{AttachShell, ConnectionMade, NewConnection};
 use bz_core::api::login::{MfaActionRequired, RegisterUser, Registered, User};
 use bz_core::api::proof::{Call, Proof};
 use bz_core::cert::{BzCert, CertCheck, DEFAULT_MAX_AGE};
-use bz_core::grant::{GrantBody, MAX_GRANT, Purpose, Recording, Scope, ServerCert, SignedGrant};
+use bz_core::grant::{GrantBody, MAX_GRANT, Purpose, Recording, ServerCert, SignedGrant};
 use bz_core::id::{BootId, ConnectionId, GrantId, LoginId, ShellId, TargetId, UserId};
 use bz_core::key::{PrivateKey, PublicKey};
 use bz_core::oidc::Person;
@@ -223,9 +223,9 @@ impl ServerState {
 
     fn connect(&self, asked: &NewConnection, client_key: PublicKey, person: Person) -> ConnectionMade {
         let parameters: Parameters = wire::decode(&asked.parameters.as_ref().unwrap().0, MAX_REQUEST).unwrap();
-        let handler = matches!(parameters, Parameters::Handler { .. });
         let attached = matches!(parameters, Parameters::Attach { .. });
-        let user = (!handler).then(|| asked.target_user.clone().unwrap_or_else(|| "deploy".parse().unwrap()));
+        let needed = parameters.needs_user() == UserNeed::Needed;
+        let user = needed.then(|| asked.target_user.clone().unwrap_or_else(|| "deploy".parse().unwrap()));
         let request = Request { target: TARGET, user: user.clone(), mode: asked.mode.unwrap(), parameters };
         let mut made = ConnectionMade {
             connection_id: CONNECTION,
@@ -234,6 +234,7 @@ impl ServerState {
             environment_name: asked.environment_name.clone().unwrap_or_else(|| "Default".to_owned()),
             target_user: user.clone(),
             target_type: "Bzero".to_owned(),
+            proxy: None,
             verb_type: request.verb(),
             agent_public_key: key(50).public(),
             agent_version: "0.1.0".to_owned(),
@@ -256,7 +257,7 @@ impl ServerState {
             mode: request.mode,
             recording: Recording { output: false, input: false },
             request: Request::digest(&request.encode().unwrap()),
-            scope: Scope::Request,
+            scope: request.parameters.scope(),
             mfa: None,
             policies: Vec::new(),
             policy_version: 1,

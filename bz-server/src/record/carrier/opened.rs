@@ -4,7 +4,7 @@ use bz_core::api::record::ConnectionEventType;
 use bz_core::signed::Signed;
 use bz_protocol::frame::Kind;
 use bz_protocol::keys::Direction;
-use bz_protocol::stream::{Answer, Report, StreamRequest};
+use bz_protocol::stream::{Answer, Report};
 use bz_protocol::transcript::Seen;
 
 use crate::record::carrier::Carrier;
@@ -13,7 +13,7 @@ impl Carrier {
     /// The agent's word about a stream goes into the log before it goes on.
     pub(super) async fn reported(&self, signed: &Signed<Report>) {
         let Ok(report) = signed.open(&self.ends.agent_key, self.app.organization) else { return };
-        let StreamRequest::Dial(destination) = &report.request;
+        let destination = &report.request;
         let (kind, reason) = match &report.answer {
             Answer::Opened { at } => (ConnectionEventType::StreamOpen, format!("to {destination}, at {at}")),
             Answer::Refused(why) => (ConnectionEventType::StreamRefused, format!("to {destination}: {why}")),

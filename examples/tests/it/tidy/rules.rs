@@ -2,6 +2,9 @@
 //!
 //! They read lines, not syntax: they hold habits, and clippy's `disallowed-methods` stand behind the ones about purity.
 
+use bz_core::access::upstream::Wire;
+use bz_core::database::DATABASES;
+
 /// Which files are read at all.
 pub(super) const EXTENSIONS: [&str; 8] = ["rs", "toml", "sql", "rego", "js", "mjs", "ts", "sh"];
 
@@ -139,6 +142,21 @@ pub(super) const RULES: &[Rule] = &[
             ("bz-server/src/observe/query.rs", "// finds SELECT and the like: \"SELECT 1\"\n"),
         ],
     },
+    Rule {
+        name: "a service that nobody reads is a row of bz-core/src/database.rs and nothing else",
+        broken: stray_service,
+        caught: &[
+            ("bz-agent/src/backend.rs", "if database == \"redis\" {}\n"),
+            ("bz-client/src/command/connect.rs", "/// Opens Redis.\n"),
+            ("bz-server/src/policy/bz.rego", "verb == \"MicrosoftSQLServer\"\n"),
+            ("bz-core/src/access.rs", "enum Access { MongoDB }\n"),
+        ],
+        left_alone: &[
+            ("bz-core/src/database.rs", "name: \"Redis\",\n"),
+            ("bz-agent/src/backend.rs", "if wire == Wire::Plain {}\n"),
+            ("examples/tests/it/services.rs", "room.service(\"Redis\");\n"),
+        ],
+    },
 ];
 
 impl Rule {
@@ -234,6 +252,17 @@ fn stray_sql(source: &Source) -> Vec<usize> {
     }
     let code = source.code().into_iter();
     code.filter(|(_, line)| SQL.iter().any(|word| line.contains(word))).map(|(number, _)| number).collect()
+}
+
+/// Adding such a service is adding its row: no other line of any program or rule knows one by name.
+fn stray_service(source: &Source) -> Vec<usize> {
+    let names = || DATABASES.iter().filter(|row| row.wire == Wire::Plain).map(|row| row.name.to_ascii_lowercase());
+    if !source.path.contains("/src/") || source.path == "bz-core/src/database.rs" || source.is_test() {
+        return Vec::new();
+    }
+    let known = |line: &str| names().any(|name| line.to_ascii_lowercase().contains(&name));
+    let lines = source.text.lines().enumerate();
+    lines.filter(|(_, line)| known(line)).map(|(number, _)| number + 1).collect()
 }
 
 /// The parts of bz-protocol that are compiled only with a feature: those of carriers may wait and look at the clock, that
