@@ -2,8 +2,8 @@
 //!
 //! It dials the server and nothing else, checks both roots of trust for every session on this machine, and gives an
 //! admitted session to a back end: a [`handler::Handler`] of the embedding program, (feature `shell`) a shell or
-//! command of one of the host's users, (`files`) a copy of files as such a user, (`ssh`) the host's own sshd, or (`tcp`)
-//! whatever the host reaches.
+//! command of one of the host's users, (`files`) a copy of files as such a user, (`ssh`) the host's own sshd,
+//! (`ssh-server`) SSH that the agent itself ends, or (`tcp`) whatever the host reaches.
 //!
 //! **Absent:** a listening socket, a key that others' targets accept, and anything process-wide: dropping
 //! [`agent::Running`] ends every task of it.

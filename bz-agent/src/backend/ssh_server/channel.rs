@@ -23,6 +23,16 @@ pub(super) enum Word {
     Resize(Size),
 }
 
+impl Word {
+    /// What it counts for while it waits.
+    pub(super) const fn weight(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Eof | Self::Resize(_) => 64,
+        }
+    }
+}
+
 /// What comes on a channel, in order; `None` when it is closed.
 pub(super) struct Words {
     words: mpsc::UnboundedReceiver<Word>,
@@ -52,7 +62,11 @@ impl Words {
     }
 
     pub(super) async fn next(&mut self) -> Option<Word> {
-        self.words.recv().await
+        let word = self.words.recv().await?;
+        if !matches!(word, Word::Bytes(_)) {
+            self.taken(word.weight());
+        }
+        Some(word)
     }
 
     /// So many bytes have reached their program.
@@ -92,9 +106,7 @@ impl Drop for Words {
     fn drop(&mut self) {
         self.words.close();
         while let Ok(word) = self.words.try_recv() {
-            if let Word::Bytes(bytes) = word {
-                self.taken(bytes.len());
-            }
+            self.taken(word.weight());
         }
     }
 }

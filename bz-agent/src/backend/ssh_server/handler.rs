@@ -296,11 +296,11 @@ impl server::Handler for Handler {
 impl Handler {
     fn word(&self, id: ChannelId, word: Word) {
         let Some(open) = self.channels.get(&id) else { return };
-        let bytes = if let Word::Bytes(bytes) = &word { bytes.len() } else { 0 };
+        let weight = word.weight();
         // Counted before it is there, so that it is never taken first.
-        self.served.throttle.add(bytes);
+        self.served.throttle.add(weight);
         if open.words.send(word).is_err() {
-            self.served.throttle.taken(bytes);
+            self.served.throttle.taken(weight);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What the agent's own SSH server refuses, and what ends its sessions.
 
+use std::os::unix::fs::MetadataExt as _;
+
 use bz_client::ssh::{Credential, SshStream};
 use bz_core::api::record::ConnectionEventType as Happened;
 use bz_core::ssh::{SshKey, UserCertificate};
@@ -9,7 +11,6 @@ use tokio::net::TcpListener;
 
 use super::ends::{ends, running};
 use super::site::{HOST, Site, free_port, text};
-use crate::guide::api::Api;
 use crate::session::until;
 
 /// What an old `scp` could be made to run, and what has nothing to do with it.
@@ -47,12 +48,14 @@ async fn nothing_is_run_where_policy_allows_files_alone() {
     // What would run in the place of scp.
     site.person.write("scp", "#!/bin/sh\ntouch pwned\n");
     site.run(&format!("chmod 755 {home}/scp && ls -A {home} > before")).await;
+    site.run("ssh -F $F -M -S ./master -f -N $U@web >master.log 2>&1").await;
     for command in COMMANDS {
         std::fs::write(site.at("command"), command).unwrap();
-        let output = site.try_run("ssh -F $F $U@web \"$(cat command)\"").await;
+        let output = site.try_run("ssh -F $F -S ./master $U@web \"$(cat command)\"").await;
         assert_eq!(output.status.code(), Some(126), "{command}: {}", text(&output.stderr));
         assert!(text(&output.stderr).contains("copy files here with scp and sftp, and run nothing"), "{command}");
     }
+    site.run("ssh -F $F -S ./master -O exit $U@web").await;
     for shell in ["ssh -F $F -T $U@web", "ssh -F $F -tt $U@web", "ssh -F $F -tt $U@web id"] {
         let output = site.try_run(&format!("echo 'touch pwned' | {shell}")).await;
         assert_eq!(output.status.code(), Some(126), "{shell}: {}", text(&output.stderr));
@@ -78,8 +81,9 @@ async fn forwarding(site: &Site) {
     assert!(said.contains("remote port forwarding failed"), "{said}");
     let said = site.fails(&format!("ssh -F $F -W 127.0.0.1:{inner} $U@web </dev/null")).await;
     assert!(said.contains("nothing is forwarded here: that needs the verb Tunnel"), "{said}");
-    let said = site.fails("ssh -F $F -o StreamLocalBindUnlink=yes -W /run/some.sock $U@web </dev/null").await;
-    assert!(!said.is_empty());
+    let socket = site.at("remote.sock").display().to_string();
+    let said = site.fails(&format!("{forward} -N -R {socket}:127.0.0.1:{inner} $U@web")).await;
+    assert!(said.contains("remote port forwarding failed"), "{said}");
     let events = site.world.client.connection_events(1000).await.unwrap();
     let to = format!("forwarding to 127.0.0.1:{inner}: not part of the session");
     assert!(events.iter().any(|event| event.reason == to), "{events:#?}");
@@ -166,15 +170,14 @@ async fn one_key_and_one_user_are_let_in() {
 async fn a_logout_and_the_end_of_a_policy_end_what_runs() {
     let Some(site) = Site::inspected(&["Shell"]).await else { return };
     site.allow_verbs("files", &site.person.name, &["FileTransfer"]).await;
+    let uid: u32 = site.run("id -u $U").await.trim().parse().unwrap();
     let runs = async || {
-        let found = site.try_run("pgrep -u $U -x bash").await;
-        text(&found.stdout).lines().count()
+        let all = std::fs::read_dir("/proc").unwrap().flatten();
+        all.filter(|process| process.metadata().is_ok_and(|found| found.uid() == uid)).count()
     };
     let ssh = running(&site).await;
     until(runs, |count| *count > 0).await;
-    let client = &site.world.client;
-    let ca = std::fs::read_to_string(site.world.folder.join("server/ca.crt")).unwrap();
-    let api = Api::new(client.server().url().as_str().trim_end_matches('/'), &ca, &client.login().to_text());
+    let (client, api) = (&site.world.client, site.api());
     let policy = client.policies().await.unwrap().into_iter().find(|policy| policy.content.name == "files").unwrap();
     api.delete(&format!("policies/target-connect/{}", policy.id)).await;
     let complaint = ends(ssh).await;

@@ -14,6 +14,7 @@ use pty_process::Size;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::site::{DEADLINE, Site, text};
+use crate::guide::api::Api;
 use crate::session::{files_with, until};
 
 impl Site {
@@ -34,6 +35,13 @@ impl Site {
         rows
     }
 
+    /// The server's own interface, as an administrator.
+    pub(super) fn api(&self) -> Api {
+        let client = &self.world.client;
+        let ca = std::fs::read_to_string(self.world.folder.join("server/ca.crt")).unwrap();
+        Api::new(client.server().url().as_str().trim_end_matches('/'), &ca, &client.login().to_text())
+    }
+
     fn home(&self, name: &str) -> String {
         format!("/home/{}/{name}", self.person.name)
     }
@@ -44,6 +52,9 @@ impl Site {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_is_run_without_an_sshd() {
     let Some(site) = Site::inspected(&["Shell"]).await else { return };
+    for policy in site.world.client.recording_policies().await.unwrap() {
+        site.api().delete(&format!("policies/session-recording/{}", policy.id)).await;
+    }
     site.run("ssh -F $F $U@web true").await;
     let said = site.run("echo marker-heard | ssh -F $F $U@web 'cat; id -un; pwd'").await;
     assert_eq!(said, format!("marker-heard\n{}\n{}\n", site.person.name, site.home("").trim_end_matches('/')));

@@ -10,7 +10,6 @@ use bz_core::time::UnixTime;
 use bz_examples::needs;
 use bz_protocol::driver::{Clock as _, SystemClock};
 
-use crate::guide::api::Api;
 use crate::person::Person;
 use crate::ssh::site::{HOST, Site, text};
 
@@ -19,13 +18,14 @@ use crate::ssh::site::{HOST, Site, text};
 async fn ssh_is_off_until_a_policy_says_otherwise() {
     let Some(site) = Site::start().await else { return };
     let client = &site.world.client;
-    let ca = std::fs::read_to_string(site.world.folder.join("server/ca.crt")).unwrap();
-    let api = Api::new(client.server().url().as_str().trim_end_matches('/'), &ca, &client.login().to_text());
+    let api = site.api();
     let delete = async |name: &str| {
         let policy = client.policies().await.unwrap().into_iter().find(|policy| policy.content.name == name).unwrap();
         api.delete(&format!("policies/target-connect/{}", policy.id)).await;
     };
-    delete("shells on web").await;
+    for policy in client.policies().await.unwrap() {
+        delete(&policy.content.name).await;
+    }
     // A policy with another verb names this person and target.
     site.allow_verbs("debug", "root", &["Handler:debug"]).await;
     let said = site.run("bz generate ssh-config").await;
