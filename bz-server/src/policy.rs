@@ -90,3 +90,33 @@ impl Decision {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decision(allowed: bool, policy: u8, users: &[(&str, &str)]) -> Decision {
+        let user =
+            |(user, rule): &(&str, &str)| AllowedUser { user: user.parse().unwrap(), rule: rule.parse().unwrap() };
+        let users = users.iter().map(user).collect();
+        let policies = vec![PolicyId::from_bytes([policy; 16])];
+        Decision { allowed, policies, users, ..Decision::no(if allowed { "allowed" } else { "no" }) }
+    }
+
+    #[test]
+    fn two_verbs_are_allowed_as_whom_both_are() {
+        let first = || decision(true, 1, &[("alice", "alice"), ("bob", "bob"), ("root", "root")]);
+        let second = decision(true, 2, &[("alice", "{username}"), ("root", "root")]);
+        let both = first().and(second);
+        let users: Vec<_> = both.users.iter().map(|user| (user.user.to_string(), user.rule.is_substituted())).collect();
+        assert_eq!(users, [("alice".to_owned(), true), ("root".to_owned(), false)], "what needs the token needs it");
+        assert_eq!((both.allowed, both.policies.len()), (true, 2));
+
+        let nobody = first().and(decision(true, 2, &[("carol", "carol")]));
+        assert!(!nobody.allowed && nobody.reason.contains("not as the same user"), "{}", nobody.reason);
+        for (one, other) in [(first(), decision(false, 2, &[])), (decision(false, 1, &[]), first())] {
+            let neither = one.and(other);
+            assert_eq!((neither.allowed, neither.reason.as_str()), (false, "no"));
+        }
+    }
+}

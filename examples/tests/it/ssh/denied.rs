@@ -39,7 +39,7 @@ const COMMANDS: &[&str] = &[
     "./scp -t x",
 ];
 
-/// F-015~: PR-SSHD-5: where policy allows files alone nothing is run, whatever it is made to look like; what is refused is
+/// F-084~, PR-SSHD-5: where policy allows files alone nothing is run, whatever it is made to look like; what is refused is
 /// said to the person, and in the log of connections.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_run_where_policy_allows_files_alone() {
@@ -89,7 +89,7 @@ async fn forwarding(site: &Site) {
     assert!(events.iter().any(|event| event.reason == to), "{events:#?}");
 }
 
-/// F-015~: where policy allows commands alone no file is copied by scp or sftp; displays and agents are not forwarded, and
+/// F-084~, PR-SSHD-5: where policy allows commands alone no file is copied by scp or sftp; displays and agents are not forwarded, and
 /// only harmless variables are set.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_file_is_copied_where_policy_allows_commands_alone() {
@@ -165,7 +165,7 @@ async fn one_key_and_one_user_are_let_in() {
     site.stop().await;
 }
 
-/// F-012, F-016: a logout ends a running session and what it runs; so does the end of one of the policies that allow it.
+/// PR-SSHD-3: a logout ends a running session and what it runs; so does the end of one of the policies that allow it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_logout_and_the_end_of_a_policy_end_what_runs() {
     let Some(site) = Site::inspected(&["Shell"]).await else { return };

@@ -47,7 +47,7 @@ impl Site {
     }
 }
 
-/// F-004~, F-178~: commands with input, both outputs and their status, without an sshd, as the user and nobody else; each
+/// F-004~, F-178~, PR-SSHD-7, PR-SSHD-8: commands with input, both outputs and their status, without an sshd, as the user and nobody else; each
 /// is in the command log, covered by the agent's signature, and none of SSH itself is kept.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_is_run_without_an_sshd() {
@@ -80,7 +80,7 @@ async fn a_command_is_run_without_an_sshd() {
     site.stop().await;
 }
 
-/// F-108~, F-113~, F-159~: a terminal of the person's size; what is typed is in the command log and not what is typed
+/// F-108~, F-113~, F-159~, PR-SSHD-8: a terminal of the person's size; what is typed is in the command log and not what is typed
 /// blindly; a recording has what the terminal shows, and what a command without one says.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_terminal_is_recorded_as_any_shell_is() {
@@ -233,7 +233,7 @@ async fn requests(site: &Site) {
     assert_eq!((last.size, &last.sha256), (7_000_000, &Some(whole)), "{last:#?}");
 }
 
-/// F-084~: what the user may not, and what there is no room for, is said to the person and in the log.
+/// F-214~: what the user may not, and what there is no room for, is said to the person and in the log.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_system_refuses_is_said_and_logged() {
     let Some(site) = Site::inspected(&["FileTransfer"]).await else { return };
@@ -276,7 +276,8 @@ async fn what_the_system_refuses_is_said_and_logged() {
     site.stop().await;
 }
 
-/// What a person sends to a program that does not read stays with the person: little of it is held in between.
+/// What a person sends to a program that does not read stays with the person, and what a person does not read with the
+/// program: little of it is held in between.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_program_that_never_reads_holds_its_person_up() {
     let Some(site) = Site::inspected(&["Shell"]).await else { return };
@@ -284,6 +285,8 @@ async fn a_program_that_never_reads_holds_its_person_up() {
     let mut ssh = ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut begun = [0; 6];
     tokio::time::timeout(DEADLINE, ssh.stdout.as_mut().unwrap().read_exact(&mut begun)).await.unwrap().unwrap();
+    let mut unread = site.command("exec ssh -F $F $U@web 'head -c 200000000 /dev/zero; touch finished'");
+    let mut unread = unread.stdout(Stdio::piped()).spawn().unwrap();
     let (mut stdin, mut sent) = (ssh.stdin.take().unwrap(), 0);
     let piece = vec![0; 64 << 10];
     // However slow this machine is: a wait that ends too soon only counts too little.
@@ -294,7 +297,9 @@ async fn a_program_that_never_reads_holds_its_person_up() {
     }
     // Others are not held up by it.
     assert_eq!(site.run("ssh -F $F $U@web echo on").await, "on\n");
+    assert!(!std::fs::exists(site.home("finished")).unwrap(), "what nobody reads is held somewhere");
     drop(stdin);
     ssh.kill().await.unwrap();
+    unread.kill().await.unwrap();
     site.stop().await;
 }

@@ -1,3 +1,5 @@
+//! Hostile and unusual requests, said to a server in this process.
+
 use std::net::Shutdown;
 use std::thread;
 
