@@ -101,6 +101,8 @@ pub enum Fate {
     Part,
     /// Nothing of it did.
     Failed(Problem),
+    /// It is open from now on; another word about it follows, unless the session is cut.
+    Begun,
 }
 
 /// Bytes that are no message.

@@ -136,7 +136,11 @@ impl Observer {
     /// What is left to say of files when nothing more comes.
     #[must_use]
     pub fn finish_files(&mut self) -> Vec<FileLine> {
-        if let Self::Files(lens) = self { lens.finish() } else { Vec::new() }
+        match self {
+            Self::Files(lens) => lens.finish(),
+            Self::Ssh(lens) => lens.finish_files(),
+            Self::Command(_) | Self::Request | Self::Opaque => Vec::new(),
+        }
     }
 
     pub fn resize(&mut self, rows: u16, columns: u16) {

@@ -15,6 +15,8 @@ pub struct SshLens {
     terminal: Option<Box<CommandLens>>,
     files: Vec<FileLine>,
     refused: Vec<String>,
+    /// Files that are open.
+    begun: Vec<(FileWay, Vec<u8>)>,
     /// Begun within a terminal whose beginning was not heard.
     resumed: bool,
 }
@@ -58,6 +60,28 @@ impl SshLens {
     #[must_use]
     pub fn finish(&mut self) -> Vec<Line> {
         self.terminal.as_mut().map(|lens| lens.finish()).unwrap_or_default()
+    }
+
+    /// The files that are open when nothing more comes: a part of each may have gone over.
+    #[must_use]
+    pub fn finish_files(&mut self) -> Vec<FileLine> {
+        let begun = std::mem::take(&mut self.begun);
+        let cut = |(way, path)| row(&SshFile { way, path, fate: Fate::Part, size: 0 });
+        begun.into_iter().map(cut).collect()
+    }
+
+    fn file(&mut self, file: &SshFile) {
+        let is = |(way, path): &(FileWay, Vec<u8>)| *way == file.way && *path == file.path;
+        if file.fate == Fate::Begun {
+            if self.begun.len() < MAX_BEGUN {
+                self.begun.push((file.way, file.path.clone()));
+            }
+            return;
+        }
+        if let Some(at) = self.begun.iter().position(is) {
+            self.begun.swap_remove(at);
+        }
+        self.files.push(row(file));
     }
 
     fn terminal(&mut self) -> Option<&mut CommandLens> {
@@ -108,22 +132,24 @@ impl SshLens {
                 lines.extend(self.finish());
                 (self.terminal, self.resumed) = (None, false);
             }
-            Said::File(file) => self.files.push(line(&file)),
+            Said::File(file) => self.file(&file),
             Said::Refused { what } => self.refused.extend(text::shown(&what)),
         }
     }
 }
 
 const REQUEST: CommandSource = CommandSource::Request;
+/// More than an agent has open for one session.
+const MAX_BEGUN: usize = 2048;
 
-fn line(file: &SshFile) -> FileLine {
+fn row(file: &SshFile) -> FileLine {
     let direction = match file.way {
         FileWay::ToTarget => FileDirection::ToTarget,
         FileWay::FromTarget => FileDirection::FromTarget,
     };
     let (outcome, digest, problem) = match file.fate {
         Fate::Whole { digest } => (FileOutcome::Copied, digest, None),
-        Fate::Part => (FileOutcome::Incomplete, None, None),
+        Fate::Part | Fate::Begun => (FileOutcome::Incomplete, None, None),
         Fate::Failed(problem) => (FileOutcome::Failed, None, Some(problem)),
     };
     FileLine { direction, path: shown(&file.path), outcome, size: file.size, digest, problem }
@@ -159,6 +185,14 @@ mod tests {
         let [row] = lens.files().try_into().unwrap();
         assert_eq!((row.path.as_str(), row.digest, row.size), ("/a\\x0a", Some(Digest::of(b"x")), 1));
         assert_eq!(lens.files(), []);
+        for (name, fate) in [(b"/a", Fate::Begun), (b"/b", Fate::Begun), (b"/a", Fate::Whole { digest: None })] {
+            let file = SshFile { way: FileWay::ToTarget, path: name.to_vec(), fate, size: 2 };
+            assert_eq!(say(&mut lens, &Said::File(file)), [""; 0]);
+        }
+        assert_eq!(lens.files().len(), 1);
+        let [cut] = lens.finish_files().try_into().unwrap();
+        assert_eq!((cut.path.as_str(), cut.outcome), ("/b", FileOutcome::Incomplete), "it was never closed");
+        assert_eq!(lens.finish_files(), []);
         assert_eq!(say(&mut lens, &Said::Refused { what: "forwarding to\na".to_owned() }), [""; 0]);
         assert_eq!(lens.refused(), ["forwarding to\\x0aa"]);
     }

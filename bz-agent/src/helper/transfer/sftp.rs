@@ -91,10 +91,8 @@ impl<W: Write> Server<W> {
     }
 
     fn log_file(&mut self, handle: Handle, closed: bool) {
-        if let Handle::File(file) = handle
-            && let Some(row) = file.finish(closed)
-        {
-            self.log.file(&row);
+        if let Handle::File(file) = handle {
+            self.log.file(&file.finish(closed));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A file that is read or written over the network, and what the log will say of it.
 
+use super::Log;
 use bz_core::access::request::MAX_PATH;
 use bz_core::digest::Digest;
 use bz_protocol::copy::Problem;
@@ -8,7 +9,7 @@ use bz_protocol::ssh::{Fate, FileWay, SshFile};
 use sha2::{Digest as _, Sha256};
 use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
@@ -22,7 +23,7 @@ const CHUNK: usize = 64 << 10;
 pub(super) struct Tracked {
     file: File,
     path: Vec<u8>,
-    way: Option<FileWay>,
+    way: FileWay,
     /// Where the next byte is expected while everything goes in order from the first byte on.
     next: Option<u64>,
     hash: Sha256,
@@ -45,22 +46,17 @@ pub(super) fn special(directory: bool) -> io::Error {
 }
 
 impl Tracked {
-    pub(super) fn new(file: File, path: &Path) -> Self {
-        Self {
-            file,
-            path: full(path),
-            way: None,
-            next: Some(0),
-            hash: Sha256::new(),
-            moved: 0,
-            problem: None,
-            append: false,
-        }
+    /// A file that is open, which the log hears at once: whoever is cut off later has begun it all the same.
+    pub(super) fn new<W: Write>((file, path): (File, &Path), way: FileWay, log: &mut Log<W>) -> Self {
+        let path = full(path);
+        log.file(&SshFile { way, path: path.clone(), fate: Fate::Begun, size: 0 });
+        let (next, hash) = (Some(0), Sha256::new());
+        Self { file, path, way, next, hash, moved: 0, problem: None, append: false }
     }
 
-    /// For writing: also when nothing is written.
-    pub(super) fn written(self, append: bool) -> Self {
-        Self { way: Some(FileWay::ToTarget), append, ..self }
+    /// What is written goes behind what is there.
+    pub(super) fn append(self, append: bool) -> Self {
+        Self { append, ..self }
     }
 
     pub(super) const fn file(&self) -> &File {
@@ -73,12 +69,11 @@ impl Tracked {
     }
 
     pub(super) fn read(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        self.way.get_or_insert(FileWay::FromTarget);
         let read = self.file.read_at(buffer, offset);
         match &read {
             Ok(count) => {
                 let bytes = buffer.get(..*count).unwrap_or_default();
-                if self.way == Some(FileWay::FromTarget) && !bytes.is_empty() {
+                if self.way == FileWay::FromTarget && !bytes.is_empty() {
                     self.went(offset, bytes);
                 }
             }
@@ -88,11 +83,7 @@ impl Tracked {
     }
 
     pub(super) fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let written = if self.append {
-            io::Write::write_all(&mut self.file, bytes)
-        } else {
-            self.file.write_all_at(bytes, offset)
-        };
+        let written = if self.append { self.file.write_all(bytes) } else { self.file.write_all_at(bytes, offset) };
         match &written {
             Ok(()) => self.went(offset, bytes),
             Err(error) => self.problem = Some(problem_of(error)),
@@ -112,9 +103,9 @@ impl Tracked {
         }
     }
 
-    /// The row for the log, when something went over. `closed` says that the other end is done with it.
-    pub(super) fn finish(self, closed: bool) -> Option<SshFile> {
-        let way = self.way?;
+    /// The last word for the log. `closed` says that the other end is done with it.
+    pub(super) fn finish(self, closed: bool) -> SshFile {
+        let way = self.way;
         let fate = match self.problem {
             Some(problem) if self.moved == 0 => Fate::Failed(problem),
             Some(_) => Fate::Part,
@@ -123,9 +114,9 @@ impl Tracked {
         };
         let size = match fate {
             Fate::Whole { .. } => self.file.metadata().map_or(self.moved, |found| found.len()),
-            Fate::Part | Fate::Failed(_) => self.moved,
+            Fate::Part | Fate::Failed(_) | Fate::Begun => self.moved,
         };
-        Some(SshFile { way, path: self.path, fate, size })
+        SshFile { way, path: self.path, fate, size }
     }
 
     fn whole(&self, way: FileWay) -> Fate {

@@ -84,11 +84,9 @@ impl<W: Write> Giver<'_, '_, W> {
         if !self.says(('C', found.len()), path, &found)? {
             return Ok(());
         }
-        let mut file = Tracked::new(file, path);
+        let mut file = Tracked::new((file, path), FileWay::FromTarget, self.log);
         let sent = self.content(&mut file, found.len());
-        if let Some(row) = file.finish(sent.is_ok()) {
-            self.log.file(&row);
-        }
+        self.log.file(&file.finish(sent.is_ok()));
         match sent? {
             Some(error) => self.peer.warn(path.as_os_str().as_bytes(), &error)?,
             None => self.peer.fine()?,
@@ -117,10 +115,6 @@ impl<W: Write> Giver<'_, '_, W> {
             };
             self.peer.writer.write_all(buffer.get(..count).unwrap_or_default())?;
             sent = sent.saturating_add(count as u64);
-        }
-        if size == 0 {
-            // Also an empty file is one that went over.
-            failed = file.read(0, &mut []).err();
         }
         Ok(failed)
     }

@@ -110,15 +110,13 @@ impl<W: Write> Taker<'_, '_, W> {
             Err(error) => return self.fails(place, &error),
         };
         self.peer.fine()?;
-        let mut file = Tracked::new(file, place).written(false);
+        let mut file = Tracked::new((file, place), FileWay::ToTarget, self.log);
         let taken = self.content(&mut file, entry.size);
         let written = match &taken {
             Ok(Ok(())) => self.settle(entry, &file),
             Ok(Err(_)) | Err(_) => Ok(()),
         };
-        if let Some(row) = file.finish(taken.is_ok()) {
-            self.log.file(&row);
-        }
+        self.log.file(&file.finish(taken.is_ok()));
         let written = taken?.and(written);
         // The other end's word that it has sent what it announced.
         self.peer.answer()?;

@@ -103,12 +103,11 @@ impl<W: Write> Server<W> {
             .truncate(writes && flags & FLAG_TRUNCATE != 0 && flags & FLAG_APPEND == 0)
             .create_new(writes && flags & FLAG_CREATE != 0 && flags & FLAG_EXCLUSIVE != 0)
             .mode(wanted.mode.unwrap_or(0o666) & PERMISSIONS);
+        let way = if writes { FileWay::ToTarget } else { FileWay::FromTarget };
         let file = tracked::open(&mut options, &path).inspect_err(|error| {
-            let way = if writes { FileWay::ToTarget } else { FileWay::FromTarget };
             self.log.file(&tracked::failed(way, &path, error));
         })?;
-        let file = Tracked::new(file, &path);
-        let file = if writes { file.written(flags & FLAG_APPEND != 0) } else { file };
+        let file = Tracked::new((file, &path), way, &mut self.log).append(writes && flags & FLAG_APPEND != 0);
         Ok(self.opened(id, Handle::File(Box::new(file))))
     }
 

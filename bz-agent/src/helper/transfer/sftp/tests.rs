@@ -39,8 +39,11 @@ fn talk(said: Vec<Vec<u8>>) -> (Vec<Vec<u8>>, Vec<SshFile>, i32) {
     let (log, code) = server.join().unwrap();
     let (mut rows, mut log) = (Vec::new(), log.as_slice());
     while !log.is_empty() {
-        rows.push(frame::read_blocking(&mut log).unwrap());
+        rows.push(frame::read_blocking::<SshFile>(&mut log).unwrap());
     }
+    // Each has begun before it ended.
+    let begun = rows.extract_if(.., |row| row.fate == Fate::Begun).count();
+    assert!(begun >= rows.iter().filter(|row| !matches!(row.fate, Fate::Failed(_))).count(), "{rows:?}");
     (answers, rows, code)
 }
 
