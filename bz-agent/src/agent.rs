@@ -160,6 +160,14 @@ impl Agent {
         self
     }
 
+    /// Answers ssh, scp and sftp itself, as the host's users.
+    #[cfg(feature = "ssh-server")]
+    #[must_use]
+    pub fn ssh_server(mut self, server: crate::ssh_server::SshServer) -> Self {
+        self.backends.ssh_server = Some(server);
+        self
+    }
+
     /// Starts it. Must be called within a tokio runtime.
     ///
     /// # Errors

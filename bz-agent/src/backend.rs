@@ -19,6 +19,8 @@ mod route;
 pub mod shell;
 #[cfg(feature = "ssh")]
 mod ssh;
+#[cfg(feature = "ssh-server")]
+mod ssh_server;
 
 use std::sync::Arc;
 
@@ -125,6 +127,8 @@ pub(crate) struct Backends {
     pub(crate) web: Option<crate::web::Web>,
     #[cfg(feature = "kube")]
     pub(crate) cluster: Option<crate::kube::Cluster>,
+    #[cfg(feature = "ssh-server")]
+    pub(crate) ssh_server: Option<crate::ssh_server::SshServer>,
 }
 
 impl Backends {
@@ -172,11 +176,16 @@ impl Backends {
 
     /// What the client should know of the target before it says anything to it.
     pub(crate) fn facts(&self, admission: &Admission) -> Result<Vec<Fact>, Code> {
-        if admission.request().access().spec().backend != Backend::Ssh {
+        let backend = admission.request().access().spec().backend;
+        #[cfg(feature = "ssh-server")]
+        if let (Backend::SshServer, Some(server)) = (backend, &self.ssh_server) {
+            return Ok(vec![Fact { name: HOST_KEY_FACT.to_owned(), value: server.host_key() }]);
+        }
+        if !matches!(backend, Backend::Ssh | Backend::SshServer) {
             return Ok(vec![]);
         }
         #[cfg(feature = "ssh")]
-        if let Some(sshd) = &self.sshd {
+        if let (Backend::Ssh, Some(sshd)) = (backend, &self.sshd) {
             let keys = sshd.read_host_keys().map_err(|error| {
                 tracing::warn!(%error, "the host keys of this host's sshd cannot be read; is openssh-server installed?");
                 Code::Unavailable
@@ -222,6 +231,13 @@ pub(crate) async fn run(context: Arc<Context>, connection: ConnectionId, admitte
         #[cfg(not(feature = "files"))]
         Backend::Files => Err(Code::Unavailable),
         Backend::Database | Backend::Http | Backend::Kube => behind(&context, connection, &admitted, &mut io).await,
+        #[cfg(feature = "ssh-server")]
+        Backend::SshServer => match &context.backends.ssh_server {
+            Some(server) => ssh_server::run(server, &admitted, &mut io).await,
+            None => Err(Code::Unavailable),
+        },
+        #[cfg(not(feature = "ssh-server"))]
+        Backend::SshServer => Err(Code::Unavailable),
     };
     let last = match done {
         Ok(fin) => Action::Finish(fin),

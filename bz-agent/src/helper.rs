@@ -3,7 +3,7 @@
 //! Becoming another user between `fork` and `exec` of a threaded program is unsound to write in
 //! safe Rust, so it is not written: the agent re-executes itself, and the new process, alone and
 //! single-threaded, becomes the user and executes the shell (`launch`), keeps a shell beside the agent
-//! (`holder`), or becomes the user and copies files (`files`). Requests come over a socket on standard input, never on the command
+//! (`holder`), or becomes the user and copies files (`files`; `transfer` for `scp` and `sftp`). Requests come over a socket on standard input, never on the command
 //! line, where every user of the machine could read them.
 
 #[cfg(feature = "files")]
@@ -11,6 +11,8 @@ pub(crate) mod files;
 mod identity;
 pub(crate) mod launch;
 pub(crate) mod process;
+#[cfg(feature = "ssh-server")]
+pub(crate) mod transfer;
 mod spawner;
 
 pub use identity::{SwitchError, SwitchStep};
@@ -42,6 +44,8 @@ pub(crate) enum Role {
     Holder,
     #[cfg(feature = "files")]
     Files,
+    #[cfg(feature = "ssh-server")]
+    Transfer,
 }
 
 /// Must be the first line of `main`, before any thread, file or signal handler exists.
@@ -60,6 +64,8 @@ pub fn enter() -> Helper {
         (Some(Role::Holder), Ok(())) => crate::holder::run(&Helper::at(THIS_PROGRAM)),
         #[cfg(feature = "files")]
         (Some(Role::Files), Ok(())) => files::run(),
+        #[cfg(feature = "ssh-server")]
+        (Some(Role::Transfer), Ok(())) => transfer::run(),
         (None, _) | (_, Err(_)) => 2,
     };
     #[expect(clippy::exit, reason = "a helper has no main to return to")]
@@ -72,6 +78,8 @@ impl Role {
         Self::Holder,
         #[cfg(feature = "files")]
         Self::Files,
+        #[cfg(feature = "ssh-server")]
+        Self::Transfer,
     ];
 
     const fn name(self) -> &'static str {
@@ -80,6 +88,8 @@ impl Role {
             Self::Holder => "holder",
             #[cfg(feature = "files")]
             Self::Files => "files",
+            #[cfg(feature = "ssh-server")]
+            Self::Transfer => "transfer",
         }
     }
 }

@@ -92,6 +92,16 @@ impl Holders {
         user: &User,
         request: ShellRequest,
     ) -> Result<Shell, HoldersError> {
+        self.start_with(id, user, (request, None)).await
+    }
+
+    /// The same, with one command in the place of an interactive shell.
+    pub(crate) async fn start_with(
+        &self,
+        id: ShellId,
+        user: &User,
+        (request, command): (ShellRequest, Option<Vec<u8>>),
+    ) -> Result<Shell, HoldersError> {
         let orders = Orders {
             version: VERSION,
             id,
@@ -100,6 +110,7 @@ impl Holders {
             size: request.size,
             socket: self.socket(id),
             idle_seconds: request.idle.as_secs(),
+            command,
         };
         let (own, control) = BlockingStream::pair().map_err(HoldersError::Helper)?;
         let mut command = self.helper.command(Role::Holder);

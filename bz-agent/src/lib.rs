@@ -2,8 +2,9 @@
 //!
 //! It dials the server and nothing else, checks both roots of trust for every session on this machine, and gives an
 //! admitted session to a back end: a [`handler::Handler`] of the embedding program, (feature `shell`) a shell or
-//! command of one of the host's users, (`files`) a copy of files as such a user, (`ssh`) the host's own sshd, (`tcp`)
-//! whatever the host reaches, (`web`) a web server that it reaches, or (`kube`) its cluster, as somebody else.
+//! command of one of the host's users, (`files`) a copy of files as such a user, (`ssh`) the host's own sshd,
+//! (`ssh-server`) SSH that the agent itself ends, (`tcp`) whatever the host reaches, (`web`) a web server that it
+//! reaches, or (`kube`) its cluster, as somebody else.
 //!
 //! **Absent:** a listening socket, a key that others' targets accept, and anything process-wide: dropping
 //! [`agent::Running`] ends every task of it.
@@ -66,6 +67,10 @@ pub mod holders;
 pub mod marks;
 #[cfg(feature = "ssh")]
 pub mod ssh;
+#[cfg(feature = "ssh-server")]
+pub mod ssh_server;
+#[cfg(feature = "ssh-server")]
+mod transfer;
 #[cfg(feature = "shell")]
 pub mod user;
 #[cfg(feature = "kube")]

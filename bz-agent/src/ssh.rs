@@ -66,22 +66,7 @@ impl Authority {
     /// # Errors
     /// [`AuthorityError`].
     pub fn open(folder: &Path) -> Result<Self, AuthorityError> {
-        file::private_folder(folder)?;
-        let path = folder.join(LOCK);
-        let lock = file::open(OpenOptions::new().write(true).create(true).truncate(false), &path);
-        let lock = lock.map_err(FileError::io(&path, "opened"))?;
-        // Whoever else makes one is done in a moment.
-        lock.lock().map_err(FileError::io(&path, "locked"))?;
-        let (path, public) = (folder.join(KEY), folder.join(AUTHORITY));
-        let key = if let Some(text) = file::read(&path, MAX_HOST_KEY_FILE)? {
-            parse(&text).ok_or(AuthorityError::Damaged(path))?
-        } else {
-            let seed = Zeroizing::new(random().map_err(|_| AuthorityError::Random)?);
-            let key = SshKey::from_seed(&seed).map_err(|_| AuthorityError::Random)?;
-            file::replace(&path, Zeroizing::new(hex::encode(key.to_bytes().as_slice())).as_bytes())?;
-            key
-        };
-        let authority = Self { key, public };
+        let authority = Self { key: kept_key(folder, (KEY, LOCK))?, public: folder.join(AUTHORITY) };
         let line = authority.line();
         if fs::read(&authority.public).ok().as_deref() != Some(line.as_bytes()) {
             file::replace(&authority.public, line.as_bytes())?;
@@ -100,6 +85,24 @@ impl Authority {
     pub fn line(&self) -> String {
         format!("{} bz-agent\n", self.key.public().to_line())
     }
+}
+
+/// The key that is kept in a file of the agent's folder, made where there is none.
+pub(crate) fn kept_key(folder: &Path, (name, lock): (&str, &str)) -> Result<SshKey, AuthorityError> {
+    file::private_folder(folder)?;
+    let path = folder.join(lock);
+    let lock = file::open(OpenOptions::new().write(true).create(true).truncate(false), &path);
+    let lock = lock.map_err(FileError::io(&path, "opened"))?;
+    // Whoever else makes one is done in a moment.
+    lock.lock().map_err(FileError::io(&path, "locked"))?;
+    let path = folder.join(name);
+    if let Some(text) = file::read(&path, MAX_HOST_KEY_FILE)? {
+        return parse(&text).ok_or(AuthorityError::Damaged(path));
+    }
+    let seed = Zeroizing::new(random().map_err(|_| AuthorityError::Random)?);
+    let key = SshKey::from_seed(&seed).map_err(|_| AuthorityError::Random)?;
+    file::replace(&path, Zeroizing::new(hex::encode(key.to_bytes().as_slice())).as_bytes())?;
+    Ok(key)
 }
 
 fn parse(text: &[u8]) -> Option<SshKey> {

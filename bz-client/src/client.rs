@@ -134,7 +134,7 @@ impl Client {
         self.receipts.clone()
     }
 
-    fn now(&self) -> UnixTime {
+    pub(crate) fn now(&self) -> UnixTime {
         self.clock.now().wall
     }
 

@@ -386,7 +386,7 @@ async fn pump(mut session: Session, stream: DuplexStream, end: Arc<OnceLock<End>
     let inward = async {
         while let Some(event) = session.next().await {
             match event {
-                Event::Bytes { bytes, .. } => {
+                Event::Bytes { stream: 0, bytes } => {
                     if writer.write_all(&bytes).await.is_err() {
                         return End::Completed(Fin::Closed);
                     }
@@ -394,7 +394,9 @@ async fn pump(mut session: Session, stream: DuplexStream, end: Arc<OnceLock<End>
                 Event::Ended(end) => return end,
                 // What breaks here shows at the next bytes.
                 Event::Eof { stream: 0 } => writer.shutdown().await.unwrap_or_default(),
-                Event::Opened(_)
+                // What an agent says beside it is for the record.
+                Event::Bytes { .. }
+                | Event::Opened(_)
                 | Event::Eof { .. }
                 | Event::Answered { .. }
                 | Event::Reset { .. }

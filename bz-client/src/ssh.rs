@@ -1,5 +1,8 @@
-//! SSH to a target's own sshd: a stream to it, a certificate that it lets in for a minute, and the host's keys, all out
+//! SSH to a target: a stream to its own sshd, a certificate that it lets in for a minute, and the host's keys, all out
 //! of one authenticated session.
+//!
+//! Where policy allows no tunnel, the target's agent ends SSH itself, as far as the verbs
+//! `Shell` and `FileTransfer` go, and lets in the session's key.
 //!
 //! [`Client::ssh`] is everything for programs that speak SSH themselves. For people's own `ssh` there are [`agent`], which
 //! answers it in place of `ssh-agent`, [`door`], where it finds that, and [`config`], which tells it so.
@@ -14,19 +17,22 @@ pub mod door;
 
 use std::time::Duration;
 
-use bz_core::access::request::Parameters;
+use bz_core::access::Access;
+use bz_core::access::request::{Parameters, SshPurpose};
+use bz_core::api::error::Code as RestCode;
 use bz_core::id::ConnectionId;
 use bz_core::key::KeyError;
-use bz_core::ssh::{HOST_KEY_FACT, HostKey, MAX_CERTIFICATE, SshKey};
+use bz_core::ssh::{HOST_KEY_FACT, HostKey, MAX_CERTIFICATE, SshKey, UserCertificate};
 use bz_core::target::TargetUser;
 use bz_core::time::UnixTime;
 use bz_protocol::client::Event;
 use bz_protocol::refusal::Code;
 use bz_protocol::session::End;
 
-use crate::client::{Asked, Client};
+use crate::client::{AskError, Asked, Client};
 use crate::clock;
 use crate::pins::KnownBy;
+use crate::rest::RestError;
 use crate::session::{Dialed, Session, SessionError};
 use crate::target_name::TargetName;
 
@@ -34,6 +40,10 @@ use crate::target_name::TargetName;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The stream that the certificate comes on, before anything of sshd's.
 const CERTIFICATE: u32 = 1;
+/// Where the agent may be, of whom nobody asks that, either.
+const ANYWHERE: &str = "0.0.0.0/0,::/0";
+/// How far clocks may differ, for a certificate that nobody asks about its time.
+const CLOCKS: Duration = Duration::from_secs(24 * 3600);
 
 /// A stream to a target's sshd, and what an SSH client needs to be let in by it.
 #[derive(Debug)]
@@ -99,15 +109,47 @@ fn unreached(end: &End, reason: Option<&str>) -> String {
 }
 
 impl Client {
-    /// Opens a session with a target's own sshd.
+    /// Opens a session with a target's own sshd, or where no policy allows that, with its agent's own SSH server.
     ///
     /// # Errors
     /// [`SshError`].
     pub async fn ssh(&self, target: &TargetName) -> Result<SshStream, SshError> {
-        let seed = zeroize::Zeroizing::new(clock::random().map_err(SessionError::from)?);
-        let key = SshKey::from_seed(&seed)?;
-        let parameters = Parameters::Ssh { key: key.public().blob().to_owned() };
-        let asked = self.ask(target, parameters, None).await.map_err(SessionError::from)?;
+        let key = new_key().map_err(|error| *error)?;
+        match self.ask(target, Parameters::Ssh { key: key.public().blob().to_owned() }, None).await {
+            Err(denied) if is_denied(&denied) => match self.ask_agent(target, &key).await {
+                // What was asked for first is what the person knows of.
+                Err(error) if is_denied(&error) => Err(SessionError::from(denied).into()),
+                asked => self.ssh_session(asked.map_err(SessionError::from)?, key).await,
+            },
+            asked => self.ssh_session(asked.map_err(SessionError::from)?, key).await,
+        }
+    }
+
+    /// Opens a session with the SSH server of a target's agent, also where a policy allows more.
+    ///
+    /// # Errors
+    /// [`SshError`].
+    pub async fn ssh_inspected(&self, target: &TargetName) -> Result<SshStream, SshError> {
+        let key = new_key().map_err(|error| *error)?;
+        let asked = self.ask_agent(target, &key).await.map_err(SessionError::from)?;
+        self.ssh_session(asked, key).await
+    }
+
+    /// For as much as policy allows.
+    async fn ask_agent(&self, target: &TargetName, key: &SshKey) -> Result<Asked, AskError> {
+        let mut denied = None;
+        for purpose in [SshPurpose::ShellAndFiles, SshPurpose::Shell, SshPurpose::Files] {
+            let parameters = Parameters::SshServer { key: key.public().blob().to_owned(), purpose };
+            match self.ask(target, parameters, None).await {
+                Err(error) if is_denied(&error) => denied = Some(error),
+                asked => return asked,
+            }
+        }
+        Err(denied.unwrap_or(AskError::Rest(RestError::Request)))
+    }
+
+    async fn ssh_session(&self, asked: Asked, key: SshKey) -> Result<SshStream, SshError> {
+        let agent_ends = asked.request.access() == Access::SshServer;
         let Asked { known_by, .. } = asked;
         let user = asked.request.user.clone().ok_or(SshError::Agent("target user"))?;
         let mut session = self.session(asked).await?;
@@ -117,12 +159,40 @@ impl Client {
         if host_keys.is_empty() {
             return Err(SshError::Agent("host key"));
         }
-        let certificate = tokio::time::timeout(PATIENCE, certificate(&mut session)).await;
-        let certificate = certificate.map_err(|_| SshError::Timeout)??;
+        let certificate = if agent_ends {
+            own_certificate((&key, &user), self.now(), &clock::random().map_err(SessionError::from)?)
+        } else {
+            let certificate = tokio::time::timeout(PATIENCE, certificate(&mut session)).await;
+            certificate.map_err(|_| SshError::Timeout)??
+        };
         let credential = Credential { key, certificate, user };
         let (connection, expires_at) = (session.connection(), session.opened.expires_at);
         Ok(SshStream { stream: Dialed::new(session), credential, host_keys, connection, known_by, expires_at })
     }
+}
+
+fn new_key() -> Result<SshKey, Box<SshError>> {
+    let seed = clock::random().map_err(|error| Box::new(SessionError::from(error).into()))?;
+    SshKey::from_seed(&zeroize::Zeroizing::new(seed)).map_err(|error| Box::new(error.into()))
+}
+
+fn is_denied(error: &AskError) -> bool {
+    matches!(error, AskError::Rest(error) if error.code() == Some(RestCode::Denied))
+}
+
+/// The key's own word about itself: the agent knows the key already, and `ssh` is told to offer certificates alone, so
+/// that it offers none of the person's own keys.
+fn own_certificate((key, user): (&SshKey, &TargetUser), now: UnixTime, salt: &[u8; 32]) -> Vec<u8> {
+    let certificate = UserCertificate {
+        key: &key.public(),
+        principal: user,
+        id: "bz",
+        serial: 0,
+        after: now.before(CLOCKS),
+        before: now.after(CLOCKS),
+        sources: ANYWHERE,
+    };
+    certificate.sign(salt, key)
 }
 
 /// What comes on its own stream before sshd's bytes.

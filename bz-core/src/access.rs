@@ -35,6 +35,8 @@ pub enum Access {
     Web,
     /// A Kubernetes API server.
     Kube,
+    /// SSH that the agent itself ends, without an sshd.
+    SshServer,
 }
 
 /// What the agent does with the bytes.
@@ -58,6 +60,8 @@ pub enum Backend {
     Http,
     /// Requests to the agent's cluster, as somebody else than the agent.
     Kube,
+    /// An SSH server of the agent's own, which acts as the target user.
+    SshServer,
 }
 
 /// How a person reaches it.
@@ -90,6 +94,8 @@ pub enum Lens {
     Http,
     /// Requests of the Kubernetes API: verb, resource, namespace, status.
     Kube,
+    /// What the agent says of the SSH that it ends: commands, terminals and files.
+    Ssh,
 }
 
 /// One row of the table.
@@ -115,7 +121,7 @@ pub struct Spec {
 
 impl Access {
     /// Every technology.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Shell,
         Self::Exec,
         Self::Handler,
@@ -126,6 +132,7 @@ impl Access {
         Self::Tcp,
         Self::Web,
         Self::Kube,
+        Self::SshServer,
     ];
 
     /// The technology's row.
@@ -142,6 +149,7 @@ impl Access {
             Self::Tcp => TCP,
             Self::Web => WEB,
             Self::Kube => KUBE,
+            Self::SshServer => SSH_SERVER,
         }
     }
 }
@@ -252,6 +260,17 @@ const KUBE: Spec = Spec {
     backend: Backend::Kube,
     frontend: Frontend::Ports,
     lens: Lens::Kube,
+    mode: Mode::Inspected,
+    detaches: false,
+};
+
+const SSH_SERVER: Spec = Spec {
+    name: "ssh-inspected",
+    about: "ssh, scp and sftp that the agent itself answers, as far as the verbs Shell and FileTransfer go",
+    verb: Some(Verb::Shell),
+    backend: Backend::SshServer,
+    frontend: Frontend::Ssh,
+    lens: Lens::Ssh,
     mode: Mode::Inspected,
     detaches: false,
 };

@@ -19,6 +19,7 @@ mod place;
 mod report;
 mod take;
 
+pub use disk::problem_of;
 pub use give::{Source, give};
 pub use report::{End, Interrupted, Report};
 pub use take::{Destination, take};

@@ -516,10 +516,13 @@ impl Gate {
             LocalRule::Policy(policy) => policy,
             LocalRule::RefuseAll(why) => return Err(Denial::LocalUnusable(why.clone())),
         };
-        let verb = request.verb();
-        let allowed = policy.decide(&question(certificate, grant, request, &verb))?;
-        let cap = grant.session_cap();
-        Ok(allowed.session_cap.map_or(cap, |local| local.min(cap)))
+        let mut cap = grant.session_cap();
+        // Each verb may be another rule's; the shortest of their sessions counts.
+        for verb in request.verbs() {
+            let allowed = policy.decide(&question(certificate, grant, request, &verb))?;
+            cap = allowed.session_cap.map_or(cap, |local| local.min(cap));
+        }
+        Ok(cap)
     }
 }
 

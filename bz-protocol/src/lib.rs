@@ -41,6 +41,7 @@ pub mod receipt;
 pub mod segment;
 pub mod stream;
 pub mod copy;
+pub mod ssh;
 #[cfg(all(feature = "files", unix))]
 pub mod files;
 #[cfg(feature = "http")]

@@ -26,7 +26,7 @@ pub use anchors::{Anchors, ArchiveError, JwksArchive};
 pub use explain::{Line, Who, explain};
 pub use file::{MAGIC, Position, Reader, Writer, redact, restore, withhold, without_tokens};
 pub use history::{Coverage, Fault};
-pub use observer::{Keep, Observed, Observer, Parties, Seen, Violation};
+pub use observer::{Apart, Keep, Observed, Observer, Parties, Seen, Violation};
 pub use record::{
     Claim, Content, Directory, Embedded, Frame, MAX_KEYS, MAX_REASON, MAX_RECORD, Opening, Record, ServerRecord,
 };

@@ -118,6 +118,7 @@ pub async fn open(app: &App, who: &LoggedIn, aim: Aim, wanted: Wanted) -> Result
         access: allowed.request.access(),
         mode: allowed.request.mode,
         verb: allowed.request.verb(),
+        second_verb: allowed.request.parameters.second_verb(),
         life: Life::new(),
         created: now,
         actor: auth::actor(&who.user),
@@ -248,14 +249,17 @@ async fn still_allowed(app: &App, connection: &Connection, policies: &[Policy]) 
     let Some(aim) = aim::by_id(app, connection.target).await? else { return Ok(false) };
     let Some((login, user)) = app.store.login(connection.login).await? else { return Ok(false) };
     let target_user = connection.place.target_user.parse().ok();
-    let what = (connection.verb.clone(), target_user, connection.mode);
     let who = LoggedIn { login, user };
-    let mut question = question(&who, &aim, what, app.now().wall);
-    question.cluster = (connection.access == Access::Kube).then(|| Cluster {
+    let cluster = (connection.access == Access::Kube).then(|| Cluster {
         user: connection.place.target_user.clone(),
         groups: connection.place.target_groups.clone(),
     });
-    Ok(app.engine.access(&question.about(policies)).allowed)
+    let allows = |verb: &Verb| {
+        let what = (verb.clone(), target_user.clone(), connection.mode);
+        let asked = AccessQuestion { cluster: cluster.clone(), ..question(&who, &aim, what, app.now().wall) };
+        app.engine.access(&asked.about(policies)).allowed
+    };
+    Ok([Some(&connection.verb), connection.second_verb.as_ref()].into_iter().flatten().all(allows))
 }
 
 /// After a logout: what cannot live without its person ends; shells run on, detached.
@@ -283,13 +287,17 @@ fn denied(decision: &Decision) -> ApiError {
 async fn decide<'a>(app: &App, who: &'a LoggedIn, aim: Aim, wanted: Wanted) -> Result<Allowed<'a>, ApiError> {
     aim.fits(&wanted.parameters)?;
     let policies = app.store.policies().await?;
-    let verb = wanted.parameters.verb();
+    let (verb, second) = (wanted.parameters.verb(), wanted.parameters.second_verb());
     let cluster =
         wanted.parameters.cluster().map(|asked| Cluster { user: asked.user.clone(), groups: asked.groups.clone() });
-    let ask = |user| {
+    let ask_for = |verb: &Verb, user| {
         let what = (verb.clone(), user, wanted.mode);
         let asked = AccessQuestion { cluster: cluster.clone(), ..question(who, &aim, what, app.now().wall) };
         app.engine.access(&asked.about(&policies.all))
+    };
+    let ask = |user: Option<TargetUser>| match &second {
+        Some(second) => ask_for(&verb, user.clone()).and(ask_for(second, user)),
+        None => ask_for(&verb, user),
     };
     let mut decision = ask(wanted.user.clone());
     if !decision.allowed {
@@ -303,7 +311,7 @@ async fn decide<'a>(app: &App, who: &'a LoggedIn, aim: Aim, wanted: Wanted) -> R
             return Err(denied(&decision));
         }
     }
-    if !is_watched(wanted.parameters.access().spec().lens) {
+    if !is_watched(&wanted.parameters) {
         // Recording policies are about what people see and type. Of files the manifest is kept, in any case, and nothing
         // of their content; of statements and requests their log.
         decision.recording = Recording { output: false, input: false };
@@ -314,11 +322,12 @@ async fn decide<'a>(app: &App, who: &'a LoggedIn, aim: Aim, wanted: Wanted) -> R
     Ok(Allowed { who, aim, acting, rule, request, decision, policies })
 }
 
-/// Whether a lens is about what people see and type.
-const fn is_watched(lens: Lens) -> bool {
-    match lens {
-        Lens::Command | Lens::Request | Lens::Opaque => true,
-        Lens::Files | Lens::Query | Lens::Http | Lens::Kube => false,
+/// Whether they are about what people see and type.
+fn is_watched(parameters: &Parameters) -> bool {
+    match (parameters.access().spec().lens, parameters) {
+        (Lens::Ssh, Parameters::SshServer { purpose, .. }) => purpose.has_shell(),
+        (Lens::Command | Lens::Request | Lens::Opaque | Lens::Ssh, _) => true,
+        (Lens::Files | Lens::Query | Lens::Http | Lens::Kube, _) => false,
     }
 }
 

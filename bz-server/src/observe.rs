@@ -10,6 +10,7 @@ pub mod files;
 pub mod query;
 pub mod http;
 pub mod kube;
+pub mod ssh;
 
 use bz_core::access::Lens;
 use bz_core::access::request::CopyRequest;
@@ -18,11 +19,13 @@ use bz_core::api::record::CommandSource;
 use bz_core::time::UnixTime;
 use bz_protocol::frame::Kind;
 use bz_protocol::keys::Direction;
+use bz_protocol::transcript::Apart;
 
 pub use self::command::CommandLens;
 pub use self::files::{FileLine, FilesLens};
 pub use self::http::{Exchange, HttpLens};
 pub use self::query::{QueriesLens, QueryLine};
+pub use self::ssh::SshLens;
 
 /// One line for the command log. Control characters in it are escaped, and it is no longer than [`LONGEST_LINE`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +40,16 @@ pub const LONGEST_LINE: usize = 32 * 1024;
 /// In which header a client says which command its requests to a cluster belong to.
 const KUBE_COMMAND: &str = "bz-command";
 
+/// What an agent says apart from the content that a lens is for.
+#[must_use]
+pub const fn apart(lens: Lens) -> Apart {
+    match lens {
+        Lens::Files => Apart::Files,
+        Lens::Ssh => Apart::Ssh,
+        Lens::Command | Lens::Request | Lens::Opaque | Lens::Query | Lens::Http | Lens::Kube => Apart::Nothing,
+    }
+}
+
 /// The lens of one connection.
 #[derive(Debug)]
 pub enum Observer {
@@ -45,6 +58,7 @@ pub enum Observer {
     Files(Box<FilesLens>),
     Queries(Box<QueriesLens>),
     Http(Box<HttpLens>),
+    Ssh(Box<SshLens>),
     Opaque,
 }
 
@@ -54,6 +68,7 @@ impl Observer {
         match lens {
             Lens::Command => Self::Command(Box::new(CommandLens::new(rows, columns))),
             Lens::Request => Self::Request,
+            Lens::Ssh => Self::Ssh(Box::default()),
             Lens::Http => Self::Http(Box::default()),
             Lens::Kube => Self::Http(Box::new(HttpLens::wanting(KUBE_COMMAND))),
             // Without what was asked for there is nothing to read: see `copy` and `queries`.
@@ -78,7 +93,7 @@ impl Observer {
     pub fn attached(self) -> Self {
         match self {
             Self::Command(lens) => Self::Command(Box::new(lens.attached())),
-            Self::Request | Self::Files(_) | Self::Queries(_) | Self::Http(_) | Self::Opaque => self,
+            Self::Request | Self::Files(_) | Self::Queries(_) | Self::Http(_) | Self::Ssh(_) | Self::Opaque => self,
         }
     }
 
@@ -87,7 +102,7 @@ impl Observer {
     pub fn request(&self, command: &str) -> Option<Line> {
         match self {
             Self::Request => command::text::shown(command).map(|text| Line { text, source: CommandSource::Request }),
-            Self::Command(_) | Self::Files(_) | Self::Queries(_) | Self::Http(_) | Self::Opaque => None,
+            Self::Command(_) | Self::Files(_) | Self::Queries(_) | Self::Http(_) | Self::Ssh(_) | Self::Opaque => None,
         }
     }
 
@@ -96,7 +111,9 @@ impl Observer {
     pub fn output(&mut self, bytes: &[u8]) -> Vec<Line> {
         match self {
             Self::Command(lens) => lens.output(bytes),
-            Self::Request | Self::Files(_) | Self::Queries(_) | Self::Http(_) | Self::Opaque => Vec::new(),
+            Self::Request | Self::Files(_) | Self::Queries(_) | Self::Http(_) | Self::Ssh(_) | Self::Opaque => {
+                Vec::new()
+            }
         }
     }
 
@@ -112,20 +129,41 @@ impl Observer {
     pub fn finish(&mut self) -> Vec<Line> {
         match self {
             Self::Command(lens) => lens.finish(),
+            Self::Ssh(lens) => lens.finish(),
             Self::Request | Self::Files(_) | Self::Queries(_) | Self::Http(_) | Self::Opaque => Vec::new(),
         }
+    }
+
+    /// What an agent says of the SSH that it ends; of the files among it see [`Self::files`].
+    #[must_use]
+    pub fn said(&mut self, way: Direction, stream: u32, bytes: &[u8]) -> Vec<Line> {
+        if let Self::Ssh(lens) = self { lens.bytes(way, stream, bytes) } else { Vec::new() }
     }
 
     /// What a copy's stream says of files.
     #[must_use]
     pub fn files(&mut self, way: Direction, stream: u32, bytes: &[u8]) -> Vec<FileLine> {
-        if let Self::Files(lens) = self { lens.bytes(way, stream, bytes) } else { Vec::new() }
+        match self {
+            Self::Files(lens) => lens.bytes(way, stream, bytes),
+            Self::Ssh(lens) => lens.files(),
+            Self::Command(_) | Self::Request | Self::Queries(_) | Self::Http(_) | Self::Opaque => Vec::new(),
+        }
+    }
+
+    /// What an agent says that it refused.
+    #[must_use]
+    pub fn refused(&mut self) -> Vec<String> {
+        if let Self::Ssh(lens) = self { lens.refused() } else { Vec::new() }
     }
 
     /// What is left to say of files when nothing more comes.
     #[must_use]
     pub fn finish_files(&mut self) -> Vec<FileLine> {
-        if let Self::Files(lens) = self { lens.finish() } else { Vec::new() }
+        match self {
+            Self::Files(lens) => lens.finish(),
+            Self::Ssh(lens) => lens.finish_files(),
+            Self::Command(_) | Self::Request | Self::Queries(_) | Self::Http(_) | Self::Opaque => Vec::new(),
+        }
     }
 
     /// What a frame of a database session says of statements, each with its stream.

@@ -48,6 +48,31 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// Both of them: as whom both allow it.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        if !self.allowed {
+            return self;
+        }
+        if !other.allowed {
+            return other;
+        }
+        let same = |user: &AllowedUser| {
+            let found = other.users.iter().find(|known| known.user == user.user)?;
+            // What needs the person's token in one of them needs it.
+            Some(if found.rule.is_substituted() { found.clone() } else { user.clone() })
+        };
+        let users: Vec<_> = self.users.iter().filter_map(same).collect();
+        let (allowed, reason) = if users.is_empty() {
+            (false, "policies allow these verbs on this target, but not as the same user".to_owned())
+        } else {
+            (true, self.reason)
+        };
+        let mut policies = self.policies;
+        policies.extend(other.policies.into_iter().filter(|policy| !policies.contains(policy)).collect::<Vec<_>>());
+        Self { allowed, policies, users, reason, ..other }
+    }
+
     /// No, for a reason that is not about any policy.
     #[must_use]
     pub fn no(reason: &str) -> Self {
@@ -62,6 +87,36 @@ impl Decision {
             redacted: true,
             recording: Recording { output: false, input: false },
             reason: reason.to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decision(allowed: bool, policy: u8, users: &[(&str, &str)]) -> Decision {
+        let user =
+            |(user, rule): &(&str, &str)| AllowedUser { user: user.parse().unwrap(), rule: rule.parse().unwrap() };
+        let users = users.iter().map(user).collect();
+        let policies = vec![PolicyId::from_bytes([policy; 16])];
+        Decision { allowed, policies, users, ..Decision::no(if allowed { "allowed" } else { "no" }) }
+    }
+
+    #[test]
+    fn two_verbs_are_allowed_as_whom_both_are() {
+        let first = || decision(true, 1, &[("alice", "alice"), ("bob", "bob"), ("root", "root")]);
+        let second = decision(true, 2, &[("alice", "{username}"), ("root", "root")]);
+        let both = first().and(second);
+        let users: Vec<_> = both.users.iter().map(|user| (user.user.to_string(), user.rule.is_substituted())).collect();
+        assert_eq!(users, [("alice".to_owned(), true), ("root".to_owned(), false)], "what needs the token needs it");
+        assert_eq!((both.allowed, both.policies.len()), (true, 2));
+
+        let nobody = first().and(decision(true, 2, &[("carol", "carol")]));
+        assert!(!nobody.allowed && nobody.reason.contains("not as the same user"), "{}", nobody.reason);
+        for (one, other) in [(first(), decision(false, 2, &[])), (decision(false, 1, &[]), first())] {
+            let neither = one.and(other);
+            assert_eq!((neither.allowed, neither.reason.as_str()), (false, "no"));
         }
     }
 }

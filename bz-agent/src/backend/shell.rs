@@ -128,7 +128,8 @@ impl Shells {
             | Parameters::Copy(_)
             | Parameters::Database(_)
             | Parameters::Web(_)
-            | Parameters::Kube(_) => Err(Code::Malformed),
+            | Parameters::Kube(_)
+            | Parameters::SshServer { .. } => Err(Code::Malformed),
         }
     }
 
@@ -166,21 +167,22 @@ fn unavailable(error: impl std::fmt::Display) -> Code {
 
 /// Hangs a shell up, and kills one that does not listen.
 async fn end(table: &Table, mut shell: Shell) {
-    let heard = async {
-        shell.hangup().await?;
-        shell.take(shell.state().end).await?;
-        match tokio::time::timeout(HANGUP, exited(&mut shell)).await {
-            Ok(exited) => exited,
-            Err(_) => shell.kill().await,
-        }
-    };
-    match heard.await {
+    match hang_up(&mut shell).await {
         Ok(()) => {
             table.forget(shell.id());
             shell.release().await.unwrap_or_default();
         }
         // It has ended, or another session holds it.
         Err(error) => tracing::debug!(%error, "a shell that was hung up"),
+    }
+}
+
+pub(super) async fn hang_up(shell: &mut Shell) -> Result<(), LinkError> {
+    shell.hangup().await?;
+    shell.take(shell.state().end).await?;
+    match tokio::time::timeout(HANGUP, exited(shell)).await {
+        Ok(exited) => exited,
+        Err(_) => shell.kill().await,
     }
 }
 
@@ -194,7 +196,7 @@ async fn exited(shell: &mut Shell) -> Result<(), LinkError> {
     }
 }
 
-fn terminal_size(size: Size) -> holders::Size {
+pub(super) fn terminal_size(size: Size) -> holders::Size {
     let size = size.clamped();
     holders::Size::clamped(size.rows, size.columns)
 }

@@ -13,6 +13,7 @@ use bz_agent::policy_file;
 use bz_agent::receipts::{FOLDER, FolderReceipts};
 use bz_agent::shell::Shells;
 use bz_agent::ssh::{Authority, Sshd};
+use bz_agent::ssh_server::SshServer;
 use bz_agent::vault::{Registered, Vault};
 use bz_agent::web::Web;
 use bz_core::access::destination::Destination;
@@ -48,6 +49,7 @@ pub(crate) async fn serve(
     let receipts = receipts(&vault);
     let sshd = Sshd::new(Authority::open(vault.folder())?).port(run.ssh_port).host_keys(run.ssh_host_key.clone());
     let (upstream, cluster) = (upstream_tls(run)?, cluster(run)?);
+    let ssh_server = SshServer::open(vault.folder(), helper.clone())?;
     tracing::info!(target = %registered.name, adopted, "starting");
     let mut agent = Agent::new(registered.identity, registered.bundle, ways, keys)
         .local_policy(local_rule(&policy, required))
@@ -58,6 +60,7 @@ pub(crate) async fn serve(
         .ssh(sshd)
         .files(Files::new(helper.clone()))
         .web(Web::new(upstream))
+        .ssh_server(ssh_server)
         .receipts(receipts);
     if let Some(cluster) = cluster {
         agent = agent.cluster(cluster);

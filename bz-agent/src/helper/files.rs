@@ -56,16 +56,22 @@ fn begin(stream: &mut UnixStream) -> Result<Orders, LaunchError> {
     if orders.version != launch::VERSION {
         return Err(LaunchError::Version);
     }
+    settle(&orders.user, orders.agent)?;
+    Ok(orders)
+}
+
+/// Becomes the user, for as long as the agent lives, where relative paths are named from.
+pub(super) fn settle(user: &User, agent: u32) -> Result<(), LaunchError> {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    become_user(&orders.user).map_err(LaunchError::Switch)?;
+    become_user(user).map_err(LaunchError::Switch)?;
     // After the change of user, which would clear it again.
-    live_with(orders.agent)?;
-    // Relative paths are named from there; without it only full ones lead anywhere.
-    std::env::set_current_dir(&orders.user.home)
+    live_with(agent)?;
+    // Without it only full paths lead anywhere.
+    std::env::set_current_dir(&user.home)
         .or_else(|_| std::env::set_current_dir("/"))
         .map_err(|error| execute(&error))?;
     survive_limits();
-    Ok(orders)
+    Ok(())
 }
 
 fn copy(copy: &CopyRequest, stream: &UnixStream) -> i32 {

@@ -132,6 +132,8 @@ pub(crate) struct Orders {
     pub(crate) size: Size,
     pub(crate) socket: PathBuf,
     pub(crate) idle_seconds: u64,
+    /// What the login shell runs instead of asking for commands.
+    pub(crate) command: Option<Vec<u8>>,
 }
 
 #[derive(Debug, Encode, Decode)]

@@ -5,7 +5,7 @@ use super::message::{Orders, ShellSignal, Size, StartError};
 use crate::frame::FrameError;
 use crate::helper::launch::{self, Launch, Lifetime, Scratch, launch};
 use crate::helper::{Helper, Role};
-use crate::marks::marks;
+use crate::marks::{Marks, marks};
 use pty_process::{OwnedReadPty, OwnedWritePty};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -115,16 +115,18 @@ fn send(group: Pid, signals: &[Signal]) {
 }
 
 fn login(orders: &Orders) -> Launch {
-    let marks = marks(&orders.user.shell);
+    let marks = if orders.command.is_some() { Marks::default() } else { marks(&orders.user.shell) };
     let name = orders.user.shell.file_name().unwrap_or_default();
-    let arguments = marks.arguments.into_iter().map(String::into_bytes);
+    let dash = if orders.command.is_some() { b"".as_slice() } else { b"-" };
+    let command = orders.command.clone().into_iter().flat_map(|command| [b"-c".to_vec(), command]);
+    let arguments = marks.arguments.into_iter().map(String::into_bytes).chain(command);
     let marked = marks.environment.into_iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
     let environment = orders.environment.of(&orders.user).into_iter().chain(marked);
     Launch {
         version: launch::VERSION,
         user: orders.user.clone(),
         program: Path::new(&orders.user.shell).to_owned(),
-        arguments: std::iter::once([b"-", name.as_bytes()].concat()).chain(arguments).collect(),
+        arguments: std::iter::once([dash, name.as_bytes()].concat()).chain(arguments).collect(),
         environment: environment.map(|(name, value)| (name.into_vec(), value.into_vec())).collect(),
         scratch: marks.directory.map(|made| Scratch { variable: made.variable, files: made.files }),
         lifetime: Lifetime::Terminal,

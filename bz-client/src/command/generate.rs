@@ -22,9 +22,9 @@ pub(crate) enum Generate {
 /// What `bz generate ssh-config` takes.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Writes one Host for each target that a policy lets you tunnel to, as `name` and as `name.environment`, into a \
+    after_help = "Writes one Host for each target that a policy lets you reach by SSH (verb Tunnel, Shell or FileTransfer), as `name` and as `name.environment`, into a \
                   file of the profile, which ~/.ssh/config includes by one line at its beginning. Run it again when policies \
-                  or targets changed; the file is removed when there is nothing that you may tunnel to."
+                  or targets changed; the file is removed when there is nothing that you may reach."
 )]
 pub(crate) struct GenerateSsh {
     /// Write the Include line into ~/.ssh/config, unless it is there
@@ -33,6 +33,9 @@ pub(crate) struct GenerateSsh {
     /// Where ssh and bz meet: a folder of yours alone, with a short name [default: `ssh` in the profile]
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
+    /// Let targets' agents answer, and record, also where a policy allows tunnels to their sshd
+    #[arg(long)]
+    inspected: bool,
 }
 
 impl Generate {
@@ -52,6 +55,7 @@ impl GenerateSsh {
             config_dir: std::path::absolute(&context.config_dir)?,
             profile: context.profile_name.clone(),
             run_dir: std::path::absolute(run_dir)?,
+            inspected: self.inspected,
         };
         let rendered = config.render(&targets)?;
         for name in &rendered.left_out {
@@ -61,7 +65,7 @@ impl GenerateSsh {
         let include = format!("Include \"{}\"", path.display());
         let line = if rendered.hosts.is_empty() {
             remove(&path)?;
-            "There is no target that you may tunnel to: there is no configuration any more. `bz why` says why."
+            "There is no target that you may reach by SSH: there is no configuration any more. `bz why` says why."
                 .to_owned()
         } else {
             context.profile.keep_ssh_config(&rendered.text)?;

@@ -1,4 +1,4 @@
-//! `bz ssh-proxy`: what `ssh` runs to reach a target's own sshd.
+//! `bz ssh-proxy`: what `ssh` runs to reach a target: its own sshd, or its agent in place of one.
 
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -26,7 +26,9 @@ const LEAVE: Duration = Duration::from_secs(3);
 /// What `bz ssh-proxy` takes.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "A ProxyCommand, written by `bz generate ssh-config`: standard input and output are sshd's bytes. While ssh \
+    after_help = "A ProxyCommand, written by `bz generate ssh-config`: standard input and output are the bytes of SSH, with \
+                  the target's own sshd where policy gives you the verb Tunnel, and otherwise with its agent, as far as the \
+                  verbs Shell and FileTransfer go. While ssh \
                   logs in, the key of the session is at an agent's socket, and the host's keys are in a file, both in DIR \
                   under names that the same command gives to ssh. Exits with 255 when the session did not end in order."
 )]
@@ -37,6 +39,9 @@ pub(crate) struct SshProxy {
     /// The folder of the socket and the host's keys [default: `ssh` in the profile]
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
+    /// Let the target's agent answer, and record, also where a policy allows tunnels to its sshd
+    #[arg(long)]
+    inspected: bool,
 }
 
 impl SshProxy {
@@ -46,7 +51,8 @@ impl SshProxy {
         let first = if std::io::stderr().is_terminal() { FirstContact::Accept } else { FirstContact::Refuse };
         let client = context.client_meeting(first)?;
         let opened = tokio::select! {
-            opened = client.ssh(&self.target) => opened?,
+            opened = client.ssh(&self.target), if !self.inspected => opened?,
+            opened = client.ssh_inspected(&self.target), if self.inspected => opened?,
             () = signals.any() => return Ok(Exit::Status(255)),
         };
         let SshStream { stream, credential, host_keys, connection, known_by, .. } = opened;

@@ -27,6 +27,8 @@ pub struct SshConfig {
     pub profile: String,
     /// The folder of sockets and host keys, which is this person's alone.
     pub run_dir: PathBuf,
+    /// Whether targets' agents answer, also where a policy allows tunnels.
+    pub inspected: bool,
 }
 
 /// A configuration, and what is in it.
@@ -53,7 +55,7 @@ pub enum ConfigError {
 }
 
 impl SshConfig {
-    /// The configuration for those of the targets that the person may tunnel to.
+    /// The configuration for those of the targets that the person may reach by SSH in some way.
     ///
     /// # Errors
     /// [`ConfigError`].
@@ -63,7 +65,7 @@ impl SshConfig {
         for target in targets {
             *called.entry(target.name.as_str()).or_default() += 1;
         }
-        for target in targets.iter().filter(|target| target.allowed_verbs.contains(&Verb::Tunnel)) {
+        for target in targets.iter().filter(|target| target.allowed_verbs.iter().any(by_ssh)) {
             let full = format!("{}.{}", target.name, target.environment_name);
             if !is_host(&full) {
                 rendered.left_out.push(full);
@@ -93,9 +95,10 @@ impl SshConfig {
         let (program, config, run) = (plain(&self.program)?, plain(&self.config_dir)?, plain(&self.run_dir)?);
         let (known, socket) = (plain(&names.known_hosts())?, plain(&names.socket(""))?);
         let profile = &self.profile;
+        let inspected = if self.inspected { "--inspected " } else { "" };
         Ok(format!(
             "Host {host}\n\
-             {user}    ProxyCommand '{program}' --config-dir '{config}' --profile '{profile}' ssh-proxy --run-dir '{run}' -- '%r@{named}'\n    \
+             {user}    ProxyCommand '{program}' --config-dir '{config}' --profile '{profile}' ssh-proxy {inspected}--run-dir '{run}' -- '%r@{named}'\n    \
              IdentityAgent \"{socket}%r\"\n    \
              IdentityFile none\n    \
              IdentitiesOnly no\n    \
@@ -120,6 +123,14 @@ pub(super) fn is_host(name: &str) -> bool {
 
 fn means(named: &TargetRef, target: &Target) -> bool {
     named.name() == Some(&target.name) && named.environment().is_none_or(|wanted| wanted == target.environment_name)
+}
+
+/// Whether a verb lets people in by SSH: at the target's own sshd, or at its agent.
+const fn by_ssh(verb: &Verb) -> bool {
+    match verb {
+        Verb::Tunnel | Verb::Shell | Verb::FileTransfer => true,
+        Verb::Handler { .. } | Verb::Database | Verb::Web | Verb::Kubernetes => false,
+    }
 }
 
 /// A path as it can stand between quotes; `ssh` reads a percent sign as the beginning of a word of its own.
@@ -155,6 +166,7 @@ mod tests {
             config_dir: path("/home/a b/.config/bz"),
             profile: "default".to_owned(),
             run_dir: path(run_dir),
+            inspected: false,
         }
     }
 
@@ -169,12 +181,16 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_those_that_may_be_tunnelled_to_by_both_names() {
+    fn hosts_are_those_that_ssh_may_reach_by_both_names() {
         let text = check(&[target("web", "Default", &Verb::Tunnel)], &["web.Default", "web"], &[]);
         assert!(text.contains("ProxyCommand '/opt/100%%/bz' --config-dir '/home/a b/.config/bz'"), "{text}");
         assert!(text.contains(" -- '%r@web'\n") && text.contains("    User alice\n"), "{text}");
-        assert_eq!(check(&[target("web", "Default", &Verb::Shell)], &[], &[]), "");
-        let twice = [target("web", "a", &Verb::Tunnel), target("web", "b", &Verb::Shell)];
+        for verb in [Verb::Shell, Verb::FileTransfer] {
+            check(&[target("web", "Default", &verb)], &["web.Default", "web"], &[]);
+        }
+        let handler = Verb::Handler { name: "debug".to_owned() };
+        assert_eq!(check(&[target("web", "Default", &handler)], &[], &[]), "");
+        let twice = [target("web", "a", &Verb::Tunnel), target("web", "b", &handler)];
         check(&twice, &["web.a"], &[]);
         let dotted = check(&[target("web.example", "a", &Verb::Tunnel)], &["web.example.a", "web.example"], &[]);
         assert!(dotted.contains("'%r@7a9d0f4e-0000-4000-8000-000000000001'"), "{dotted}");

@@ -11,7 +11,7 @@ use bz_client::trust::Trust;
 use bz_core::access::Mode;
 use bz_core::time::UnixTime;
 use bz_protocol::receipt::{Receipt, Receipts as _};
-use bz_protocol::transcript::{Keep, Record};
+use bz_protocol::transcript::{Apart, Keep, Record};
 use serde_json::{Value, json};
 
 use crate::idp::ISSUER;
@@ -198,7 +198,7 @@ fn recording(user: &'static str, mode: Mode) -> Sim {
     let mut world = World::new();
     (world.user, world.mode) = (Some(user), mode);
     let mut sim = Sim::new(&world, 7);
-    sim.tap = Some(Tap::new(&world, Keep { output: true, input: true, manifest: false }));
+    sim.tap = Some(Tap::new(&world, Keep { output: true, input: true, apart: Apart::Nothing }));
     (sim.agent_app.to_send, sim.client_app.to_send) = (3000, 200);
     sim.connect();
     sim

@@ -88,6 +88,38 @@ pub enum Parameters {
     Web(WebRequest),
     /// The target's cluster.
     Kube(KubeRequest),
+    /// SSH that the agent itself ends.
+    SshServer {
+        /// The key that the client made for this session, as SSH writes it: the only one that is let in.
+        key: Vec<u8>,
+        /// What the session is for, and nothing else.
+        purpose: SshPurpose,
+    },
+}
+
+/// What a session with an agent's own SSH server is for. Policy and local policy must allow each verb of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum SshPurpose {
+    /// Shells and commands.
+    Shell,
+    /// Files, by scp and sftp.
+    Files,
+    /// Both.
+    ShellAndFiles,
+}
+
+impl SshPurpose {
+    /// Whether shells and commands are part of it.
+    #[must_use]
+    pub const fn has_shell(self) -> bool {
+        matches!(self, Self::Shell | Self::ShellAndFiles)
+    }
+
+    /// Whether files are part of it.
+    #[must_use]
+    pub const fn has_files(self) -> bool {
+        matches!(self, Self::Files | Self::ShellAndFiles)
+    }
 }
 
 /// Whether a request names a target user.
@@ -115,10 +147,11 @@ impl Parameters {
             Self::Database(database) => database.access(),
             Self::Web(_) => Access::Web,
             Self::Kube(_) => Access::Kube,
+            Self::SshServer { .. } => Access::SshServer,
         }
     }
 
-    /// The verb a policy must allow.
+    /// The verb a policy must allow: the first one, where there are several.
     #[must_use]
     pub fn verb(&self) -> Verb {
         match self {
@@ -129,6 +162,27 @@ impl Parameters {
             Self::Database(_) => Verb::Database,
             Self::Web(_) => Verb::Web,
             Self::Kube(_) => Verb::Kubernetes,
+            Self::SshServer { purpose, .. } if purpose.has_shell() => Verb::Shell,
+            Self::SshServer { .. } => Verb::FileTransfer,
+        }
+    }
+
+    /// The verb that must be allowed beside the first one.
+    #[must_use]
+    pub const fn second_verb(&self) -> Option<Verb> {
+        match self {
+            Self::SshServer { purpose: SshPurpose::ShellAndFiles, .. } => Some(Verb::FileTransfer),
+            Self::SshServer { .. }
+            | Self::Shell { .. }
+            | Self::Attach { .. }
+            | Self::Exec { .. }
+            | Self::Handler { .. }
+            | Self::Tunnel { .. }
+            | Self::Ssh { .. }
+            | Self::Copy(_)
+            | Self::Database(_)
+            | Self::Web(_)
+            | Self::Kube(_) => None,
         }
     }
 
@@ -144,7 +198,8 @@ impl Parameters {
             | Self::Copy(_)
             | Self::Database(_)
             | Self::Web(_)
-            | Self::Kube(_) => None,
+            | Self::Kube(_)
+            | Self::SshServer { .. } => None,
         }
     }
 
@@ -161,7 +216,8 @@ impl Parameters {
             | Self::Copy(_)
             | Self::Database(_)
             | Self::Web(_)
-            | Self::Kube(_) => None,
+            | Self::Kube(_)
+            | Self::SshServer { .. } => None,
         }
     }
 
@@ -185,7 +241,8 @@ impl Parameters {
             | Self::Handler { .. }
             | Self::Ssh { .. }
             | Self::Copy(_)
-            | Self::Kube(_) => Scope::Request,
+            | Self::Kube(_)
+            | Self::SshServer { .. } => Scope::Request,
         }
     }
 
@@ -193,9 +250,12 @@ impl Parameters {
     #[must_use]
     pub const fn needs_user(&self) -> UserNeed {
         match self {
-            Self::Shell { .. } | Self::Attach { .. } | Self::Exec { .. } | Self::Ssh { .. } | Self::Copy(_) => {
-                UserNeed::Needed
-            }
+            Self::Shell { .. }
+            | Self::Attach { .. }
+            | Self::Exec { .. }
+            | Self::Ssh { .. }
+            | Self::Copy(_)
+            | Self::SshServer { .. } => UserNeed::Needed,
             Self::Database(DatabaseRequest { wire: Wire::Postgres | Wire::Mysql, .. }) => UserNeed::Possible,
             Self::Handler { .. } | Self::Tunnel { .. } | Self::Database(_) | Self::Web(_) | Self::Kube(_) => {
                 UserNeed::None
@@ -289,10 +349,15 @@ impl Request {
         self.parameters.access()
     }
 
-    /// The verb a policy must allow.
+    /// The verb a policy must allow: the first one, where there are several.
     #[must_use]
     pub fn verb(&self) -> Verb {
         self.parameters.verb()
+    }
+
+    /// Every verb that policy and local policy must allow.
+    pub fn verbs(&self) -> impl Iterator<Item = Verb> {
+        std::iter::once(self.parameters.verb()).chain(self.parameters.second_verb())
     }
 
     fn check(&self) -> Result<(), RequestError> {
@@ -313,7 +378,9 @@ impl Request {
             Parameters::Tunnel { destinations } => {
                 check((1..=MAX_RULES).contains(&destinations.len()), "list of destinations")
             }
-            Parameters::Ssh { key } => check(key.len() <= MAX_KEY && SshPublicKey::from_blob(key).is_ok(), "SSH key"),
+            Parameters::Ssh { key } | Parameters::SshServer { key, .. } => {
+                check(key.len() <= MAX_KEY && SshPublicKey::from_blob(key).is_ok(), "SSH key")
+            }
             Parameters::Copy(copy) => copy.check(),
             Parameters::Database(database) => database.check(),
             Parameters::Web(_) => Ok(()),
@@ -393,6 +460,9 @@ mod tests {
         check_parameters(ssh(key.blob()), Ok(()));
         check_parameters(ssh(b"ssh-rsa"), Err(RequestError::Parameter("SSH key")));
         check_parameters(ssh(&[key.blob(), &[0]].concat()), Err(RequestError::Parameter("SSH key")));
+        let server = |key: &[u8]| Parameters::SshServer { key: key.to_owned(), purpose: SshPurpose::ShellAndFiles };
+        check_parameters(server(key.blob()), Ok(()));
+        check_parameters(server(b"ssh-rsa"), Err(RequestError::Parameter("SSH key")));
         let copy = |path: Vec<u8>, name: &[u8]| {
             let way = CopyWay::ToTarget { name: name.to_vec() };
             Parameters::Copy(CopyRequest { way, path, recursive: true, preserve: true })
@@ -441,6 +511,17 @@ mod tests {
         check_parameters(kube("alice", &["dev", "dev"]), Err(groups));
         check_parameters(kube("alice", &[""]), Err(groups));
         check_parameters(kube("alice", &["ä"]), Err(groups));
+    }
+
+    #[test]
+    fn what_ssh_is_for_names_every_verb_that_it_needs() {
+        let verbs = |purpose| {
+            let parameters = Parameters::SshServer { key: vec![], purpose };
+            (parameters.verb(), parameters.second_verb())
+        };
+        assert_eq!(verbs(SshPurpose::Shell), (Verb::Shell, None));
+        assert_eq!(verbs(SshPurpose::Files), (Verb::FileTransfer, None));
+        assert_eq!(verbs(SshPurpose::ShellAndFiles), (Verb::Shell, Some(Verb::FileTransfer)));
     }
 
     #[test]

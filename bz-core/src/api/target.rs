@@ -42,7 +42,13 @@ impl TargetKind {
     #[must_use]
     pub const fn of(access: Access) -> Self {
         match access {
-            Access::Shell | Access::Exec | Access::Handler | Access::Tunnel | Access::Ssh | Access::Copy => Self::Bzero,
+            Access::Shell
+            | Access::Exec
+            | Access::Handler
+            | Access::Tunnel
+            | Access::Ssh
+            | Access::Copy
+            | Access::SshServer => Self::Bzero,
             Access::Database | Access::Tcp => Self::Db,
             Access::Web => Self::Web,
             Access::Kube => Self::Cluster,

@@ -25,7 +25,9 @@ pub(crate) fn problem(errno: Errno) -> Problem {
     }
 }
 
-pub(crate) fn problem_of(error: &std::io::Error) -> Problem {
+/// Why, from an error of the operating system.
+#[must_use]
+pub fn problem_of(error: &std::io::Error) -> Problem {
     error.raw_os_error().map_or(Problem::Io, |code| problem(Errno::from_raw_os_error(code)))
 }
 

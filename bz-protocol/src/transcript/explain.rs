@@ -147,6 +147,7 @@ impl Lines {
                 format!("a tunnel to {}", shown(&rules.join(", ")))
             }
             Parameters::Ssh { .. } => "its SSH server".to_owned(),
+            Parameters::SshServer { .. } => "SSH that the agent ends".to_owned(),
             Parameters::Copy(copy) => {
                 let path = shown(&String::from_utf8_lossy(&copy.path));
                 match copy.way {

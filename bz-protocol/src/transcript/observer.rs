@@ -17,6 +17,7 @@ use crate::keys::Direction;
 use crate::limits::MAX_UNACKED;
 use crate::packet::{Packet, SynPacket};
 use crate::segment::SegmentOpening;
+use crate::ssh;
 use crate::transcript::evidence::unverified;
 use crate::transcript::file::{Reader, Writer};
 use crate::transcript::history::{Coverage, Ends, Fault, History, Known};
@@ -58,15 +59,35 @@ pub struct Keep {
     pub output: bool,
     /// What the person sends.
     pub input: bool,
-    /// Of what the target sends, [`MANIFEST`] in any case.
-    pub manifest: bool,
+    /// What the agent says apart from the content, which is kept in any case.
+    pub apart: Apart,
+}
+
+/// What an agent says apart from a session's content.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Apart {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// What became of files, on [`MANIFEST`].
+    Files,
+    /// Everything: the content is SSH, which nobody but its two ends reads. See [`crate::ssh`].
+    Ssh,
 }
 
 impl Keep {
     const fn keeps(self, direction: Direction, stream: u32) -> bool {
-        match direction {
-            Direction::ToAgent => self.input,
-            Direction::ToClient => self.output || (self.manifest && stream == MANIFEST),
+        match (self.apart, direction) {
+            (Apart::Nothing | Apart::Files, Direction::ToAgent) => self.input,
+            (Apart::Nothing, Direction::ToClient) => self.output,
+            (Apart::Files, Direction::ToClient) => self.output || stream == MANIFEST,
+            (Apart::Ssh, Direction::ToAgent) => false,
+            (Apart::Ssh, Direction::ToClient) => match stream {
+                ssh::SAID => true,
+                ssh::SCREEN | ssh::OUTPUT => self.output,
+                ssh::KEYS | ssh::INPUT => self.input,
+                _ => false,
+            },
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bz_core::access::request::{Parameters, Request, RequestError};
+use bz_core::access::request::{Parameters, Request, RequestError, SshPurpose};
 use bz_core::access::{Mode, Verb};
 use bz_core::cert::{CertError, CertRequest};
 use bz_core::digest::Digest;
@@ -15,6 +15,7 @@ use bz_core::local::{LocalDenial, LocalPolicy};
 use bz_core::oidc::TokenError;
 use bz_core::oidc::jwks::Jwks;
 use bz_core::signed::{Extension, ObjectError, Signed};
+use bz_core::ssh::SshKey;
 use bz_core::target::UserRule;
 use bz_core::time::{Now, UnixTime};
 use bz_core::wire::{self, WireError};
@@ -479,6 +480,30 @@ const LOCAL: &[(&str, Change, Denial, Code)] = &[
         Code::LocalPolicy,
     ),
 ];
+
+/// PR-SSHD-3, TRUST-4: a session that is for two verbs needs both of them here, each by a rule of its own or by one.
+#[test]
+fn every_verb_that_a_session_is_for_must_be_allowed_here() {
+    let shell = RULE.to_owned();
+    let files = RULE.replace("Shell", "FileTransfer");
+    let (rules, both) =
+        (format!("{shell}{files}"), RULE.replace("\"Shell\" }", "\"Shell\" }, { type = \"FileTransfer\" }"));
+    let denied = Err(Denial::Local(LocalDenial::Verb));
+    for (purpose, wanted) in [
+        (SshPurpose::Shell, [Ok(()), denied.clone(), Ok(()), Ok(())]),
+        (SshPurpose::Files, [denied.clone(), Ok(()), Ok(()), Ok(())]),
+        (SshPurpose::ShellAndFiles, [denied.clone(), denied, Ok(()), Ok(())]),
+    ] {
+        for (rules, want) in [&shell, &files, &rules, &both].into_iter().zip(wanted) {
+            let key = SshKey::from_seed(&[1; 32]).unwrap().public().blob().to_vec();
+            let mut world = World::new();
+            world.parameters = Parameters::SshServer { key, purpose };
+            let mut case = Case::of(world);
+            case.gate.local = policy(rules);
+            assert_eq!(case.admit(), want, "{purpose:?} by {rules}");
+        }
+    }
+}
 
 const RULE: &str = "[[allow]]\nissuer = \"https://idp.example\"\nsubjects = [\"alice\"]\nverbs = [{ type = \"Shell\" }]\n\
                     target_users = [\"alice\"]\nmodes = [\"inspected\"]\n";

@@ -13,7 +13,7 @@ use bz_protocol::keys::Direction;
 use bz_protocol::limits::{CHECKPOINT_BYTES, CHECKPOINT_TIME, MAX_PAYLOAD, SEGMENT_CREDIT};
 use bz_protocol::segment::{Author, AuthorError, Delivered, SegmentOpening};
 use bz_protocol::transcript::{
-    Anchors, Fault, Following, Keep, Observer, Reason, Record, Refused, ServerRecord, Trust, Verdict, Violation,
+    Anchors, Apart, Fault, Following, Keep, Observer, Reason, Record, Refused, ServerRecord, Trust, Verdict, Violation,
     Writer, explain, verify, withhold,
 };
 
@@ -21,7 +21,7 @@ use crate::sim::{Sim, pattern};
 use crate::tap::{Tap, archive, certificate, file, parties, record_key, records};
 use crate::world::{CONNECTION, ORG, START, World};
 
-const KEEP: Keep = Keep { output: true, input: false, manifest: false };
+const KEEP: Keep = Keep { output: true, input: false, apart: Apart::Nothing };
 const SHELL: ShellId = ShellId::from_bytes([6; 16]);
 
 fn check(world: &World, bytes: &[u8]) -> Result<Verdict, Refused> {

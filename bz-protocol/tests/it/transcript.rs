@@ -22,8 +22,8 @@ use bz_protocol::handshake::{Attached, Predecessor, Syn, SynAck};
 use bz_protocol::keys::Direction;
 use bz_protocol::packet::{Packet, SynPacket};
 use bz_protocol::transcript::{
-    AgentKnown, Anchors, Claim, Content, Directory, Fault, Frame, Identity, JwksArchive, Keep, Reason, Record, Refused,
-    ServerRecord, Trust, Verdict, Violation, explain, redact, verify, withhold,
+    AgentKnown, Anchors, Apart, Claim, Content, Directory, Fault, Frame, Identity, JwksArchive, Keep, Reason, Record,
+    Refused, ServerRecord, Trust, Verdict, Violation, explain, redact, verify, withhold,
 };
 
 use crate::idp::{ISSUER, Idp};
@@ -31,7 +31,7 @@ use crate::sim::{Side, Sim, pattern};
 use crate::tap::{Tap, archive, certificate, file, parties, record_key, records};
 use crate::world::{CONNECTION, ORG, START, TARGET, World, key};
 
-const ALL: Keep = Keep { output: true, input: true, manifest: false };
+const ALL: Keep = Keep { output: true, input: true, apart: Apart::Nothing };
 
 fn check(world: &World, bytes: &[u8]) -> Result<Verdict, Refused> {
     verify(bytes, &Anchors::Bundle(&world.bundle(), &archive()))
@@ -514,8 +514,8 @@ fn content_can_be_withheld() {
 
     // The same, never kept in the first place.
     for keep in [
-        Keep { output: true, input: false, manifest: false },
-        Keep { output: false, input: true, manifest: false },
+        Keep { output: true, input: false, apart: Apart::Nothing },
+        Keep { output: false, input: true, apart: Apart::Nothing },
         Keep::default(),
     ] {
         let mut sim = Sim::new(&world, 7);
@@ -1006,7 +1006,7 @@ fn the_servers_claim_is_its_own() {
 fn a_list_says_who_did_what_when() {
     let world = World::new();
     let mut sim = Sim::new(&world, 7);
-    sim.tap = Some(Tap::new(&world, Keep { output: true, input: false, manifest: false }));
+    sim.tap = Some(Tap::new(&world, Keep { output: true, input: false, apart: Apart::Nothing }));
     sim.connect();
     sim.settle();
     sim.client.act(sim.now, Action::Bytes { stream: 0, bytes: b"ls\r".to_vec() }).unwrap();

@@ -108,7 +108,8 @@ impl Aim {
             | Parameters::Handler { .. }
             | Parameters::Tunnel { .. }
             | Parameters::Ssh { .. }
-            | Parameters::Copy(_) => false,
+            | Parameters::Copy(_)
+            | Parameters::SshServer { .. } => false,
         };
         let changed = || ApiError::conflict(format!("{} is somewhere else by now: connect again", self.name()));
         if same { Ok(()) } else { Err(changed()) }

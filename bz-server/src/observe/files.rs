@@ -161,7 +161,7 @@ impl FilesLens {
 }
 
 /// A path as the log shows it: one line, and every byte that is no plain text as `\xNN`.
-fn shown(path: &[u8]) -> String {
+pub(super) fn shown(path: &[u8]) -> String {
     let mut text = String::new();
     for chunk in path.utf8_chunks() {
         for character in chunk.valid().chars() {

@@ -9,8 +9,8 @@ mod told;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use bz_core::access::Access;
 use bz_core::access::request::{Parameters, Request, Size};
+use bz_core::api::record::ConnectionEventType;
 use bz_core::digest::Digest;
 use bz_core::key::PublicKey;
 use bz_core::oidc::jwks::Jwks;
@@ -172,6 +172,8 @@ impl Inner {
             if seen.direction == Direction::ToClient {
                 self.shown = seen.number;
             }
+            let lines = self.lens.said(seen.direction, seen.stream, &seen.payload);
+            self.add(lines);
             let files = self.lens.files(seen.direction, seen.stream, &seen.payload);
             self.add_files(files);
         }
@@ -280,7 +282,7 @@ impl Carrier {
         if session.failed.is_cancelled() {
             return Err(Unrecorded::NotKept);
         }
-        let (told, opened, reported) = {
+        let (told, opened, (reported, refused)) = {
             let mut inner = session.lock();
             let observed = observe(&mut inner)?;
             let opened = observed.seen.is_none() && !observed.keep.is_empty();
@@ -297,8 +299,12 @@ impl Carrier {
                 inner.read_requests(seen, self.app.now().wall);
             }
             let reported = observed.seen.as_ref().and_then(opened::report);
-            (inner.told(), opened, reported)
+            let refused = inner.lens.refused();
+            (inner.told(), opened, (reported, refused))
         };
+        for what in refused {
+            self.noted(ConnectionEventType::StreamRefused, format!("{what}: not part of the session")).await;
+        }
         if let Some(report) = reported {
             self.reported(&report).await;
         }
@@ -452,9 +458,9 @@ impl Carrier {
         session
     }
 
-    const fn keep(&self) -> Keep {
-        let manifest = matches!(self.connection.access, Access::Copy);
-        Keep { output: self.connection.recording.output, input: self.connection.recording.input, manifest }
+    fn keep(&self) -> Keep {
+        let apart = observe::apart(self.connection.access.spec().lens);
+        Keep { output: self.connection.recording.output, input: self.connection.recording.input, apart }
     }
 
     async fn parties(&self) -> Parties {

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use bz_core::access::Access;
 use bz_core::access::request::{Request, Size};
 use bz_core::digest::Digest;
 use bz_core::grant::{MAX_GRANT, SignedGrant};
@@ -15,6 +16,7 @@ use bz_protocol::checkpoint::Signer;
 use bz_protocol::frame::{Chain, Kind};
 use bz_protocol::handshake::{Predecessor, Syn, session_id};
 use bz_protocol::keys::Direction;
+use bz_protocol::ssh::{self, Decoder, Said};
 use bz_protocol::transcript::{Embedded, Frame, Opening, Reader, Record, Refused};
 use serde_json::json;
 
@@ -45,6 +47,7 @@ pub fn asciicast<'a>(files: impl IntoIterator<Item = &'a [u8]>) -> Result<String
                         cast.begins(*began, *size);
                     }
                     agent = opened.map(|(agent, ..)| agent);
+                    cast.said = agent.as_ref().filter(|agent| agent.ends_ssh).map(|_| Decoder::default());
                 }
                 Record::Frame { direction, frame } => {
                     let comes_again = again.as_mut().is_some_and(|again| again.has(direction, &frame));
@@ -120,6 +123,8 @@ fn part(file: &[u8]) -> Result<Part, Refused> {
 struct Agent {
     signer: Signer,
     key: PublicKey,
+    /// The content is SSH, and what it shows is said beside it.
+    ends_ssh: bool,
 }
 
 fn opened(anchors: &Embedded, opening: &Opening) -> Option<(Agent, UnixTime, Size)> {
@@ -131,14 +136,17 @@ fn opened(anchors: &Embedded, opening: &Opening) -> Option<(Agent, UnixTime, Siz
     };
     let syn = opening.syn.open_by(organization, client).ok()?;
     let answer = opening.answer.open(&syn.agent_key, organization).ok()?;
-    let size = Request::decode(&syn.request).ok()?.parameters.size().unwrap_or(SIZE);
-    let agent = Agent { signer: Signer { organization, direction: Direction::ToClient }, key: syn.agent_key };
+    let parameters = Request::decode(&syn.request).ok()?.parameters;
+    let (size, ends_ssh) = (parameters.size().unwrap_or(SIZE), parameters.access() == Access::SshServer);
+    let signer = Signer { organization, direction: Direction::ToClient };
+    let agent = Agent { signer, key: syn.agent_key, ends_ssh };
     Some((agent, answer.verified_at, size))
 }
 
 fn take(cast: &mut Cast, direction: Direction, frame: &Frame, agent: Option<&Agent>) {
     let Some(payload) = frame.payload() else { return };
     match (frame.header.kind, direction, agent) {
+        (Some(Kind::Bytes), Direction::ToClient, _) if cast.said.is_some() => cast.ssh(frame.header.stream, payload),
         (Some(Kind::Bytes), direction, _) => cast.bytes(direction, frame.header.stream, payload),
         (Some(Kind::Resize), Direction::ToAgent, _) => {
             if let Ok(size) = wire::decode::<Size>(payload, MAX_SIZE) {
@@ -164,6 +172,8 @@ pub struct Cast {
     /// Events whose time the next checkpoint says.
     waiting: Vec<(char, String)>,
     events: Vec<(UnixTime, char, String)>,
+    /// What an agent says of the SSH that it ends.
+    said: Option<Decoder>,
 }
 
 impl Cast {
@@ -185,6 +195,25 @@ impl Cast {
         let text = whole_text(half);
         if !text.is_empty() {
             self.waiting.push((if input { 'i' } else { 'o' }, text));
+        }
+    }
+
+    /// Bytes of a stream beside SSH.
+    fn ssh(&mut self, stream: u32, bytes: &[u8]) {
+        match stream {
+            ssh::SCREEN | ssh::OUTPUT => self.bytes(Direction::ToClient, stream, bytes),
+            ssh::KEYS | ssh::INPUT => self.bytes(Direction::ToAgent, stream, bytes),
+            ssh::SAID => {
+                let Some(mut said) = self.said.take() else { return };
+                said.put(bytes);
+                while let Ok(Some(message)) = said.next_message() {
+                    if let Said::Terminal { size } | Said::Resize { size } = message {
+                        self.resized(size.clamped());
+                    }
+                }
+                self.said = Some(said);
+            }
+            _ => {}
         }
     }
 

@@ -29,6 +29,8 @@ pub struct Connection {
     pub mode: Mode,
     /// The verb.
     pub verb: Verb,
+    /// The verb that must be allowed beside it.
+    pub second_verb: Option<Verb>,
     /// Where it is in its life.
     pub life: Life,
     /// When it was made.
@@ -253,7 +255,7 @@ fn insert(tx: &Transaction<'_>, new: &Connection) -> Result<(), StoreError> {
             new.target.to_string(),
             new.access.spec().name,
             new.mode.to_string(),
-            new.verb.to_string(),
+            verbs(new),
             new.life.state.as_str(),
             new.life.shell.map(|s| s.to_string()),
             millis(new.created),
@@ -268,6 +270,12 @@ fn insert(tx: &Transaction<'_>, new: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// One word each; no verb has a space.
+fn verbs(connection: &Connection) -> String {
+    let second = connection.second_verb.as_ref().map(|verb| format!(" {verb}")).unwrap_or_default();
+    format!("{}{second}", connection.verb)
+}
+
 fn by_id(tx: &Transaction<'_>, id: ConnectionId) -> Result<Option<Connection>, StoreError> {
     first(tx, "SELECT * FROM connection WHERE id = ?1", &[&id.to_string()], read)
 }
@@ -279,6 +287,9 @@ fn read(row: &Row<'_>) -> Result<Connection, StoreError> {
     let mode = [Mode::Inspected, Mode::Sealed].into_iter().find(|m| m.to_string() == mode);
     let shell: Option<ShellId> = optional(row, "shell")?;
     let state: State = text(row, "state")?;
+    let verbs: String = row.get("verb")?;
+    let verb = |word: &str| word.parse().map_err(|_| unreadable("a verb"));
+    let (first, second) = verbs.split_once(' ').map_or((verbs.as_str(), None), |(first, second)| (first, Some(second)));
     Ok(Connection {
         id: text(row, "id")?,
         user: text(row, "user")?,
@@ -287,7 +298,8 @@ fn read(row: &Row<'_>) -> Result<Connection, StoreError> {
         agent: text(row, "agent")?,
         access,
         mode: mode.ok_or_else(|| unreadable("a mode"))?,
-        verb: text(row, "verb")?,
+        verb: verb(first)?,
+        second_verb: second.map(verb).transpose()?,
         life: Life { state, shell },
         created: time(row, "created")?,
         actor: json(row, "actor")?,

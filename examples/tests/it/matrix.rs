@@ -11,14 +11,17 @@ use bz_agent::files::Files;
 use bz_agent::handler::Call;
 use bz_agent::helper::Helper;
 use bz_agent::jwks::IssuerKeys;
+use bz_agent::kube::Cluster;
 use bz_agent::shell::Shells;
 use bz_agent::ssh::{Authority, Sshd};
+use bz_agent::ssh_server::SshServer;
 use bz_agent::user::User;
+use bz_agent::web::Web;
 use bz_client::client::Client;
 use bz_client::copy::{Copying, Way as CopyWay};
 use bz_client::session::Session;
 use bz_client::target_name::TargetName;
-use bz_core::access::request::{CopyRequest, CopyWay as Asked, Parameters, Size, UserNeed};
+use bz_core::access::request::{CopyRequest, CopyWay as Asked, Parameters, Size, SshPurpose, UserNeed};
 use bz_core::access::upstream::{DatabaseRequest, KubeRequest, WebRequest, Wire};
 use bz_core::access::{Access, Mode, Verb};
 use bz_core::api::policy::{
@@ -102,6 +105,8 @@ struct Room {
     agent: Running,
     /// Says everything back.
     echo: SocketAddr,
+    /// A web server.
+    web: SocketAddr,
     user: String,
     folder: tempfile::TempDir,
     _sshd: Child,
@@ -120,6 +125,7 @@ impl Room {
         let world = World::start(&at("world"), helper.clone(), &user, way).await.unwrap();
         let identity = world.register(HOST, "shout").await.unwrap();
         let (port, sshd) = ssh::sshd(folder.path()).await;
+        std::fs::write(at("token"), "a token").unwrap();
         let shells = Shells::new(helper.clone(), at("shells")).unwrap().idle(Duration::from_secs(60));
         let server = Sshd::new(Authority::open(&at("agent")).unwrap());
         let route = Route { name: "shout".into(), description: "says it louder".into(), mode: Mode::Sealed };
@@ -134,11 +140,14 @@ impl Room {
             .files(Files::new(helper))
             .tunnels()
             .ssh(server.port(port).host_keys(vec![at("host_key.pub")]))
+            .ssh_server(SshServer::open(&at("agent"), Helper::at(env!("CARGO_BIN_EXE_helper"))).unwrap())
+            .web(Web::new(Arc::clone(&world.tls)))
+            .cluster(Cluster::new("127.0.0.1:1".parse().unwrap(), at("world/server/ca.crt"), at("token")))
             .route(route, louder)
             .start()
             .unwrap();
         agent.online().await;
-        let room = Self { world, agent, echo: echo().await, user, folder, _sshd: sshd };
+        let room = Self { world, agent, echo: echo().await, web: web().await, user, folder, _sshd: sshd };
         room.allow().await;
         Some(room)
     }
@@ -188,8 +197,8 @@ impl Room {
             ..behind(&format!("database{kind}"))
         };
         let web = NewVirtualTarget {
-            remote_host: Some(format!("http://{}", self.echo.ip())),
-            remote_port: Some(Port { value: Some(self.echo.port()) }),
+            remote_host: Some(format!("http://{}", self.web.ip())),
+            remote_port: Some(Port { value: Some(self.web.port()) }),
             ..behind("web")
         };
         for (kind, new) in [
@@ -226,8 +235,12 @@ impl Room {
             Access::Database => ("databasePostgres", database(Wire::Postgres)),
             Access::Tcp => ("database", database(Wire::Plain)),
             Access::Web => {
-                let destination = destination.parse().unwrap();
+                let destination = self.web.to_string().parse().unwrap();
                 ("web", Parameters::Web(WebRequest { destination, tls: false }))
+            }
+            Access::SshServer => {
+                let key = SshKey::from_seed(&[7; 32]).unwrap().public().blob().to_owned();
+                (HOST, Parameters::SshServer { key, purpose: SshPurpose::ShellAndFiles })
             }
             Access::Kube => ("cluster", Parameters::Kube(KubeRequest { user: "dev".to_owned(), groups: Vec::new() })),
         }
@@ -274,7 +287,7 @@ impl Room {
                 stream.read_exact(&mut back).await.unwrap();
                 assert_eq!(&back, b"there", "{access:?}");
             }
-            Access::Ssh => {
+            Access::Ssh | Access::SshServer => {
                 let mut session = self.open(client, access).await;
                 expect(&mut session, "SSH-2.0-").await;
             }
@@ -291,10 +304,33 @@ impl Room {
                 client.copy(&HOST.parse().unwrap(), &copying, |_| ()).await.unwrap();
                 assert_eq!(std::fs::read(&there).unwrap(), b"content");
             }
-            Access::Database | Access::Web | Access::Kube => {
-                self.open(client, access).await;
+            Access::Database => {
+                let dial = StreamRequest::Dial(self.echo.to_string().parse().unwrap());
+                // SSLRequest, which PostgreSQL's clients begin with: the agent says that there is no TLS to be had.
+                let asks = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+                assert_eq!(self.answer(access, dial, &asks, 1).await, "N");
+            }
+            Access::Web => {
+                let dial = StreamRequest::Dial(self.web.to_string().parse().unwrap());
+                let asks = b"GET / HTTP/1.1\r\nHost: localhost:1\r\n\r\n";
+                assert_eq!(self.answer(access, dial, asks, 15).await, "HTTP/1.1 200 OK");
+            }
+            Access::Kube => {
+                // The cluster is nowhere; it is the agent that says so.
+                let asks = b"GET /api HTTP/1.1\r\nHost: localhost:1\r\n\r\n";
+                assert_eq!(self.answer(access, StreamRequest::Service, asks, 12).await, "HTTP/1.1 502");
             }
         }
+    }
+
+    /// The first bytes that come back on a stream.
+    async fn answer(&self, access: Access, request: StreamRequest, asks: &[u8], length: usize) -> String {
+        let session = self.open(&self.world.client, access).await;
+        let mut stream = session.streams().open(request).await.unwrap();
+        stream.write_all(asks).await.unwrap();
+        let mut answer = vec![0; length];
+        stream.read_exact(&mut answer).await.unwrap();
+        String::from_utf8(answer).unwrap()
     }
 
     async fn bring_about(&self, cause: Cause, client: &Client) {
@@ -337,6 +373,14 @@ impl Room {
         self.agent.stop().await;
         self.world.stop().await;
     }
+}
+
+async fn web() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let pages = axum::Router::new().route("/", axum::routing::get(|| async { "a page" }));
+    tokio::spawn(async move { axum::serve(listener, pages).await });
+    address
 }
 
 async fn echo() -> SocketAddr {

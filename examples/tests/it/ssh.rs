@@ -1,7 +1,9 @@
 //! People's own `ssh` and everything that goes through it, to the host's own sshd: the real programs of OpenSSH at both
 //! ends.
 
+mod denied;
 mod ends;
+mod inspected;
 mod page;
 mod refused;
 mod site;

@@ -18,6 +18,11 @@ impl Carrier {
             Answer::Opened { at } => (ConnectionEventType::StreamOpen, format!("to {destination}, at {at}")),
             Answer::Refused(why) => (ConnectionEventType::StreamRefused, format!("to {destination}: {why}")),
         };
+        self.noted(kind, reason).await;
+    }
+
+    /// Something that happened within a session, into the log of connections.
+    pub(super) async fn noted(&self, kind: ConnectionEventType, reason: String) {
         let log = match crate::connection::log(&self.app, reason) {
             Ok(log) => log,
             Err(error) => return tracing::error!(%error, "a stream could not be logged"),

@@ -52,8 +52,10 @@ impl Session {
     /// A session that is gone on with, as after a start of the server. What was under way on a stream then is not known:
     /// the stream is read on from where a request begins, or is none.
     pub(super) fn listen_again(&self, lens: Lens) {
-        if matches!(lens, Lens::Http | Lens::Kube) {
-            self.lock().lens = Observer::new(lens, 0, 0);
+        match lens {
+            Lens::Http | Lens::Kube => self.lock().lens = Observer::new(lens, 0, 0),
+            Lens::Ssh => self.lock().lens = Observer::Ssh(Box::new(observe::SshLens::resumed())),
+            Lens::Command | Lens::Request | Lens::Opaque | Lens::Files | Lens::Query => {}
         }
     }
 }

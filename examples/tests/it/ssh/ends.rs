@@ -94,7 +94,7 @@ async fn the_end_of_the_login_ends_the_way_to_sshd() {
 }
 
 /// A shell at the host, which waits for lines.
-async fn running(site: &Site) -> Child {
+pub(super) async fn running(site: &Site) -> Child {
     let mut ssh = site.command("exec ssh -F $F $U@web 'echo begun; exec bash'");
     let ssh = ssh.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut ssh = ssh.spawn().unwrap();
@@ -105,7 +105,7 @@ async fn running(site: &Site) -> Child {
 }
 
 /// What an `ssh` that was cut complains.
-async fn ends(ssh: Child) -> String {
+pub(super) async fn ends(ssh: Child) -> String {
     let output = tokio::time::timeout(DEADLINE, ssh.wait_with_output()).await.expect("ssh ends").unwrap();
     assert_eq!(output.status.code(), Some(255));
     text(&output.stderr)

@@ -62,3 +62,43 @@ async fn the_page_on_ssh_leads_to_everything_that_it_names() {
     page.ends();
     site.stop().await;
 }
+
+/// F-178~, F-214~: the section on hosts without an sshd, as written.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_on_ssh_without_an_sshd_is_as_written() {
+    if !needs::program("rsync") {
+        return;
+    }
+    let Some(site) = Site::start().await else { return };
+    let mut page = Page::connecting("SSH without an sshd");
+    page.put("YOU", &site.person.name);
+    page.put("alice", &site.person.name);
+    page.put("FINGERPRINT", &site.agent_key);
+    site.own_configuration();
+    site.run(&page.next("bz policy create")).await;
+    site.run(&page.next("bz target trust")).await;
+    site.run(&page.next("bz generate ssh-config --include")).await;
+    assert!(site.run(&page.next("ssh ")).await.contains("load average"));
+    site.run("echo 42 > report.txt && mkdir site && echo page > site/index").await;
+    site.run(&page.next("echo hello")).await;
+    assert_eq!(site.run("ssh $U@web cat hello.txt").await, "hello\n");
+    site.run(&page.next("scp ")).await;
+    site.run(&page.next("scp -O ")).await;
+    site.run(&page.next("sftp ")).await;
+    assert_eq!(site.run("cat copy.txt old.txt").await, "42\n42\n");
+    site.run(&page.next("rsync ")).await;
+    assert_eq!(site.run("ssh $U@web cat site/index").await, "page\n");
+    assert_eq!(site.let_in(), Vec::<String>::new(), "the host's own sshd has no part in it");
+    let log = site.run(&page.next("bz logs commands")).await;
+    assert!(log.contains("cat > hello.txt") && log.contains("rsync --server"), "{log}");
+    let log = site.run(&page.next("bz logs files")).await;
+    assert_eq!(log.matches("/report.txt").count(), 3, "{log}");
+    page.ends();
+    // Of those who may tunnel, too.
+    site.allow("tunnel", &site.person.name).await;
+    site.run("bz generate ssh-config --inspected && ssh $U@web true").await;
+    assert_eq!(site.let_in(), Vec::<String>::new(), "asked for, and taken");
+    site.run("bz generate ssh-config && ssh $U@web true").await;
+    assert_eq!(site.let_in().len(), 1, "the host's own sshd again");
+    site.stop().await;
+}

@@ -10,7 +10,6 @@ use bz_core::time::UnixTime;
 use bz_examples::needs;
 use bz_protocol::driver::{Clock as _, SystemClock};
 
-use crate::guide::api::Api;
 use crate::person::Person;
 use crate::ssh::site::{HOST, Site, text};
 
@@ -18,9 +17,19 @@ use crate::ssh::site::{HOST, Site, text};
 #[tokio::test(flavor = "multi_thread")]
 async fn ssh_is_off_until_a_policy_says_otherwise() {
     let Some(site) = Site::start().await else { return };
+    let client = &site.world.client;
+    let api = site.api();
+    let delete = async |name: &str| {
+        let policy = client.policies().await.unwrap().into_iter().find(|policy| policy.content.name == name).unwrap();
+        api.delete(&format!("policies/target-connect/{}", policy.id)).await;
+    };
+    for policy in client.policies().await.unwrap() {
+        delete(&policy.content.name).await;
+    }
     // A policy with another verb names this person and target.
+    site.allow_verbs("debug", "root", &["Handler:debug"]).await;
     let said = site.run("bz generate ssh-config").await;
-    assert!(said.contains("There is no target that you may tunnel to"), "{said}");
+    assert!(said.contains("There is no target that you may reach by SSH"), "{said}");
     assert!(!site.at("bz/default/ssh-config").exists());
     let refused = site.fails("bz ssh-proxy root@web").await;
     assert!(refused.contains("none allows this verb"), "{refused}");
@@ -39,11 +48,7 @@ async fn ssh_is_off_until_a_policy_says_otherwise() {
     let refused = site.fails("ssh -F $F root@web true").await;
     assert!(refused.contains("policies allow this verb on this target, but not as this user"), "{refused}");
 
-    let client = &site.world.client;
-    let policy = client.policies().await.unwrap().into_iter().find(|policy| policy.content.name == "ssh").unwrap();
-    let ca = std::fs::read_to_string(site.world.folder.join("server/ca.crt")).unwrap();
-    let api = Api::new(client.server().url().as_str().trim_end_matches('/'), &ca, &client.login().to_text());
-    api.delete(&format!("policies/target-connect/{}", policy.id)).await;
+    delete("ssh").await;
     site.run("bz generate ssh-config").await;
     assert!(!file.exists(), "the hosts are gone with the policy");
     let refused = site.fails("ssh -F $F $U@web true").await;
@@ -187,9 +192,18 @@ async fn own_keys_stay(site: &Site) {
 impl Site {
     /// Whether sshd lets a credential in, from this address of this machine.
     async fn tries(&self, credential: &Credential, (user, from): (&TargetUser, &str)) -> Result<(), String> {
+        self.tries_at(self.port, credential, (user, from)).await
+    }
+
+    /// The same of whoever listens on this port.
+    pub(super) async fn tries_at(
+        &self,
+        port: u16,
+        credential: &Credential,
+        (user, from): (&TargetUser, &str),
+    ) -> Result<(), String> {
         let names = Names::new(&self.at("door"), &HOST.parse().unwrap()).unwrap();
         let door = names.open(user, &[]).await.unwrap();
-        let port = self.port;
         let line = format!(
             "ssh -F /dev/null -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o IdentityFile=none -o BatchMode=yes \
              -o IdentityAgent={} -b {from} -p {port} {user}@127.0.0.1 true",

@@ -10,6 +10,7 @@ use bz_agent::agent::{Agent, Running};
 use bz_agent::helper::Helper;
 use bz_agent::jwks::IssuerKeys;
 use bz_agent::ssh::{Authority, Sshd};
+use bz_agent::ssh_server::SshServer;
 use bz_client::login::LockedLogin as _;
 use bz_client::profile::Profile;
 use bz_core::digest::Digest;
@@ -51,6 +52,7 @@ impl Site {
         let at = |name: &str| folder.path().join(name);
         std::fs::create_dir(at("world")).unwrap();
         let helper = Helper::at(env!("CARGO_BIN_EXE_helper"));
+        let ends_here = SshServer::open(&at("agent"), helper.clone()).unwrap();
         let clock = Arc::new(MovableClock::new());
         let idp = Idp::Dev(provider(&person.name, clock.for_idp()).await.unwrap());
         let (user, name) = (person.name.clone(), person.name.clone());
@@ -64,7 +66,7 @@ impl Site {
         let server = Sshd::new(authority).port(port).host_keys(vec![at("host_key.pub")]);
         let agent =
             Agent::new(identity, world.bundle.clone(), world.carrier.clone(), keys).clock(Arc::clone(&world.clock));
-        let agent = agent.ssh(server).start().unwrap();
+        let agent = agent.ssh(server).ssh_server(ends_here).start().unwrap();
         agent.online().await;
         let site = Self { world, person, port, agent_key, agent, clock, sshd, folder };
         site.log_in().await;
@@ -92,11 +94,25 @@ impl Site {
 
     /// Lets the person tunnel to the host as this user of it.
     pub(super) async fn allow(&self, policy: &str, user: &str) {
+        self.allow_verbs(policy, user, &["Tunnel"]).await;
+    }
+
+    /// Lets the person do this on the host as this user of it.
+    pub(super) async fn allow_verbs(&self, policy: &str, user: &str, verbs: &[&str]) {
         let email = format!("{}@example.com", self.person.name);
+        let verbs: String = verbs.iter().map(|verb| format!(" --verb {verb}")).collect();
         self.run(&format!(
-            "bz policy create target-access --name {policy} --user {email} --target {HOST} --target-user '{user}' --verb Tunnel"
+            "bz policy create target-access --name {policy} --user {email} --target {HOST} --target-user '{user}'{verbs}"
         ))
         .await;
+    }
+
+    /// Where no policy lets the person tunnel, so that the agent itself answers; `ssh` is told of the host.
+    pub(super) async fn inspected(verbs: &[&str]) -> Option<Self> {
+        let site = Self::start().await?;
+        site.allow_verbs("ssh", &site.person.name, verbs).await;
+        site.run("bz generate ssh-config --include").await;
+        Some(site)
     }
 
     pub(super) fn at(&self, name: &str) -> PathBuf {
