@@ -69,7 +69,7 @@ async fn open(context: &Context, ways: &Ways) -> Result<Linked, LinkError> {
         routes: context.routes.values().map(|r| r.route.clone()).collect(),
         proof: Signature::from_bytes([0; 64]),
     };
-    hailed.agent(hello, &context.identity.control_key).await
+    Ok(hailed.agent(hello, &context.identity.control_key).await?)
 }
 
 async fn hold(context: &Arc<Context>, link: &dyn Link, control: Box<dyn Stream>, orders: &mut Orders) -> LinkError {

@@ -9,7 +9,7 @@ use bz_core::id::ConnectionId;
 use bz_protocol::carrier::{Class, Link, LinkError, Stream};
 use bz_protocol::control::{FromServer, Preamble, ToServer};
 use bz_protocol::driver::Clock;
-use bz_protocol::link::{Conversation, Linked, Ways, send};
+use bz_protocol::link::{Conversation, Linked, NotLinked, Ways, send};
 use tokio::sync::Mutex;
 use tokio::task::AbortHandle;
 
@@ -51,7 +51,7 @@ impl Links {
     }
 
     /// A stream for a connection's session, over the link that stands or a new one.
-    pub(crate) async fn session(&self, login: &Login, connection: ConnectionId) -> Result<Box<dyn Stream>, LinkError> {
+    pub(crate) async fn session(&self, login: &Login, connection: ConnectionId) -> Result<Box<dyn Stream>, NotLinked> {
         let link = self.link(login).await?;
         let mut stream = link.open(Class::Interactive).await?;
         send(&mut stream, &Preamble::Session { connection }).await?;
@@ -68,7 +68,12 @@ impl Links {
         self.reasons.lock().unwrap_or_else(PoisonError::into_inner).get(&connection).cloned()
     }
 
-    async fn link(&self, login: &Login) -> Result<Arc<dyn Link>, LinkError> {
+    /// What the server says of a connection to this program alone: that its login is over.
+    pub(crate) fn over(&self, connection: ConnectionId, why: &str) {
+        note(&self.reasons, connection, why.to_owned());
+    }
+
+    async fn link(&self, login: &Login) -> Result<Arc<dyn Link>, NotLinked> {
         let mut current = self.current.lock().await;
         if let Some(live) = current.as_ref().filter(|live| live.stands()) {
             return Ok(Arc::clone(&live.link));
@@ -108,13 +113,17 @@ async fn converse(control: Box<dyn Stream>, clock: Arc<dyn Clock>, reasons: Reas
     loop {
         match server.next().await {
             Ok(FromServer::Closed { connection, reason }) => {
-                let mut reasons = reasons.lock().unwrap_or_else(PoisonError::into_inner);
-                if reasons.len() < MAX_REASONS {
-                    reasons.insert(connection, reason);
-                }
+                note(&reasons, connection, reason);
             }
             Ok(_) => {}
             Err(error) => return error,
         }
+    }
+}
+
+fn note(reasons: &Reasons, connection: ConnectionId, reason: String) {
+    let mut reasons = reasons.lock().unwrap_or_else(PoisonError::into_inner);
+    if reasons.len() < MAX_REASONS {
+        reasons.insert(connection, reason);
     }
 }

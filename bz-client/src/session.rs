@@ -13,9 +13,11 @@ use bz_core::wire::{self, WireError};
 use bz_protocol::SendError;
 use bz_protocol::carrier::{LinkError, Stream};
 use bz_protocol::client::{Action, Client as Machine, Event, Opened, Opening, OpeningError};
+use bz_protocol::control::LinkRefusal;
 use bz_protocol::driver::{Channels, Streams, drive_keeping, sleep_until, streams};
 use bz_protocol::frame::Fin;
 use bz_protocol::limits::PATIENCE;
+use bz_protocol::link::NotLinked;
 use bz_protocol::session::End;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -124,7 +126,7 @@ impl Client {
         let connection = asked.made.connection_id;
         let login = self.login();
         // The first carrier before the machine: a server that cannot be reached is no protocol error.
-        let first = links.session(&login, connection).await?;
+        let first = links.session(&login, connection).await.map_err(LinkError::from)?;
         let opening = Opening {
             organization: login.organization(),
             connection,
@@ -244,7 +246,7 @@ impl Session {
 }
 
 /// Gives the machine a carrier, and another whenever one breaks, until nobody takes them or the server says that the
-/// connection is closed: nothing proves that, and without the agent's signed end the session counts as cut short.
+/// connection is closed, or the login over: nothing proves that, and without the agent's signed end the session counts as cut short.
 async fn supply(
     client: Client,
     connection: ConnectionId,
@@ -274,6 +276,9 @@ async fn supply(
                 if carried.send_replace(false) {
                     wait = FASTEST;
                 }
+            }
+            Err(NotLinked::Refused(LinkRefusal::Unknown)) if client.is_out().await => {
+                links.over(connection, "the login is over: it was logged out, or it ended");
             }
             Err(error) => tracing::debug!(%error, "no carrier yet"),
         }

@@ -20,7 +20,7 @@ use crate::limits::HANDSHAKE;
 
 #[cfg(all(feature = "ws", feature = "quic"))]
 pub use ways::Choice;
-pub use ways::{Hailed, Linked, Memory, Recent, Ways};
+pub use ways::{Hailed, Linked, Memory, NotLinked, Recent, Ways};
 
 /// Sends one control message or preamble.
 ///

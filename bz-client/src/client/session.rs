@@ -3,12 +3,13 @@
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
+use bz_core::api::error::Code;
 use bz_core::time::UnixTime;
 use tokio::sync::Mutex;
 
 use crate::client::Client;
 use crate::file::FileError;
-use crate::login::{LockedLogin, Login, LoginError};
+use crate::login::{LockedLogin, Login, LoginError, ProviderFailed};
 use crate::rest::Caller;
 
 /// How long a refresh that failed is left alone.
@@ -67,6 +68,21 @@ impl Client {
         let outcome = self.refresh_locked().await;
         *failed = outcome.is_err().then(|| self.now());
         outcome
+    }
+
+    /// Whether a login that the server no longer knows cannot be brought back by a refresh. A provider or server that
+    /// cannot be reached says nothing about that.
+    pub(crate) async fn is_out(&self) -> bool {
+        if !self.login.get().is_refreshable() {
+            return true;
+        }
+        match self.refresh().await {
+            Ok(()) => false,
+            Err(RefreshError::Replaced | RefreshError::Login(LoginError::NoRefreshToken)) => true,
+            Err(RefreshError::Login(LoginError::Server(error))) => error.code() == Some(Code::NotLoggedIn),
+            Err(RefreshError::Login(LoginError::Provider(error))) => !matches!(error, ProviderFailed::NoAnswer(_)),
+            Err(RefreshError::Login(_) | RefreshError::Store(_)) => false,
+        }
     }
 
     /// Refreshes the login when that is due; a failure is logged and left for the next time.

@@ -14,7 +14,7 @@ use futures::stream::FuturesUnordered;
 use tokio::time::Instant;
 
 use crate::carrier::{Carrier, Class, Link, LinkError, Stream};
-use crate::control::{AgentHello, ClientHello, ToServer};
+use crate::control::{AgentHello, ClientHello, LinkRefusal, ToServer};
 use crate::limits::{HEAD_START, LINK_DEAD};
 use crate::link::{challenge, in_time, send, welcome};
 
@@ -222,8 +222,8 @@ impl Hailed {
     /// Logs an agent in; `hello` needs its proof filled in.
     ///
     /// # Errors
-    /// [`LinkError`], saying who refused and why.
-    pub async fn agent(self, mut hello: AgentHello, key: &PrivateKey) -> Result<Linked, LinkError> {
+    /// [`NotLinked`], saying who refused and why.
+    pub async fn agent(self, mut hello: AgentHello, key: &PrivateKey) -> Result<Linked, NotLinked> {
         hello.prove(&self.challenge, self.organization, key);
         self.log_in(ToServer::Agent(Box::new(hello))).await
     }
@@ -231,13 +231,13 @@ impl Hailed {
     /// Logs a client in.
     ///
     /// # Errors
-    /// [`LinkError`], saying who refused and why.
-    pub async fn client(self, login: LoginId, key: &PrivateKey) -> Result<Linked, LinkError> {
+    /// [`NotLinked`], saying who refused and why.
+    pub async fn client(self, login: LoginId, key: &PrivateKey) -> Result<Linked, NotLinked> {
         let hello = ClientHello::prove(login, &self.challenge, self.organization, key);
         self.log_in(ToServer::Client(hello)).await
     }
 
-    async fn log_in(mut self, hello: ToServer) -> Result<Linked, LinkError> {
+    async fn log_in(mut self, hello: ToServer) -> Result<Linked, NotLinked> {
         let control = &mut self.control;
         let said = in_time(async {
             send(control, &hello).await?;
@@ -249,10 +249,10 @@ impl Hailed {
                 Ok(Linked { carrier: self.carrier, link: self.link.claim()?, control: self.control })
             }
             // The server's word is no fault of the carrier.
-            Ok(Err(refusal)) => Err(LinkError(refusal.to_string())),
+            Ok(Err(refusal)) => Err(refusal.into()),
             Err(broken) => {
                 self.ways.ended(self.carrier, Duration::ZERO);
-                Err(broken)
+                Err(broken.into())
             }
         }
     }
@@ -261,6 +261,26 @@ impl Hailed {
 impl std::fmt::Debug for Hailed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Hailed").field("carrier", &self.carrier).finish_non_exhaustive()
+    }
+}
+
+/// Why there is no link.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum NotLinked {
+    /// It broke, or the server cannot be reached.
+    #[error(transparent)]
+    Broken(#[from] LinkError),
+    /// The server refuses. Nothing proves that it is right to.
+    #[error(transparent)]
+    Refused(#[from] LinkRefusal),
+}
+
+impl From<NotLinked> for LinkError {
+    fn from(error: NotLinked) -> Self {
+        match error {
+            NotLinked::Broken(error) => error,
+            NotLinked::Refused(refusal) => Self(refusal.to_string()),
+        }
     }
 }
 

@@ -223,7 +223,7 @@ impl Stage {
 
     async fn link(&self) -> Result<Linked, LinkError> {
         let key = PrivateKey::from_seed(&[3; 32]).unwrap();
-        self.ways.hail(ORGANIZATION).await?.client(LoginId::from_bytes([4; 16]), &key).await
+        Ok(self.ways.hail(ORGANIZATION).await?.client(LoginId::from_bytes([4; 16]), &key).await?)
     }
 
     fn now(&self, quic: Way, ws: Way) {

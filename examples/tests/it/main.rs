@@ -38,6 +38,8 @@ mod refusals;
 #[cfg(test)]
 mod kept;
 #[cfg(test)]
+mod matrix;
+#[cfg(test)]
 mod people;
 #[cfg(test)]
 mod person;

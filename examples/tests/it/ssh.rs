@@ -13,6 +13,7 @@ use pty_process::Size;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
+pub(crate) use site::sshd;
 use site::{Site, text};
 
 /// F-004~, F-178~, F-214~, F-232~: commands with input, output and status; a terminal; several at once, each let in by a

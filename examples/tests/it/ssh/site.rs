@@ -197,7 +197,8 @@ impl Site {
 }
 
 /// An sshd of the test's own on loopback, which trusts what `bz-agent ssh-ca` says, and its port.
-async fn sshd(folder: &Path) -> (u16, Child) {
+/// A real sshd, with its files in this folder, that trusts the agent whose folder is `agent` there.
+pub(crate) async fn sshd(folder: &Path) -> (u16, Child) {
     // Where sshd confines its unprivileged part; packages make it when the service starts.
     std::fs::create_dir_all("/run/sshd").unwrap();
     let at = |name: &str| folder.join(name).display().to_string();
