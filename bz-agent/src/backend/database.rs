@@ -14,6 +14,7 @@ mod upstream;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bz_core::access::destination::{Destination, Host};
 use bz_core::access::request::Parameters;
@@ -42,6 +43,8 @@ struct Way {
     tls: Option<Tls>,
     /// As whom alone somebody may log in.
     user: Option<String>,
+    /// TLS failed when a client could only be told in its own protocol.
+    doubted: AtomicBool,
 }
 
 /// A connection that is ready for the client's login.
@@ -92,7 +95,13 @@ async fn serve(
 }
 
 async fn ready(context: &Context, admitted: &Admitted, way: &Way) -> Result<(Ready, SocketAddr), Why> {
-    let (there, at) = reach::dial(context, admitted, &way.destination).await?;
+    let (mut there, mut at) = reach::dial(context, admitted, &way.destination).await?;
+    if let (Some(tls), true) = (&way.tls, way.doubted.load(Ordering::Relaxed)) {
+        // Whether it is mended takes a connection of its own; if not, the opening says so.
+        tokio::time::timeout(PATIENCE, mysql::proved(there, tls)).await.map_err(|_| Why::TimedOut)??;
+        way.doubted.store(false, Ordering::Relaxed);
+        (there, at) = reach::dial(context, admitted, &way.destination).await?;
+    }
     // What cannot be set will not be missed.
     there.set_nodelay(true).unwrap_or_default();
     let begun = tokio::time::timeout(PATIENCE, way.begin(there)).await;
@@ -103,7 +112,7 @@ async fn carry(here: SessionStream, ready: Ready, way: &Way) -> io::Result<()> {
     let user = way.user.as_deref();
     match ready {
         Ready::Postgres(there) => postgres::carry(here, there, user).await,
-        Ready::Mysql(greeted) => mysql::carry(here, greeted, (way.tls.as_ref(), user)).await,
+        Ready::Mysql(greeted) => mysql::carry(here, greeted, (way, user)).await,
     }
 }
 
@@ -118,7 +127,13 @@ impl Way {
             (true, Some(config)) => Some(Tls::new(config, name)?),
             (true, None) => return None,
         };
-        Some(Self { wire: database.wire, destination: database.destination.clone(), tls, user })
+        Some(Self {
+            wire: database.wire,
+            destination: database.destination.clone(),
+            tls,
+            user,
+            doubted: AtomicBool::new(false),
+        })
     }
 
     /// As far as it goes before the client says anything.

@@ -29,6 +29,9 @@ pub(crate) struct How {
     pub(crate) program: Option<Vec<String>>,
 }
 
+/// Why a connection was not opened, the last time.
+type Refused = Arc<Mutex<Option<Why>>>;
+
 /// A port that listens, as `--json` says it.
 #[derive(Debug, Serialize)]
 struct Listening {
@@ -54,17 +57,14 @@ pub(crate) async fn connect(
     let refused = Arc::new(Mutex::new(None));
     serving.spawn(database.serve(listener, noting(watcher(context), &refused)));
     if let Some(more) = how.program {
-        let exit = run(context, database, (command, more)).await?;
-        let refused = *refused.lock().unwrap_or_else(PoisonError::into_inner);
-        // What a program makes of a connection that it did not get says less.
-        return Ok(refused.and_then(of_refusal).filter(|_| exit.number() != 0).unwrap_or(exit));
+        return run(context, database, (command, more, &refused)).await;
     }
     say(context, &database, (listening, command))?;
     serve(context, database.into_tunnel(), serving).await
 }
 
 /// Notes beside what is said of a connection that was not opened why it was not.
-fn noting(watcher: Watcher, refused: &Arc<Mutex<Option<Why>>>) -> Watcher {
+fn noting(watcher: Watcher, refused: &Refused) -> Watcher {
     let refused = Arc::clone(refused);
     Arc::new(move |error| {
         if let ForwardError::Open { error: OpenError::Refused(why), .. } = &error {
@@ -72,6 +72,18 @@ fn noting(watcher: Watcher, refused: &Arc<Mutex<Option<Why>>>) -> Watcher {
         }
         watcher(error);
     })
+}
+
+/// Why connections were not opened, if that is so. A database that speaks before TLS begins is asked once more.
+async fn why_not(database: &Database, refused: &Refused) -> Option<Why> {
+    let noted = *refused.lock().unwrap_or_else(PoisonError::into_inner);
+    if noted.is_some() || !database.target.upstream_tls {
+        return noted;
+    }
+    match database.dial().await {
+        Err(OpenError::Refused(why)) => Some(why),
+        Ok(_) | Err(OpenError::Ended) => None,
+    }
 }
 
 fn say(
@@ -93,7 +105,7 @@ fn say(
 async fn run(
     context: &Context<'_>,
     database: Database,
-    (command, more): (Vec<String>, Vec<String>),
+    (command, more, refused): (Vec<String>, Vec<String>, &Refused),
 ) -> anyhow::Result<Exit> {
     let Some((program, arguments)) = command.split_first() else {
         bail!("no program is usual for {}: connect without --exec, and start yours", database.target.base.name);
@@ -113,8 +125,10 @@ async fn run(
             interrupted = tokio::signal::ctrl_c() => interrupted?,
         }
     };
+    // What a program makes of a connection that it did not get says less than why it did not.
+    let why = if exit.number() == 0 { None } else { why_not(&database, refused).await };
     database.into_tunnel().close().await;
-    Ok(exit)
+    Ok(why.and_then(of_refusal).unwrap_or(exit))
 }
 
 /// The status of a program that was started here, as shells tell it.

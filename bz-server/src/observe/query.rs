@@ -2,7 +2,7 @@
 //!
 //! Pure, and the same lines whatever the bytes are cut into. What a reader cannot read it says once, as
 //! [`QueryOutcome::Unparsed`], and then it is silent: the traffic passes in any case. Of a message no more than
-//! [`MOST_OF_A_MESSAGE`] is kept, of all that waits for its answer no more than [`MOST_WAITING`].
+//! `MOST_OF_A_MESSAGE` is kept, of all that waits for its answer no more than `MOST_WAITING`.
 //!
 //! Passwords are never in a line: not those of logins, which are skipped, nor those that a statement sets.
 

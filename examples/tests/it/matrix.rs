@@ -291,19 +291,7 @@ impl Room {
                 let mut session = self.open(client, access).await;
                 expect(&mut session, "SSH-2.0-").await;
             }
-            Access::Copy => {
-                let (here, there) = (self.folder.path().join("here"), self.folder.path().join("there"));
-                std::fs::write(&here, "content").unwrap();
-                let copying = Copying {
-                    way: CopyWay::ToTarget,
-                    local: here,
-                    remote: there.as_os_str().as_encoded_bytes().to_vec(),
-                    recursive: false,
-                    preserve: true,
-                };
-                client.copy(&HOST.parse().unwrap(), &copying, |_| ()).await.unwrap();
-                assert_eq!(std::fs::read(&there).unwrap(), b"content");
-            }
+            Access::Copy => self.copies().await,
             Access::Database => {
                 let dial = StreamRequest::Dial(self.echo.to_string().parse().unwrap());
                 // SSLRequest, which PostgreSQL's clients begin with: the agent says that there is no TLS to be had.
@@ -321,6 +309,21 @@ impl Room {
                 assert_eq!(self.answer(access, StreamRequest::Service, asks, 12).await, "HTTP/1.1 502");
             }
         }
+    }
+
+    async fn copies(&self) {
+        let client = &self.world.client;
+        let (here, there) = (self.folder.path().join("here"), self.folder.path().join("there"));
+        std::fs::write(&here, "content").unwrap();
+        let copying = Copying {
+            way: CopyWay::ToTarget,
+            local: here,
+            remote: there.as_os_str().as_encoded_bytes().to_vec(),
+            recursive: false,
+            preserve: true,
+        };
+        client.copy(&HOST.parse().unwrap(), &copying, |_| ()).await.unwrap();
+        assert_eq!(std::fs::read(&there).unwrap(), b"content");
     }
 
     /// The first bytes that come back on a stream.

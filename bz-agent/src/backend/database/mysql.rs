@@ -5,6 +5,7 @@
 //! one packet more on the server's side, so that the numbers of the login's packets differ by one.
 
 use std::io;
+use std::sync::atomic::Ordering;
 
 use bz_protocol::driver::SessionStream;
 use bz_protocol::stream::Why;
@@ -12,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::backend::database::upstream::{Held, Tls};
-use crate::backend::database::{end, other_user};
+use crate::backend::database::{Way, end, other_user};
 
 mod packet;
 
@@ -59,6 +60,16 @@ pub(super) async fn greeted(there: TcpStream, tls: bool) -> Result<Greeted, Why>
     Ok(Greeted { there, greeting, refuses: false })
 }
 
+/// Whether TLS is spoken there as it should be, found out without a client.
+pub(super) async fn proved(there: TcpStream, tls: &Tls) -> Result<(), Why> {
+    let Greeted { there, refuses, .. } = greeted(there, true).await?;
+    let body = [PROTOCOL_41.to_le_bytes().as_slice(), &[0; TLS_REQUEST - 4]].concat();
+    if refuses {
+        return Err(Why::Unavailable);
+    }
+    encrypted(there, Some(tls), &Packet { number: 1, body }).await.map(drop)
+}
+
 /// Takes out of a greeting what clients are not told; what the server can.
 fn mask(greeting: &mut [u8]) -> Option<u32> {
     let (version, rest) = greeting.split_first_mut()?;
@@ -81,11 +92,8 @@ fn mask(greeting: &mut [u8]) -> Option<u32> {
 }
 
 /// Carries a client's connection.
-pub(super) async fn carry(
-    here: SessionStream,
-    greeted: Greeted,
-    (tls, user): (Option<&Tls>, Option<&str>),
-) -> io::Result<()> {
+pub(super) async fn carry(here: SessionStream, greeted: Greeted, (way, user): (&Way, Option<&str>)) -> io::Result<()> {
+    let tls = way.tls.as_ref();
     let mut here = Packets::new(here);
     let Greeted { there, greeting, refuses } = greeted;
     here.send(&greeting).await?;
@@ -97,7 +105,10 @@ pub(super) async fn carry(
     let refusal = match refused(&response, user) {
         Ok(()) => match encrypted(there, tls, &response).await {
             Ok(there) => return log_in((here, there), response, (u8::from(tls.is_some()), user)).await,
-            Err(why) => error(number, HANDSHAKE, &format!("TLS to the database: {why}")),
+            Err(why) => {
+                way.doubted.store(true, Ordering::Relaxed);
+                error(number, HANDSHAKE, &format!("TLS to the database: {why}"))
+            }
         },
         Err(refusal) => refusal,
     };
