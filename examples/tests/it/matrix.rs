@@ -125,7 +125,7 @@ impl Room {
         let world = World::start(&at("world"), helper.clone(), &user, way).await.unwrap();
         let identity = world.register(HOST, "shout").await.unwrap();
         let (port, sshd) = ssh::sshd(folder.path()).await;
-        std::fs::write(at("token"), "a token").unwrap();
+        std::fs::write(at("token"), "token").unwrap();
         let shells = Shells::new(helper.clone(), at("shells")).unwrap().idle(Duration::from_secs(60));
         let server = Sshd::new(Authority::open(&at("agent")).unwrap());
         let route = Route { name: "shout".into(), description: "says it louder".into(), mode: Mode::Sealed };
