@@ -27,8 +27,8 @@ use tokio::task::JoinSet;
 use crate::session::until;
 use cluster::Cluster;
 
-/// F-216, F-161, F-162, F-163~, F-164~, F-178~, F-232~: kubectl's commands, over both carriers, as the user and groups of the grant and
-/// nobody else; and the log of them.
+/// F-095, F-097, F-098, F-099, F-161, F-162, F-163~, F-164, F-178~, F-216, F-232~: kubectl's commands, over both carriers,
+/// as the user and groups of the grant and nobody else; and the log of them, with what is typed in a container.
 #[tokio::test(flavor = "multi_thread")]
 async fn kubectl_works_as_whom_the_grant_names() {
     for way in [Way::Ws, Way::Quic] {

@@ -48,7 +48,7 @@ use crate::ssh;
 /// The target with all of it.
 const HOST: &str = "all";
 
-/// F-003, F-004: every technology goes over the one protocol, by either carrier, with nothing more to do for the person.
+/// F-003, F-004, F-178: every technology goes over the one protocol, by either carrier, with nothing more to do for the person.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_row_works_over_every_carrier() {
     for way in [Way::Ws, Way::Quic] {

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::path::Path;
 
+use bz_core::access::Access;
+
 const GETTING_STARTED: &str = include_str!("../../../../docs/getting-started.md");
 const CONNECTING: &str = include_str!("../../../../docs/connecting.md");
 
@@ -48,6 +50,31 @@ impl Page {
     /// Nothing on the page was left out.
     pub(crate) fn ends(&self) {
         assert!(self.commands.is_empty(), "commands of the page that this test does not run: {:?}", self.commands);
+    }
+}
+
+/// F-250: each technology has its section on the page about ways in, with commands that the tests of that section run;
+/// what the page about the beginning has needs none there.
+#[test]
+fn every_technology_has_its_section() {
+    let commands = |heading: &str| Page::connecting(heading).commands.len();
+    for access in Access::ALL {
+        let heading = match access {
+            Access::Shell | Access::Exec => {
+                assert!(GETTING_STARTED.contains("bz connect") && GETTING_STARTED.contains("bz exec"));
+                continue;
+            }
+            // Its commands are its program's own.
+            Access::Handler => continue,
+            Access::Tunnel => "Tunnels",
+            Access::Ssh => "SSH with your own tools",
+            Access::SshServer => "SSH without an sshd",
+            Access::Copy => "Files",
+            Access::Database | Access::Tcp => "Databases",
+            Access::Web => "Web servers",
+            Access::Kube => "Kubernetes",
+        };
+        assert!(commands(heading) >= 3, "{access:?}: {heading}");
     }
 }
 
