@@ -230,7 +230,10 @@ pub(crate) async fn run(context: Arc<Context>, connection: ConnectionId, admitte
         },
         #[cfg(not(feature = "files"))]
         Backend::Files => Err(Code::Unavailable),
+        #[cfg(any(feature = "tcp", feature = "web"))]
         Backend::Database | Backend::Http | Backend::Kube => behind(&context, connection, &admitted, &mut io).await,
+        #[cfg(not(any(feature = "tcp", feature = "web")))]
+        Backend::Database | Backend::Http | Backend::Kube => Err(Code::Unavailable),
         #[cfg(feature = "ssh-server")]
         Backend::SshServer => match &context.backends.ssh_server {
             Some(server) => ssh_server::run(server, &admitted, &mut io).await,
@@ -251,6 +254,7 @@ pub(crate) async fn run(context: Arc<Context>, connection: ConnectionId, admitte
 }
 
 /// The same for what is behind the host; what this agent does not serve is unavailable.
+#[cfg(any(feature = "tcp", feature = "web"))]
 async fn behind(
     context: &Arc<Context>,
     connection: ConnectionId,
