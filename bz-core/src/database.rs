@@ -49,6 +49,14 @@ pub const DATABASES: &[Database] = &[
         account: &["-u", "{user}"],
     },
     Database {
+        name: "MariaDB",
+        wire: Wire::Mysql,
+        port: 3306,
+        program: "mariadb",
+        address: &["-h", "{host}", "-P", "{port}"],
+        account: &["-u", "{user}"],
+    },
+    Database {
         name: "MongoDB",
         wire: Wire::Plain,
         port: 27017,

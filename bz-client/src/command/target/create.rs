@@ -59,8 +59,8 @@ Examples:
   bz target create database orders --behind web --to db.internal:5432 --type Postgres
   bz target create database legacy --behind-environment prod --to 10.0.0.7:9000
 
-Where the server reads what is spoken (Postgres, CockroachDB, MySQL, and MariaDB as MySQL) it keeps a log of
-statements. Everything else is sealed: the log says who was connected, from when to when.")]
+Where the server reads what is spoken (Postgres, CockroachDB, MySQL, MariaDB) it keeps a log of statements.
+Everything else is sealed: the log says who was connected, from when to when.")]
 pub(crate) struct Database {
     #[command(flatten)]
     common: Common,
