@@ -66,7 +66,9 @@ impl Authority {
     /// # Errors
     /// [`AuthorityError`].
     pub fn open(folder: &Path) -> Result<Self, AuthorityError> {
-        let authority = Self { key: kept_key(folder, (KEY, LOCK))?, public: folder.join(AUTHORITY) };
+        // The lock is held until the file beside the key is written, too.
+        let (key, _lock) = kept_key(folder, (KEY, LOCK))?;
+        let authority = Self { key, public: folder.join(AUTHORITY) };
         let line = authority.line();
         if fs::read(&authority.public).ok().as_deref() != Some(line.as_bytes()) {
             file::replace(&authority.public, line.as_bytes())?;
@@ -87,8 +89,8 @@ impl Authority {
     }
 }
 
-/// The key that is kept in a file of the agent's folder, made where there is none.
-pub(crate) fn kept_key(folder: &Path, (name, lock): (&str, &str)) -> Result<SshKey, AuthorityError> {
+/// The key that is kept in a file of the agent's folder, made where there is none, and the lock under which it was.
+pub(crate) fn kept_key(folder: &Path, (name, lock): (&str, &str)) -> Result<(SshKey, File), AuthorityError> {
     file::private_folder(folder)?;
     let path = folder.join(lock);
     let lock = file::open(OpenOptions::new().write(true).create(true).truncate(false), &path);
@@ -97,12 +99,12 @@ pub(crate) fn kept_key(folder: &Path, (name, lock): (&str, &str)) -> Result<SshK
     lock.lock().map_err(FileError::io(&path, "locked"))?;
     let path = folder.join(name);
     if let Some(text) = file::read(&path, MAX_HOST_KEY_FILE)? {
-        return parse(&text).ok_or(AuthorityError::Damaged(path));
+        return parse(&text).map(|key| (key, lock)).ok_or(AuthorityError::Damaged(path));
     }
     let seed = Zeroizing::new(random().map_err(|_| AuthorityError::Random)?);
     let key = SshKey::from_seed(&seed).map_err(|_| AuthorityError::Random)?;
     file::replace(&path, Zeroizing::new(hex::encode(key.to_bytes().as_slice())).as_bytes())?;
-    Ok(key)
+    Ok((key, lock))
 }
 
 fn parse(text: &[u8]) -> Option<SshKey> {

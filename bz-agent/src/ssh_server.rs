@@ -57,7 +57,7 @@ impl SshServer {
     /// # Errors
     /// [`SshServerError`].
     pub fn open(folder: &Path, helper: Helper) -> Result<Self, SshServerError> {
-        let key = kept_key(folder, (KEY, LOCK))?;
+        let (key, _) = kept_key(folder, (KEY, LOCK))?;
         let holders = Holders::new(helper.clone(), folder.join(HOLDERS))?;
         let config = Config {
             server_id: SshId::Standard("SSH-2.0-bz".into()),

@@ -56,7 +56,7 @@ async fn ssh_is_off_until_a_policy_says_otherwise() {
     site.stop().await;
 }
 
-/// F-092~: `{username}` is the person's own user of the host; one that does not exist there is not made, and one of the
+/// F-092: `{username}` is the person's own user of the host, by `ssh` and in a shell; one that does not exist there is not made, and one of the
 /// system's is nobody's.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_host_decides_which_users_there_are() {
@@ -65,6 +65,8 @@ async fn the_host_decides_which_users_there_are() {
     site.allow("missing", "no-such-user").await;
     site.run("bz generate ssh-config --include").await;
     assert_eq!(site.run("ssh -F $F $U@web id -un").await, format!("{}\n", site.person.name));
+    site.run("bz policy create target-access --name shells --user $U@example.com --target web --target-user '{username}' --verb Shell").await;
+    assert_eq!(site.run("bz exec $U@web -- id -un").await, format!("{}\n", site.person.name));
     let refused = site.fails("ssh -F $F no-such-user@web true").await;
     assert!(refused.contains("the target user does not exist on the host"), "{refused}");
     assert!(!std::fs::read_to_string("/etc/passwd").unwrap().contains("no-such-user"));

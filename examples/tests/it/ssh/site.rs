@@ -9,6 +9,7 @@ use std::time::Duration;
 use bz_agent::agent::{Agent, Running};
 use bz_agent::helper::Helper;
 use bz_agent::jwks::IssuerKeys;
+use bz_agent::shell::Shells;
 use bz_agent::ssh::{Authority, Sshd};
 use bz_agent::ssh_server::SshServer;
 use bz_client::login::LockedLogin as _;
@@ -53,6 +54,7 @@ impl Site {
         std::fs::create_dir(at("world")).unwrap();
         let helper = Helper::at(env!("CARGO_BIN_EXE_helper"));
         let ends_here = SshServer::open(&at("agent"), helper.clone()).unwrap();
+        let shells = Shells::new(helper.clone(), at("shells")).unwrap().idle(Duration::from_secs(60));
         let clock = Arc::new(MovableClock::new());
         let idp = Idp::Dev(provider(&person.name, clock.for_idp()).await.unwrap());
         let (user, name) = (person.name.clone(), person.name.clone());
@@ -66,7 +68,7 @@ impl Site {
         let server = Sshd::new(authority).port(port).host_keys(vec![at("host_key.pub")]);
         let agent =
             Agent::new(identity, world.bundle.clone(), world.carrier.clone(), keys).clock(Arc::clone(&world.clock));
-        let agent = agent.ssh(server).ssh_server(ends_here).start().unwrap();
+        let agent = agent.ssh(server).ssh_server(ends_here).shell(shells).start().unwrap();
         agent.online().await;
         let site = Self { world, person, port, agent_key, agent, clock, sshd, folder };
         site.log_in().await;
