@@ -1,7 +1,7 @@
 //! SSH to a target: a stream to its own sshd, a certificate that it lets in for a minute, and the host's keys, all out
 //! of one authenticated session.
 //!
-//! Where policy allows no tunnel, the target's agent ends SSH itself, as far as the verbs
+//! Where a person chose that, the target's agent ends SSH itself, as far as the verbs
 //! `Shell` and `FileTransfer` go, and lets in the session's key.
 //!
 //! [`Client::ssh`] is everything for programs that speak SSH themselves. For people's own `ssh` there are [`agent`], which
@@ -109,20 +109,16 @@ fn unreached(end: &End, reason: Option<&str>) -> String {
 }
 
 impl Client {
-    /// Opens a session with a target's own sshd, or where no policy allows that, with its agent's own SSH server.
+    /// Opens a session with a target's own sshd, sealed. Where the server says that no policy allows that, nothing else is
+    /// tried: nobody proves it, and what an agent answers instead the server can read.
     ///
     /// # Errors
     /// [`SshError`].
     pub async fn ssh(&self, target: &TargetName) -> Result<SshStream, SshError> {
         let key = new_key().map_err(|error| *error)?;
-        match self.ask(target, Parameters::Ssh { key: key.public().blob().to_owned() }, None).await {
-            Err(denied) if is_denied(&denied) => match self.ask_agent(target, &key).await {
-                // What was asked for first is what the person knows of.
-                Err(error) if is_denied(&error) => Err(SessionError::from(denied).into()),
-                asked => self.ssh_session(asked.map_err(SessionError::from)?, key).await,
-            },
-            asked => self.ssh_session(asked.map_err(SessionError::from)?, key).await,
-        }
+        let parameters = Parameters::Ssh { key: key.public().blob().to_owned() };
+        let asked = self.ask(target, parameters, None).await.map_err(SessionError::from)?;
+        self.ssh_session(asked, key).await
     }
 
     /// Opens a session with the SSH server of a target's agent, also where a policy allows more.

@@ -61,6 +61,12 @@ impl GenerateSsh {
         for name in &rendered.left_out {
             context.output.warn(&format!("{name} is left out: its name could be more than a name to ssh."));
         }
+        if !rendered.inspected.is_empty() {
+            let hosts = rendered.inspected.join(", ");
+            context
+                .output
+                .say(&format!("The server can read, and logs, what you do on {hosts}: the agents answer there."));
+        }
         let path = std::path::absolute(context.profile.folder())?.join("ssh-config");
         let include = format!("Include \"{}\"", path.display());
         let line = if rendered.hosts.is_empty() {
@@ -80,7 +86,7 @@ impl GenerateSsh {
                 format!("Put this line at the beginning of ~/.ssh/config, and ssh knows {hosts}:\n{include}")
             }
         };
-        let value = json!({"file": path, "hosts": rendered.hosts, "leftOut": rendered.left_out, "include": include});
+        let value = json!({"file": path, "hosts": rendered.hosts, "inspected": rendered.inspected, "leftOut": rendered.left_out, "include": include});
         context.output.result(&value, &line)?;
         Ok(Exit::Fine)
     }

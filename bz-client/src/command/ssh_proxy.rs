@@ -27,8 +27,8 @@ const LEAVE: Duration = Duration::from_secs(3);
 #[derive(Debug, Args)]
 #[command(
     after_help = "A ProxyCommand, written by `bz generate ssh-config`: standard input and output are the bytes of SSH, with \
-                  the target's own sshd where policy gives you the verb Tunnel, and otherwise with its agent, as far as the \
-                  verbs Shell and FileTransfer go. While ssh \
+                  the target's own sshd (verb Tunnel), or with --inspected with its agent, as far as the verbs Shell and \
+                  FileTransfer go. While ssh \
                   logs in, the key of the session is at an agent's socket, and the host's keys are in a file, both in DIR \
                   under names that the same command gives to ssh. Exits with 255 when the session did not end in order."
 )]
@@ -39,7 +39,7 @@ pub(crate) struct SshProxy {
     /// The folder of the socket and the host's keys [default: `ssh` in the profile]
     #[arg(long, value_name = "DIR")]
     run_dir: Option<PathBuf>,
-    /// Let the target's agent answer, and record, also where a policy allows tunnels to its sshd
+    /// Let the target's agent answer, so that the server can read, log and record what is done
     #[arg(long)]
     inspected: bool,
 }

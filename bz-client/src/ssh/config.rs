@@ -39,6 +39,8 @@ pub struct Rendered {
     pub text: String,
     /// Its hosts, as people type them.
     pub hosts: Vec<String>,
+    /// Those of them whose agents answer, so that the server reads what is done there.
+    pub inspected: Vec<String>,
     /// Targets whose names are none for a host.
     pub left_out: Vec<String>,
 }
@@ -60,7 +62,7 @@ impl SshConfig {
     /// # Errors
     /// [`ConfigError`].
     pub fn render(&self, targets: &[Target]) -> Result<Rendered, ConfigError> {
-        let mut rendered = Rendered { text: String::new(), hosts: vec![], left_out: vec![] };
+        let mut rendered = Rendered { text: String::new(), hosts: vec![], inspected: vec![], left_out: vec![] };
         let mut called: BTreeMap<&str, usize> = BTreeMap::new();
         for target in targets {
             *called.entry(target.name.as_str()).or_default() += 1;
@@ -75,9 +77,17 @@ impl SshConfig {
             for host in [Some(full.as_str()), alone.then_some(target.name.as_str())].into_iter().flatten() {
                 rendered.text.push_str(&self.block(host, target)?);
                 rendered.hosts.push(host.to_owned());
+                if self.is_inspected(target) {
+                    rendered.inspected.push(host.to_owned());
+                }
             }
         }
         Ok(rendered)
+    }
+
+    /// Decided here, where a person reads it, and not by the server's word at each login.
+    fn is_inspected(&self, target: &Target) -> bool {
+        self.inspected || !target.allowed_verbs.contains(&Verb::Tunnel)
     }
 
     fn block(&self, host: &str, target: &Target) -> Result<String, ConfigError> {
@@ -95,7 +105,7 @@ impl SshConfig {
         let (program, config, run) = (plain(&self.program)?, plain(&self.config_dir)?, plain(&self.run_dir)?);
         let (known, socket) = (plain(&names.known_hosts())?, plain(&names.socket(""))?);
         let profile = &self.profile;
-        let inspected = if self.inspected { "--inspected " } else { "" };
+        let inspected = if self.is_inspected(target) { "--inspected " } else { "" };
         Ok(format!(
             "Host {host}\n\
              {user}    ProxyCommand '{program}' --config-dir '{config}' --profile '{profile}' ssh-proxy {inspected}--run-dir '{run}' -- '%r@{named}'\n    \
@@ -186,8 +196,11 @@ mod tests {
         assert!(text.contains("ProxyCommand '/opt/100%%/bz' --config-dir '/home/a b/.config/bz'"), "{text}");
         assert!(text.contains(" -- '%r@web'\n") && text.contains("    User alice\n"), "{text}");
         for verb in [Verb::Shell, Verb::FileTransfer] {
-            check(&[target("web", "Default", &verb)], &["web.Default", "web"], &[]);
+            let text = check(&[target("web", "Default", &verb)], &["web.Default", "web"], &[]);
+            assert!(text.contains(" ssh-proxy --inspected "), "{text}");
         }
+        let sealed = check(&[target("web", "Default", &Verb::Tunnel)], &["web.Default", "web"], &[]);
+        assert!(!sealed.contains("--inspected"), "{sealed}");
         let handler = Verb::Handler { name: "debug".to_owned() };
         assert_eq!(check(&[target("web", "Default", &handler)], &[], &[]), "");
         let twice = [target("web", "a", &Verb::Tunnel), target("web", "b", &handler)];

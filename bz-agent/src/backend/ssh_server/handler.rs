@@ -87,7 +87,10 @@ impl Handler {
     async fn run(&mut self, id: ChannelId, session: &mut Session, line: Option<Vec<u8>>) -> Result<(), Error> {
         let purpose = self.served.purpose;
         let terminal = self.channels.get(&id).and_then(|open| open.terminal);
-        let service = line.as_deref().filter(|_| purpose.has_files() && terminal.is_none()).and_then(scp::parse);
+        let service = line.as_deref().filter(|_| terminal.is_none()).and_then(scp::parse);
+        if service.is_some() && !purpose.has_files() {
+            return self.refuse(id, session, ("the command scp", ONLY_COMMANDS)).await;
+        }
         if service.is_none() && !purpose.has_shell() {
             let what = line.map_or_else(|| "a shell".to_owned(), |line| format!("the command {}", shown(&line)));
             return self.refuse(id, session, (&what, ONLY_FILES)).await;

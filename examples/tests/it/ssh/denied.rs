@@ -95,7 +95,7 @@ async fn forwarding(site: &Site) {
 async fn no_file_is_copied_where_policy_allows_commands_alone() {
     let Some(site) = Site::inspected(&["Shell"]).await else { return };
     site.run("echo one > one").await;
-    for copy in ["scp -F $F one $U@web:", "echo ls | sftp -F $F -b - $U@web"] {
+    for copy in ["scp -F $F one $U@web:", "scp -O -F $F one $U@web:", "echo ls | sftp -F $F -b - $U@web"] {
         let said = site.fails(copy).await;
         assert!(said.contains("policy lets you run commands here, and copy no files"), "{said}");
     }

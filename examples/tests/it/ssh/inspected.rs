@@ -55,6 +55,9 @@ async fn a_command_is_run_without_an_sshd() {
     for policy in site.world.client.recording_policies().await.unwrap() {
         site.api().delete(&format!("policies/session-recording/{}", policy.id)).await;
     }
+    // Who wants a sealed way gets none that the server reads, whatever it says about policies.
+    let name = format!("{}@web", site.person.name).parse().unwrap();
+    assert!(site.world.client.ssh(&name).await.is_err(), "it fell back to what the server reads");
     site.run("ssh -F $F $U@web true").await;
     let said = site.run("echo marker-heard | ssh -F $F $U@web 'cat; id -un; pwd'").await;
     assert_eq!(said, format!("marker-heard\n{}\n{}\n", site.person.name, site.home("").trim_end_matches('/')));
