@@ -31,6 +31,7 @@ pub mod access;
 pub mod target;
 pub mod database;
 pub mod grant;
+pub mod log;
 pub mod local;
 pub mod api;
 pub mod ssh;

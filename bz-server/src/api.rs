@@ -202,6 +202,8 @@ operations! {
     "eventservice:query" Get "/events/query" event::query;
     "eventservice:web" Get "/events/web" event::web;
     "eventservice:kube" Get "/events/kube" event::kube;
+    "eventservice:agent-status-change" Get "/events/agent-status-change" event::agent_status_change;
+    "eventservice:head" Get "/events/head" event::head;
 }
 
 /// What rules name beside operations: rights inside one.
@@ -404,7 +406,11 @@ impl Answer {
             (header::CONTENT_TYPE, HeaderValue::from_static(media)),
             (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         ];
-        (self.status, kind, Body::from(body)).into_response()
+        let mut response = (self.status, kind, Body::from(body)).into_response();
+        if let Some(link) = self.link.and_then(|link| HeaderValue::try_from(link).ok()) {
+            response.headers_mut().insert(header::LINK, link);
+        }
+        response
     }
 }
 

@@ -17,7 +17,6 @@ use crate::app::App;
 use crate::auth::{Caller, LoggedIn};
 use crate::error::ApiError;
 use crate::policy::OperationQuestion;
-use crate::store::event::EventFilter;
 
 /// One call. Its caller is proved and allowed when a handler sees it.
 #[derive(Debug, Clone)]
@@ -93,22 +92,15 @@ impl Call {
         pairs.filter(|(key, _)| key == name).map(|(_, value)| value.into_owned()).collect()
     }
 
-    /// The query's filter of a log.
-    ///
-    /// # Errors
-    /// [`ApiError::field`] for a value that is none.
-    pub fn event_filter(&self) -> Result<EventFilter, ApiError> {
-        let limit = self.query("eventCount").pop().map_or(Ok(crate::store::event::MOST), |text| {
-            text.parse().map_err(|_| ApiError::field("eventCount", "must be a number"))
-        });
-        Ok(EventFilter {
-            subjects: self.ids("subjectIds")?,
-            connections: self.ids("connectionIds")?,
-            targets: self.ids("targetIds")?,
-            from: self.time("startTimestamp")?,
-            to: self.time("endTimestamp")?,
-            limit: limit?,
-        })
+    /// This call for the page that begins at a cursor, as a `Link` says it.
+    pub(super) fn next_page(&self, cursor: &str) -> String {
+        let query = self.head.uri.query().unwrap_or_default();
+        let pairs = url::form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key != "cursor");
+        let query = url::form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(pairs)
+            .append_pair("cursor", cursor)
+            .finish();
+        format!("<{}?{query}>; rel=\"next\"", self.head.uri.path())
     }
 
     /// Says in the log what this call is about.
@@ -129,12 +121,12 @@ impl Call {
         self.noted.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn ids<T: FromStr<Err: std::fmt::Display>>(&self, name: &str) -> Result<Vec<T>, ApiError> {
+    pub(super) fn ids<T: FromStr<Err: std::fmt::Display>>(&self, name: &str) -> Result<Vec<T>, ApiError> {
         let parse = |text: &String| text.parse().map_err(|e: T::Err| ApiError::field(name, &e.to_string()));
         self.query(name).iter().map(parse).collect()
     }
 
-    fn time(&self, name: &str) -> Result<Option<UnixTime>, ApiError> {
+    pub(super) fn time(&self, name: &str) -> Result<Option<UnixTime>, ApiError> {
         let text = self.query(name).pop();
         text.map(|text| parse_time(&text).ok_or_else(|| ApiError::field(name, "must be a time as in RFC 3339")))
             .transpose()
@@ -154,6 +146,8 @@ pub struct Answer {
     pub status: StatusCode,
     /// The body and its media type; none at all for an empty answer.
     pub body: Option<(&'static str, Vec<u8>)>,
+    /// Where more of a list is.
+    pub link: Option<String>,
 }
 
 impl Answer {
@@ -169,13 +163,13 @@ impl Answer {
     /// These bytes, of this media type.
     #[must_use]
     pub const fn of(media: &'static str, body: Vec<u8>) -> Self {
-        Self { status: StatusCode::OK, body: Some((media, body)) }
+        Self { status: StatusCode::OK, body: Some((media, body)), link: None }
     }
 
     /// Nothing.
     #[must_use]
     pub const fn empty() -> Self {
-        Self { status: StatusCode::NO_CONTENT, body: None }
+        Self { status: StatusCode::NO_CONTENT, body: None, link: None }
     }
 }
 

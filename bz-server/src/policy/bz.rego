@@ -62,6 +62,8 @@ operations := {
 	"eventservice:query": {"admin", "key"},
 	"eventservice:web": {"admin", "key"},
 	"eventservice:kube": {"admin", "key"},
+	"eventservice:agent-status-change": {"admin", "key"},
+	"eventservice:head": {"admin", "key"},
 }
 
 roles contains "anyone" if input.caller.kind != "registration"

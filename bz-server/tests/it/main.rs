@@ -25,6 +25,7 @@ mod policies;
 mod connections;
 mod links;
 mod events;
+mod logs;
 mod lens;
 mod recordings;
 mod admin;
