@@ -9,6 +9,7 @@ use crate::key::PublicKey;
 
 /// Who did something, as every event names it. Kept when the person is deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Actor {
     /// Who; absent when nobody was proved.
@@ -23,6 +24,7 @@ pub struct Actor {
 
 /// Where something happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Place {
     /// The target.
@@ -44,6 +46,7 @@ pub struct Place {
 
 /// A call of the API: `GET events/subject`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct UserEvent {
     /// The event.
@@ -69,6 +72,7 @@ pub struct UserEvent {
 
 /// What happened to a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum ConnectionEventType {
     /// Opened.
     Created,
@@ -90,6 +94,7 @@ pub enum ConnectionEventType {
 
 /// `GET events/connection`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectionEvent {
     /// The event.
@@ -118,6 +123,7 @@ pub struct ConnectionEvent {
 
 /// `GET events/command`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct CommandEvent {
     /// The event.
@@ -144,6 +150,7 @@ pub struct CommandEvent {
 
 /// How a command line was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum CommandSource {
     /// The request itself was the command.
@@ -156,6 +163,7 @@ pub enum CommandSource {
 
 /// `GET events/file`: a file that was copied, or was to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct FileEvent {
     /// The event.
@@ -190,6 +198,7 @@ pub struct FileEvent {
 
 /// Which way a file went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum FileDirection {
     /// To the target.
@@ -200,6 +209,7 @@ pub enum FileDirection {
 
 /// What became of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum FileOutcome {
     /// The target gave or took it whole.
@@ -214,6 +224,7 @@ pub enum FileOutcome {
 
 /// `GET events/query`: a statement that a database was asked to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct QueryEvent {
     /// The event.
@@ -258,6 +269,7 @@ pub struct QueryEvent {
 
 /// What became of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum QueryOutcome {
     /// The database ran it.
@@ -274,6 +286,7 @@ pub enum QueryOutcome {
 
 /// `GET events/web`: a request to a web server behind a target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct WebEvent {
     /// The event.
@@ -310,6 +323,7 @@ pub struct WebEvent {
 
 /// What a request to a cluster asks for, in the words of the cluster's own policy.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct KubeAction {
     /// `get`, `list`, `watch`, `create`, …; of what is no resource, the method.
@@ -326,6 +340,7 @@ pub struct KubeAction {
 
 /// `GET events/kube`: a request to a cluster. As whom is said by the place: its user and groups.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct KubeEvent {
     /// The request, as of any web server.
@@ -340,6 +355,7 @@ pub struct KubeEvent {
 
 /// The same with the names that the original has for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct KubeEventFields {
     /// Our own.
@@ -367,6 +383,7 @@ pub struct KubeEventFields {
 
 /// One call of a cluster's API, or one command in a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct KubeEndpoint {
     /// The event.
@@ -400,6 +417,7 @@ impl KubeEventFields {
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum WebOutcome {
     /// It was answered, and the answer was whole.
@@ -414,6 +432,7 @@ pub enum WebOutcome {
 
 /// `GET events/agent-status-change`: an agent that came, went or started again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct AgentStatusEvent {
     /// The event.
@@ -442,6 +461,7 @@ pub struct AgentStatusEvent {
 /// `GET events/head`: the end of the chain of all logs. Whoever writes it down elsewhere can prove later that nothing
 /// before it was changed or removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct LogHead {
     /// How many rows there ever were.
@@ -456,6 +476,7 @@ pub struct LogHead {
 
 /// `GET session-recordings`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct SessionRecording {
     /// The connection.
@@ -482,6 +503,7 @@ pub struct SessionRecording {
 
 /// `GET connections/{id}/transcripts`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct TranscriptFile {
     /// Its number within the connection, from 1: one session each.

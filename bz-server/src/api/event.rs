@@ -1,58 +1,60 @@
 //! Logs, newest first, in UTC, a page at a time.
 
-mod filter;
+pub(super) mod filter;
 
-use axum::http::StatusCode;
-use bz_core::api::record::{KubeEvent, KubeEventFields};
+use bz_core::api::record::{
+    AgentStatusEvent, CommandEvent, ConnectionEvent, FileEvent, KubeEvent, KubeEventFields, LogHead, QueryEvent,
+    UserEvent, WebEvent,
+};
 
+use crate::api::page::List;
 use crate::api::{Answer, Call};
 use crate::error::ApiError;
-use crate::store::event::{Log, Page, Row};
+use crate::store::event::{Log, Row};
 
 /// `GET events/subject`.
-pub(super) async fn subject(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn subject(call: Call) -> Result<Answer<List<UserEvent>>, ApiError> {
     log(call, Log::Calls).await
 }
 
 /// `GET events/connection`.
-pub(super) async fn connection(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn connection(call: Call) -> Result<Answer<List<ConnectionEvent>>, ApiError> {
     log(call, Log::Connections).await
 }
 
 /// `GET events/command`.
-pub(super) async fn command(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn command(call: Call) -> Result<Answer<List<CommandEvent>>, ApiError> {
     log(call, Log::Commands).await
 }
 
 /// `GET events/file`.
-pub(super) async fn file(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn file(call: Call) -> Result<Answer<List<FileEvent>>, ApiError> {
     log(call, Log::Files).await
 }
 
 /// `GET events/query`.
-pub(super) async fn query(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn query(call: Call) -> Result<Answer<List<QueryEvent>>, ApiError> {
     log(call, Log::Queries).await
 }
 
 /// `GET events/web`.
-pub(super) async fn web(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn web(call: Call) -> Result<Answer<List<WebEvent>>, ApiError> {
     log(call, Log::Web).await
 }
 
 /// `GET events/kube`: with the fields of the original beside ours.
-pub(super) async fn kube(call: Call) -> Result<Answer, ApiError> {
-    let filter = filter::of(&call, Log::Kube)?;
-    let page = call.app.store.events(Log::Kube, filter).await?;
+pub(super) async fn kube(call: Call) -> Result<Answer<List<KubeEventFields>>, ApiError> {
+    let page = call.app.store.events(Log::Kube, filter::of(&call, Log::Kube)?).await?;
     let both = |row: &Row| {
         let event: KubeEvent = serde_json::from_str(&row.body).map_err(ApiError::internal)?;
         Ok(KubeEventFields::of(event))
     };
     let events = page.rows.iter().map(both).collect::<Result<Vec<_>, ApiError>>()?;
-    Ok(Answer { link: next(&call, &page), ..Answer::json(&events)? })
+    Answer::page(&call, &events, page.next.map(|next| next.to_string()).as_deref())
 }
 
 /// `GET events/agent-status-change`: of one target, which is named.
-pub(super) async fn agent_status_change(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn agent_status_change(call: Call) -> Result<Answer<List<AgentStatusEvent>>, ApiError> {
     if call.query("targetId").is_empty() {
         return Err(ApiError::field("targetId", "is needed: name a target"));
     }
@@ -60,9 +62,9 @@ pub(super) async fn agent_status_change(call: Call) -> Result<Answer, ApiError> 
 }
 
 /// `GET events/head`: the end of the chain, to be written down somewhere else.
-pub(super) async fn head(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn head(call: Call) -> Result<Answer<LogHead>, ApiError> {
     let head = call.app.store.event_head().await?;
-    Answer::json(&bz_core::api::record::LogHead {
+    Answer::json(&LogHead {
         count: head.count,
         hash: head.hash.to_string(),
         head: head.to_string(),
@@ -71,16 +73,10 @@ pub(super) async fn head(call: Call) -> Result<Answer, ApiError> {
 }
 
 /// Bodies go out as they are stored: what was hashed is what is read.
-async fn log(call: Call, log: Log) -> Result<Answer, ApiError> {
-    let filter = filter::of(&call, log)?;
-    let page = call.app.store.events(log, filter).await?;
+async fn log<T>(call: Call, log: Log) -> Result<Answer<List<T>>, ApiError> {
+    let page = call.app.store.events(log, filter::of(&call, log)?).await?;
     let bodies: Vec<_> = page.rows.iter().map(|row| row.body.as_str()).collect();
     let text = format!("[{}]", bodies.join(","));
-    let body = Some(("application/json", text.into_bytes()));
-    Ok(Answer { status: StatusCode::OK, body, link: next(&call, &page) })
-}
-
-/// The call for the next page.
-fn next(call: &Call, page: &Page) -> Option<String> {
-    page.next.map(|cursor| call.next_page(&cursor.to_string()))
+    Answer::of("application/json", text.into_bytes())
+        .leading_on(&call, page.next.map(|next| next.to_string()).as_deref())
 }

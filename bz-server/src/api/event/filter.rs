@@ -1,113 +1,184 @@
 //! What a query may ask of a log: the original's parameters, and the same for the logs that it did not have.
-//!
-//! Parameters that a log does not know are ignored, as the original ignored them; values that cannot be are refused.
 
-use bz_core::api::policy::SubjectType;
-use bz_core::api::record::ConnectionEventType;
 use bz_core::id::EnvironmentId;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use crate::api::Call;
+use crate::api::query::{CURSOR, LIMIT, Param, Takes, many, one};
 use crate::error::ApiError;
 use crate::store::event::{Condition, EventFilter, Log, MOST};
 
 /// The most bytes of a value.
 const LONGEST: usize = 1000;
 
-/// How the values of a parameter are read.
-type Read = fn(&str, &str) -> Result<String, ApiError>;
-
-/// Of all logs: parameter, field, values.
-const ALL: &[(&str, &str, Read)] = &[
-    ("subjectTypes", "subjectType", one_of::<SubjectType>),
-    ("subjectNames", "subjectName", any),
-    ("userNames", "subjectName", any),
-    ("isAdmin", "isAdmin", yes_or_no),
-    ("ipAddresses", "ipAddress", address),
+const SUBJECTS: &[&str] = &["User", "ApiKey", "ServiceAccount"];
+const LIVES: &[&str] = &[
+    "Created",
+    "Closed",
+    "ClientConnect",
+    "ClientDisconnect",
+    "ShellConnect",
+    "ShellDisconnect",
+    "StreamOpen",
+    "StreamRefused",
 ];
 
-const CALLS: &[(&str, &str, Read)] =
-    &[("serviceActions", "serviceAction", any), ("evaluation", "evaluation", yes_or_no)];
+/// Of a log: what all take, and its own.
+macro_rules! log {
+    ($($own:expr),* $(,)?) => {
+        &[
+            many("subjectIds", Takes::Id, "Of these subjects."),
+            many("subjectTypes", Takes::OneOf(SUBJECTS), "Of these kinds of subjects."),
+            many("subjectNames", Takes::Text, "Of subjects that were called so."),
+            many("userNames", Takes::Text, "The same."),
+            many("isAdmin", Takes::Flag, "Of those who were administrators, or were not."),
+            one("startTimestamp", Takes::Time, "From this time on."),
+            one("endTimestamp", Takes::Time, "Up to this time."),
+            one("eventCount", Takes::Number(0, u32::MAX), "The most events to answer with; at most 1000."),
+            $($own),*
+        ]
+    };
+}
 
-/// Of all logs of what happened in connections.
-const CONNECTIONS: &[(&str, &str, Read)] = &[
-    ("spaceIds", "sessionId", any),
-    ("spaceNames", "sessionName", any),
-    ("targetNames", "targetName", any),
-    ("targetTypes", "targetType", any),
-    ("targetUsers", "targetUser", any),
-    ("environmentIds", "environmentId", environment),
-    ("environmentNames", "environmentName", any),
+/// Of a log of what happened in connections: what all of them take, and its own.
+macro_rules! connections {
+    ($($own:expr),* $(,)?) => {
+        log![
+            many("connectionIds", Takes::Id, "Of these connections."),
+            many("spaceIds", Takes::Text, "Of connections that began in these spaces."),
+            many("spaceNames", Takes::Text, "Of connections that began in spaces called so."),
+            many("targetIds", Takes::Id, "On these targets."),
+            many("targetNames", Takes::Text, "On targets that were called so."),
+            many("targetTypes", Takes::Text, "On targets of these kinds."),
+            many("targetUsers", Takes::Text, "As these target users."),
+            many("environmentIds", Takes::Id, "In these environments."),
+            many("environmentNames", Takes::Text, "In environments that were called so."),
+            $($own),*
+        ]
+    };
+}
+
+/// Of the log of calls.
+pub(in crate::api) const CALLS: &[Param] = log![
+    many("ipAddresses", Takes::Text, "From these addresses."),
+    many("serviceActions", Takes::Text, "These operations."),
+    many("evaluation", Takes::Flag, "Whether policy allowed it."),
 ];
 
-const LIVES: &[(&str, &str, Read)] = &[
-    ("connectionEventTypes", "connectionEventType", one_of::<ConnectionEventType>),
-    ("connectionNodeIds", "connectionNodeId", any),
+/// Of the log of connections.
+pub(in crate::api) const CONNECTIONS: &[Param] = connections![
+    many("connectionEventTypes", Takes::OneOf(LIVES), "Of these kinds."),
+    many("connectionNodeIds", Takes::Text, "Of these nodes of the server."),
 ];
 
-/// The query's filter of a log.
+/// Of the logs whose texts are searched.
+pub(in crate::api) const SEARCHED: &[Param] = connections![one(
+    "commandSearch",
+    Takes::Text,
+    "Whose command or statement has this in it, whatever its letters' case; by an index from three characters on."
+)];
+
+/// Of the other logs of what happened in connections.
+pub(in crate::api) const OTHERS: &[Param] = connections![];
+
+/// Of the log of agents.
+pub(in crate::api) const AGENTS: &[Param] = &[
+    one("targetId", Takes::Id, "Of the agent of this target. Needed."),
+    one("startTimestamp", Takes::Time, "From this time on."),
+    one("endTimestamp", Takes::Time, "Up to this time."),
+    one("eventCount", Takes::Number(0, u32::MAX), "The most events to answer with; at most 1000."),
+];
+
+/// What a log takes.
+pub(in crate::api) const fn params(log: Log) -> &'static [Param] {
+    match log {
+        Log::Calls => CALLS,
+        Log::Connections => CONNECTIONS,
+        Log::Commands | Log::Queries => SEARCHED,
+        Log::Files | Log::Web | Log::Kube => OTHERS,
+        Log::Agents => AGENTS,
+    }
+}
+
+/// The field of an event that a parameter names; `None` for those that are asked for otherwise.
+fn field(parameter: &str) -> Option<&'static str> {
+    Some(match parameter {
+        "subjectTypes" => "subjectType",
+        "subjectNames" | "userNames" => "subjectName",
+        "isAdmin" => "isAdmin",
+        "ipAddresses" => "ipAddress",
+        "serviceActions" => "serviceAction",
+        "evaluation" => "evaluation",
+        "spaceIds" => "sessionId",
+        "spaceNames" => "sessionName",
+        "targetNames" => "targetName",
+        "targetTypes" => "targetType",
+        "targetUsers" => "targetUser",
+        "environmentIds" => "environmentId",
+        "environmentNames" => "environmentName",
+        "connectionEventTypes" => "connectionEventType",
+        "connectionNodeIds" => "connectionNodeId",
+        _ => return None,
+    })
+}
+
+/// The query's filter of a log, whose parameters the table knows and checked.
 ///
 /// # Errors
 /// [`ApiError::field`] for a value that is none.
 pub(in crate::api) fn of(call: &Call, log: Log) -> Result<EventFilter, ApiError> {
+    let known = params(log);
+    let has = |name: &str| known.iter().any(|param| param.name == name);
     let mut conditions = Vec::new();
-    for (parameter, field, read) in tables(log).into_iter().flatten() {
-        let given = call.query(parameter);
-        let values = given.iter().map(|value| read(parameter, value)).collect::<Result<Vec<_>, _>>()?;
+    for param in known {
+        let Some(field) = field(param.name) else { continue };
+        let given = call.query(param.name);
+        let values = given.iter().map(|value| stored(param, value)).collect::<Result<Vec<_>, _>>()?;
         if !values.is_empty() {
             conditions.push(Condition { field, values });
         }
     }
-    let mut targets = call.ids("targetIds")?;
-    targets.extend(call.ids::<bz_core::id::TargetId>("targetId")?);
-    let before = call.query("cursor").pop().map(|text| text.parse());
+    let cursor = call.page()?.and_then(|page| page.after).map(|text| text.parse());
+    let search = if has("commandSearch") { call.query("commandSearch").pop() } else { None };
     Ok(EventFilter {
-        subjects: call.ids("subjectIds")?,
-        connections: if log == Log::Calls { Vec::new() } else { call.ids("connectionIds")? },
-        targets: if log == Log::Calls { Vec::new() } else { targets },
+        subjects: if has("subjectIds") { call.ids("subjectIds")? } else { Vec::new() },
+        connections: if has("connectionIds") { call.ids("connectionIds")? } else { Vec::new() },
+        targets: match log {
+            Log::Calls => Vec::new(),
+            Log::Agents => call.ids("targetId")?,
+            _ => call.ids("targetIds")?,
+        },
         conditions,
-        search: search(call, log)?,
+        search: search.filter(|text| !text.is_empty()).map(|text| short("commandSearch", &text)).transpose()?,
         from: call.time("startTimestamp")?,
         to: call.time("endTimestamp")?,
-        before: before
-            .transpose()
-            .map_err(|e: crate::store::event::find::ParseCursorError| ApiError::field("cursor", &e.to_string()))?,
+        before: cursor.transpose().map_err(|_| ApiError::field(CURSOR.name, "is none of this log's"))?,
         limit: limit(call)?,
     })
 }
 
-const fn tables(log: Log) -> [&'static [(&'static str, &'static str, Read)]; 3] {
-    match log {
-        Log::Calls => [ALL, CALLS, &[]],
-        Log::Connections => [ALL, CONNECTIONS, LIVES],
-        Log::Commands | Log::Files | Log::Queries | Log::Web | Log::Kube => [ALL, CONNECTIONS, &[]],
-        Log::Agents => [&[], &[], &[]],
-    }
-}
-
 /// `limit` is a page's; `eventCount` is the original's word.
 fn limit(call: &Call) -> Result<u32, ApiError> {
-    let count = |name| {
-        let text = call.query(name).pop();
-        text.map(|text| text.parse::<u32>().map_err(|_| ApiError::field(name, "must be a number"))).transpose()
-    };
-    let (events, limit) = (count("eventCount")?, count("limit")?);
-    if limit.is_some_and(|limit| !(1..=MOST).contains(&limit)) {
-        return Err(ApiError::field("limit", "must be 1 to 1000"));
-    }
-    Ok(limit.or(events).unwrap_or(MOST))
+    let given = call.query(LIMIT.name).pop().or_else(|| call.query("eventCount").pop());
+    given.map_or(Ok(MOST), |text| text.parse().map_err(|_| ApiError::field("eventCount", "must be a number")))
 }
 
-fn search(call: &Call, log: Log) -> Result<Option<String>, ApiError> {
-    if !matches!(log, Log::Commands | Log::Queries) {
-        return Ok(None);
+/// A value as it stands in events.
+fn stored(param: &Param, value: &str) -> Result<String, ApiError> {
+    match (param.takes, param.name) {
+        (Takes::Flag, _) => Ok(if value == "true" { "1" } else { "0" }.to_owned()),
+        (Takes::Id, name) => {
+            let id: Result<EnvironmentId, _> = value.parse();
+            id.map(|id| id.to_string()).map_err(|_| ApiError::field(name, "must be an id (a UUID)"))
+        }
+        (Takes::Text, name @ "ipAddresses") => {
+            let address: Result<std::net::IpAddr, _> = value.parse();
+            address.map(|address| address.to_string()).map_err(|_| ApiError::field(name, "must be an IP address"))
+        }
+        (_, name) => short(name, value),
     }
-    let text = call.query("commandSearch").pop().filter(|text| !text.is_empty());
-    text.map(|text| any("commandSearch", &text)).transpose()
 }
 
-fn any(parameter: &str, value: &str) -> Result<String, ApiError> {
+fn short(parameter: &str, value: &str) -> Result<String, ApiError> {
     if value.len() <= LONGEST && !value.contains('\0') {
         Ok(value.to_owned())
     } else {
@@ -115,25 +186,20 @@ fn any(parameter: &str, value: &str) -> Result<String, ApiError> {
     }
 }
 
-fn yes_or_no(parameter: &str, value: &str) -> Result<String, ApiError> {
-    match value {
-        "true" => Ok("1".to_owned()),
-        "false" => Ok("0".to_owned()),
-        _ => Err(ApiError::field(parameter, "must be true or false")),
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bz_core::api::policy::SubjectType;
+    use bz_core::api::record::ConnectionEventType;
+
+    /// The words of parameters are those of events.
+    #[test]
+    fn words_are_those_of_events() {
+        for word in LIVES {
+            serde_json::from_value::<ConnectionEventType>((*word).into()).unwrap_or_else(|e| panic!("{word}: {e}"));
+        }
+        for word in SUBJECTS {
+            serde_json::from_value::<SubjectType>((*word).into()).unwrap_or_else(|e| panic!("{word}: {e}"));
+        }
     }
-}
-
-fn address(parameter: &str, value: &str) -> Result<String, ApiError> {
-    let address: Result<std::net::IpAddr, _> = value.parse();
-    address.map(|address| address.to_string()).map_err(|_| ApiError::field(parameter, "must be an IP address"))
-}
-
-fn environment(parameter: &str, value: &str) -> Result<String, ApiError> {
-    let id: Result<EnvironmentId, _> = value.parse();
-    id.map(|id| id.to_string()).map_err(|_| ApiError::field(parameter, "must be the id of an environment"))
-}
-
-fn one_of<T: DeserializeOwned>(parameter: &str, value: &str) -> Result<String, ApiError> {
-    let known: Result<T, _> = serde_json::from_value(Value::String(value.to_owned()));
-    known.map(|_| value.to_owned()).map_err(|error| ApiError::field(parameter, &error.to_string()))
 }
