@@ -99,7 +99,7 @@ fn command(number: u64) -> CommandEvent {
             target_id: TargetId::from_bytes(bytes(number % 5000)),
             target_name: format!("host{}", number % 5000),
             target_type: "Bzero".to_owned(),
-            target_user: if number % 10 == 0 { "root" } else { "app" }.to_owned(),
+            target_user: if number.is_multiple_of(10) { "root" } else { "app" }.to_owned(),
             target_groups: Vec::new(),
             environment_id: EnvironmentId::from_bytes([1; 16]),
             environment_name: "Production".to_owned(),

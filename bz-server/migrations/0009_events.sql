@@ -39,13 +39,14 @@ CREATE INDEX event_target ON event (target, log, at) WHERE target IS NOT NULL;
 CREATE INDEX event_kind ON event (kind, log, at) WHERE kind IS NOT NULL;
 CREATE INDEX event_denied ON event (at) WHERE denied;
 
--- The last row: how many there ever were, and its hash.
+-- The last row: how many there ever were, and its hash; and up to which one texts can be found.
 CREATE TABLE event_head (
-    one   INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
-    count INTEGER NOT NULL,
-    hash  BLOB    NOT NULL
+    one     INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+    count   INTEGER NOT NULL,
+    hash    BLOB    NOT NULL,
+    indexed INTEGER NOT NULL
 ) STRICT;
-INSERT INTO event_head (one, count, hash) VALUES (1, 0, zeroblob(32));
+INSERT INTO event_head (one, count, hash, indexed) VALUES (1, 0, zeroblob(32), 0);
 
 -- What retention left of the rows that it cut: signed by a key of the server that its root certifies.
 CREATE TABLE event_anchor (

@@ -10,8 +10,11 @@ use bz_core::id::{LoginId, OrganizationId};
 use bz_core::key::{PrivateKey, PublicKey};
 use bz_core::time::{Now, UnixTime};
 use bz_core::trust::TrustBundle;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::api::event::stream::MOST_STREAMS;
 use crate::auth::limit::Limit;
 use crate::auth::replay::Replay;
 use crate::config::Config;
@@ -87,6 +90,10 @@ pub struct App {
     pub metrics: Metrics,
     /// Running calls: each is finished and logged, also when its client hangs up.
     pub calls: TaskTracker,
+    /// Told when the server stops: what would go on for ever ends.
+    pub stopping: CancellationToken,
+    /// Places for readers of logs as they grow.
+    pub(crate) streams: Arc<Semaphore>,
     pub(crate) replay: Mutex<Replay>,
     pub(crate) limit: Mutex<Limit>,
     clock: Arc<dyn Clock>,
@@ -124,6 +131,8 @@ impl App {
             records: Records::new(&config.data, token_key),
             metrics: Metrics::new(),
             calls: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            streams: Arc::new(Semaphore::new(MOST_STREAMS)),
             replay: Mutex::new(Replay::default()),
             limit: Mutex::new(Limit::default()),
             clock: seams.clock,

@@ -60,35 +60,62 @@ impl Logs {
         let client = context.client()?;
         match self {
             Self::Connections(of) => {
-                let events = client.connection_events_where(&of.filter()).await?;
-                context.output.list(&events, || connections(&events))?;
+                let filter = of.filter();
+                let Some(log) = of.which.watched(&client, "connection", &filter).await? else {
+                    let events = client.connection_events_where(&filter).await?;
+                    return fine(context.output.list(&events, || connections(&events)));
+                };
+                watch(context, log, (client.connection_events_where(&filter).await?, connections)).await
             }
-            Self::Commands(of) => {
-                let events = client.command_events_where(&of.filter()).await?;
-                context.output.list(&events, || commands(&events))?;
+            Self::Commands(searched) => {
+                let filter = searched.filter();
+                let Some(log) = searched.of.which.watched(&client, "command", &filter).await? else {
+                    let events = client.command_events_where(&filter).await?;
+                    return fine(context.output.list(&events, || commands(&events)));
+                };
+                watch(context, log, (client.command_events_where(&filter).await?, commands)).await
             }
             Self::Files(of) => {
-                let events = client.file_events_where(&of.filter()).await?;
-                context.output.list(&events, || files(&events))?;
+                let filter = of.filter();
+                let Some(log) = of.which.watched(&client, "file", &filter).await? else {
+                    let events = client.file_events_where(&filter).await?;
+                    return fine(context.output.list(&events, || files(&events)));
+                };
+                watch(context, log, (client.file_events_where(&filter).await?, files)).await
             }
-            Self::Queries(of) => {
-                let events = client.query_events_where(&of.filter()).await?;
-                context.output.list(&events, || queries(&events))?;
+            Self::Queries(searched) => {
+                let filter = searched.filter();
+                let Some(log) = searched.of.which.watched(&client, "query", &filter).await? else {
+                    let events = client.query_events_where(&filter).await?;
+                    return fine(context.output.list(&events, || queries(&events)));
+                };
+                watch(context, log, (client.query_events_where(&filter).await?, queries)).await
             }
             Self::Web(of) => {
-                let events = client.web_events_where(&of.filter()).await?;
-                context.output.list(&events, || requests(&events))?;
+                let filter = of.filter();
+                let Some(log) = of.which.watched(&client, "web", &filter).await? else {
+                    let events = client.web_events_where(&filter).await?;
+                    return fine(context.output.list(&events, || requests(&events)));
+                };
+                watch(context, log, (client.web_events_where(&filter).await?, requests)).await
             }
             Self::Kube(of) => {
-                let events = client.kube_events_where(&of.filter()).await?;
-                context.output.list(&events, || cluster(&events))?;
+                let filter = of.filter();
+                let Some(log) = of.which.watched(&client, "kube", &filter).await? else {
+                    let events = client.kube_events_where(&filter).await?;
+                    return fine(context.output.list(&events, || cluster(&events)));
+                };
+                watch(context, log, (client.kube_events_where(&filter).await?, cluster)).await
             }
-            Self::Users(which) => {
-                let events = client.user_events_where(&which.filter(Vec::new())).await?;
-                context.output.list(&events, || users(&events))?;
+            Self::Users(calls) => {
+                let filter = calls.filter();
+                let Some(log) = calls.which.watched(&client, "subject", &filter).await? else {
+                    let events = client.user_events_where(&filter).await?;
+                    return fine(context.output.list(&events, || users(&events)));
+                };
+                watch(context, log, (client.user_events_where(&filter).await?, users)).await
             }
         }
-        Ok(Exit::Fine)
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use bz_core::api::record::Actor;
@@ -147,21 +147,27 @@ pub(super) fn parse_time(text: &str) -> Option<UnixTime> {
 }
 
 /// What a call that went well answers: a `T`, as the table says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Answer<T = ()> {
     /// The status.
     pub status: StatusCode,
     /// Headers besides the usual ones.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The body and its media type; none at all for an empty answer.
-    pub body: Option<(&'static str, Vec<u8>)>,
+    pub body: Option<(&'static str, Body)>,
     of: PhantomData<fn() -> T>,
 }
 
 impl<T> Answer<T> {
     /// These bytes, of this media type.
     #[must_use]
-    pub const fn of(media: &'static str, body: Vec<u8>) -> Self {
+    pub fn of(media: &'static str, body: Vec<u8>) -> Self {
+        Self::flowing(media, Body::from(body))
+    }
+
+    /// What comes by and by, of this media type.
+    #[must_use]
+    pub const fn flowing(media: &'static str, body: Body) -> Self {
         Self { status: StatusCode::OK, headers: Vec::new(), body: Some((media, body)), of: PhantomData }
     }
 

@@ -1,6 +1,7 @@
 //! Logs, newest first, in UTC, a page at a time.
 
 pub(super) mod filter;
+pub(crate) mod stream;
 
 use bz_core::api::record::{
     AgentStatusEvent, CommandEvent, ConnectionEvent, FileEvent, KubeEvent, KubeEventFields, LogHead, QueryEvent,

@@ -16,7 +16,7 @@ use bz_core::api::virtual_target::{
     DatabaseTarget, KubeTarget, NewVirtualTarget, SupportedDatabase, VirtualTargetMade, WebTarget,
 };
 
-use crate::api::openapi::{self, Answers, Asciicast, Nothing, OpenApi, Transcript, Whole, body_of};
+use crate::api::openapi::{self, Answers, Asciicast, Events, Lines, Nothing, OpenApi, Transcript, Whole, body_of};
 use crate::api::page::List;
 use crate::api::query::{ALL, STATE, STATES, STOP, TOKENS, USER_EMAIL, VIRTUAL};
 use crate::api::{
@@ -237,6 +237,10 @@ operations! {
     "eventservice:agent-status-change" Get "/events/agent-status-change" event::agent_status_change
         [event::filter::AGENTS] => List<AgentStatusEvent>,
         "Lists when the agent of a target came, left and started again, newest first.";
+    "eventservice:stream" Get "/events/stream" event::stream::stream [event::filter::STREAM] => Events,
+        "Sends events of logs as they come, as server-sent events; after those that Last-Event-ID names, when it is sent.";
+    "eventservice:export" Get "/events/export" event::stream::export [event::filter::STREAM] => Lines,
+        "Sends all events of logs, oldest first, each with its number and hash in the chain.";
     "eventservice:head" Get "/events/head" event::head => LogHead,
         "Answers with the end of the chain of all logs: written down elsewhere, it proves later that nothing was changed.";
 }

@@ -65,6 +65,8 @@ operations := {
 	"eventservice:kube": {"admin", "key"},
 	"eventservice:agent-status-change": {"admin", "key"},
 	"eventservice:head": {"admin", "key"},
+	"eventservice:stream": {"admin", "key"},
+	"eventservice:export": {"admin", "key"},
 }
 
 roles contains "anyone" if input.caller.kind != "registration"

@@ -14,6 +14,7 @@ use bz_core::api::record::{
     Actor, AgentStatusEvent, CommandEvent, ConnectionEvent, FileEvent, KubeEvent, Place, QueryEvent, UserEvent,
     WebEvent,
 };
+use bz_core::digest::Digest;
 use bz_core::time::UnixTime;
 use rusqlite::Transaction;
 use serde::Serialize;
@@ -108,17 +109,14 @@ pub struct Row {
     pub at: UnixTime,
     /// JSON, byte for byte as it was hashed.
     pub body: String,
+    /// Its hash in the chain.
+    pub hash: Digest,
 }
 
 /// What a log holds.
 pub trait Event: Serialize + DeserializeOwned + Send + 'static {
     /// Which log.
     const LOG: Log;
-
-    /// The text by which it is found, in the logs that are searched.
-    fn text(&self) -> Option<&str> {
-        None
-    }
 
     /// Whose it is.
     fn actor(&self) -> Option<&Actor> {
@@ -154,10 +152,6 @@ impl Event for ConnectionEvent {
 impl Event for CommandEvent {
     const LOG: Log = Log::Commands;
 
-    fn text(&self) -> Option<&str> {
-        Some(&self.command)
-    }
-
     fn actor(&self) -> Option<&Actor> {
         Some(&self.actor)
     }
@@ -181,10 +175,6 @@ impl Event for FileEvent {
 
 impl Event for QueryEvent {
     const LOG: Log = Log::Queries;
-
-    fn text(&self) -> Option<&str> {
-        Some(&self.statement)
-    }
 
     fn actor(&self) -> Option<&Actor> {
         Some(&self.actor)
@@ -310,8 +300,8 @@ impl Store {
 
 /// Adds one event inside a transaction.
 pub(super) fn add<E: Event>(tx: &Transaction<'_>, event: &E, at: UnixTime) -> Result<(), StoreError> {
-    let row = chain::append(tx, E::LOG, at, &super::to_json(event)?)?;
-    find::index(tx, event, row)
+    chain::append(tx, E::LOG, at, &super::to_json(event)?)?;
+    find::name(tx, event)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::store::StoreError;
+use crate::store::event::find;
 
 /// The most jobs of one commit.
 const MOST: usize = 256;
@@ -110,12 +111,14 @@ fn together(
         let done = job.run(&tx);
         if tx.is_autocommit() {
             // What the others did is gone with it.
-            return done.and(Err(StoreError::Failed("a transaction ended by itself".to_owned())));
+            let ended = || StoreError::Failed("a transaction ended by itself".to_owned());
+            return Err(done.err().unwrap_or_else(ended));
         }
         at += 1;
         if at < MOST {
             jobs.extend(queue.try_recv().ok());
         }
     }
+    find::index(&tx)?;
     Ok(tx.commit()?)
 }

@@ -1,5 +1,7 @@
 //! The logs as auditors see them: every filter, pages, agents that come and go, and a server that is killed.
 
+mod filled;
+
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -7,13 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bz_core::api::error::Code;
-use bz_core::api::policy::SubjectType;
-use bz_core::api::record::{
-    Actor, AgentStatusEvent, CommandEvent, CommandSource, ConnectionEvent, ConnectionEventType, KubeAction, KubeEvent,
-    Place, QueryEvent, QueryOutcome, UserEvent, WebEvent, WebOutcome,
-};
-use bz_core::id::{BootId, ConnectionId, EnvironmentId, EventId, TargetId, UserId};
-use bz_core::time::UnixTime;
+use bz_core::api::record::{AgentStatusEvent, CommandEvent, UserEvent};
+use bz_core::id::{BootId, ConnectionId, EnvironmentId, TargetId, UserId};
 use bz_server::connection::link;
 use bz_server::init;
 use bz_server::store::Store;
@@ -21,46 +18,17 @@ use bz_server::store::event::{EventFilter, Log};
 use bz_server::store::target::Announced;
 use serde_json::{Value, json};
 
-use crate::world::{As, Client, START, World};
+use crate::world::{As, Client, World};
 
-/// F-153~, F-155~, F-165~, F-166~: each filter of each log takes what it names and nothing else; repeated values are
+/// F-153~, F-155, F-157, F-160, F-166~: each filter of each log takes what it names and nothing else; repeated values are
 /// alternatives, several filters hold together.
 #[tokio::test]
 async fn every_filter_of_every_log() {
     let world = World::new().await;
     let admin = world.admin().await;
     fill(&world).await;
-    let (a, b) = (UserId::from_bytes([1; 16]), UserId::from_bytes([2; 16]));
-    let (target, environment) = (TargetId::from_bytes([2; 16]), EnvironmentId::from_bytes([2; 16]));
-    let connection = ConnectionId::from_bytes([2; 16]);
-    let both = [
-        (format!("subjectIds={a}"), "1 3"),
-        (format!("subjectIds={a}&subjectIds={b}"), "1 2 3"),
-        ("subjectTypes=ServiceAccount".to_owned(), "2"),
-        ("userNames=two@example.com".to_owned(), "2"),
-        ("subjectNames=one@example.com&subjectNames=two@example.com".to_owned(), "1 2 3"),
-        ("subjectNames=nobody".to_owned(), ""),
-        ("isAdmin=true".to_owned(), "2"),
-        ("isAdmin=false".to_owned(), "1 3"),
-        ("isAdmin=false&isAdmin=true".to_owned(), "1 2 3"),
-        ("startTimestamp=2027-01-15T08:00:02Z".to_owned(), "2 3"),
-        // The same moment in another zone.
-        ("startTimestamp=2027-01-15T10:00:02%2B02:00".to_owned(), "2 3"),
-        ("endTimestamp=2027-01-15T08:00:02Z".to_owned(), "1 2"),
-        ("eventCount=2".to_owned(), "2 3"),
-        ("limit=1".to_owned(), "3"),
-        (format!("connectionIds={connection}"), "2"),
-        ("spaceNames=work".to_owned(), ""),
-        (format!("targetIds={target}"), "2"),
-        ("targetNames=host1".to_owned(), "1 3"),
-        ("targetTypes=Db".to_owned(), "2"),
-        ("targetUsers=root&targetUsers=nobody".to_owned(), "1"),
-        (format!("environmentIds={environment}"), "2"),
-        ("environmentNames=prod".to_owned(), "1 3"),
-        (format!("subjectIds={a}&targetUsers=app"), "3"),
-    ];
     for log in ["connection", "command", "query", "web", "kube"] {
-        for (query, want) in &both {
+        for (query, want) in &common() {
             check((&world, &admin), log, query, want).await;
         }
     }
@@ -78,6 +46,14 @@ async fn every_filter_of_every_log() {
     ] {
         check((&world, &admin), log, query, want).await;
     }
+}
+
+/// F-155~: calls are asked for by operation, address and what policy said; values that cannot be are refused.
+#[tokio::test]
+async fn calls_have_filters_of_their_own() {
+    let world = World::new().await;
+    let admin = world.admin().await;
+    fill(&world).await;
     for (query, want) in [
         ("serviceActions=policymanagementservice:add", 1),
         ("serviceActions=policymanagementservice:add&serviceActions=userservice:register", 2),
@@ -119,7 +95,7 @@ async fn pages_follow_their_links() {
     loop {
         let (reply, link) = world.linked(As::Client(&admin), &path).await;
         seen.extend(reply.ok::<Vec<CommandEvent>>().into_iter().map(|event| event.command));
-        fill_from(&world, 10 * seen.len() as u64).await;
+        filled::from(&world, 10 * seen.len() as u64).await;
         let Some(link) = link else { break };
         let (next, rel) = link.split_once('>').unwrap();
         assert_eq!(rel, "; rel=\"next\"");
@@ -288,134 +264,51 @@ async fn write_until_killed(config_file: &str, secret: &str, round: usize) -> Ve
     answered
 }
 
+/// Queries that all logs of what happened in connections know, and the seconds of the events that they find.
+fn common() -> Vec<(String, &'static str)> {
+    let (a, b) = (UserId::from_bytes([1; 16]), UserId::from_bytes([2; 16]));
+    let (target, environment) = (TargetId::from_bytes([2; 16]), EnvironmentId::from_bytes([2; 16]));
+    let connection = ConnectionId::from_bytes([2; 16]);
+    vec![
+        (format!("subjectIds={a}"), "1 3"),
+        (format!("subjectIds={a}&subjectIds={b}"), "1 2 3"),
+        ("subjectTypes=ServiceAccount".to_owned(), "2"),
+        ("userNames=two@example.com".to_owned(), "2"),
+        ("subjectNames=one@example.com&subjectNames=two@example.com".to_owned(), "1 2 3"),
+        ("subjectNames=nobody".to_owned(), ""),
+        ("isAdmin=true".to_owned(), "2"),
+        ("isAdmin=false".to_owned(), "1 3"),
+        ("isAdmin=false&isAdmin=true".to_owned(), "1 2 3"),
+        ("startTimestamp=2027-01-15T08:00:02Z".to_owned(), "2 3"),
+        // The same moment in another zone.
+        ("startTimestamp=2027-01-15T10:00:02%2B02:00".to_owned(), "2 3"),
+        ("endTimestamp=2027-01-15T08:00:02Z".to_owned(), "1 2"),
+        ("eventCount=2".to_owned(), "2 3"),
+        ("limit=1".to_owned(), "3"),
+        (format!("connectionIds={connection}"), "2"),
+        ("spaceNames=work".to_owned(), ""),
+        (format!("targetIds={target}"), "2"),
+        ("targetNames=host1".to_owned(), "1 3"),
+        ("targetTypes=Db".to_owned(), "2"),
+        ("targetUsers=root&targetUsers=nobody".to_owned(), "1"),
+        (format!("environmentIds={environment}"), "2"),
+        ("environmentNames=prod".to_owned(), "1 3"),
+        (format!("subjectIds={a}&targetUsers=app"), "3"),
+    ]
+}
+
 async fn check((world, admin): (&World, &Client), log: &str, query: &str, want: &str) {
     let found: Vec<Value> = world.get(As::Client(admin), &format!("/events/{log}?{query}")).await.ok();
-    let number = |event: &Value| event["timestamp"].as_str().unwrap()[18..19].to_owned();
+    let number = |event: &Value| {
+        let timestamp = event["timestamp"].as_str().unwrap();
+        assert!(timestamp.ends_with('Z'), "{timestamp} is not in UTC");
+        timestamp[18..19].to_owned()
+    };
     let mut numbers: Vec<_> = found.iter().map(number).collect();
     numbers.reverse();
     assert_eq!(numbers.join(" "), want, "{log}?{query}");
 }
 
-/// Three events in each log, one each second: of one, two and one again, on the hosts 1, 2 and 1.
 async fn fill(world: &World) {
-    fill_from(world, 0).await;
-}
-
-async fn fill_from(world: &World, seconds: u64) {
-    let store = &world.app.store;
-    for number in 1..=3_u8 {
-        let at = UnixTime::from_secs(START + seconds + u64::from(number));
-        let (id, connection_id) = (EventId::from_bytes([number; 16]), ConnectionId::from_bytes([number; 16]));
-        let (organization_id, timestamp) = (world.app.organization, at.to_string());
-        let (actor, place) = (actor(number), place(number));
-        let connection = ConnectionEvent {
-            id,
-            connection_id,
-            organization_id,
-            actor: actor.clone(),
-            place: place.clone(),
-            session_name: String::new(),
-            connection_event_type: match number {
-                1 => ConnectionEventType::Created,
-                2 => ConnectionEventType::Closed,
-                _ => ConnectionEventType::ClientConnect,
-            },
-            reason: String::new(),
-            timestamp: timestamp.clone(),
-            connection_node_id: "main".to_owned(),
-        };
-        let command = CommandEvent {
-            id,
-            connection_id,
-            organization_id,
-            actor: actor.clone(),
-            place: place.clone(),
-            command: ["ls -l", "cat /etc/passwd", "id"][usize::from(number) - 1].to_owned(),
-            source: CommandSource::Marks,
-            confirmed: true,
-            timestamp: timestamp.clone(),
-        };
-        let query = QueryEvent {
-            id,
-            connection_id,
-            stream: 0,
-            organization_id,
-            actor: actor.clone(),
-            place: place.clone(),
-            database_user: "app".to_owned(),
-            database: "shop".to_owned(),
-            kind: "SELECT".to_owned(),
-            statement: ["SELECT * FROM users", "UPDATE users", "SELECT id FROM users"][usize::from(number) - 1]
-                .to_owned(),
-            parameters: vec![],
-            outcome: QueryOutcome::Done,
-            rows: None,
-            duration_millis: None,
-            sql_state: None,
-            problem: None,
-            confirmed: true,
-            timestamp: timestamp.clone(),
-        };
-        let web = WebEvent {
-            id,
-            connection_id,
-            organization_id,
-            actor,
-            place,
-            method: "POST".to_owned(),
-            path: "/api/v1/pods".to_owned(),
-            status: Some(200),
-            request_bytes: 1,
-            response_bytes: 1,
-            duration_millis: 1,
-            outcome: WebOutcome::Answered,
-            confirmed: true,
-            timestamp,
-        };
-        let mut request = web.clone();
-        request.place.target_groups = vec!["ops".to_owned()];
-        let action =
-            KubeAction { verb: "create".to_owned(), command: Some("sh -c id".to_owned()), ..KubeAction::default() };
-        let kube = KubeEvent { request, action, kubectl: Some("kubectl exec x -- sh -c id".to_owned()) };
-        store.add_events(vec![(connection, at)]).await.unwrap();
-        store.add_events(vec![(command, at)]).await.unwrap();
-        store.add_events(vec![(query, at)]).await.unwrap();
-        store.add_events(vec![(web, at)]).await.unwrap();
-        store.add_events(vec![(kube, at)]).await.unwrap();
-    }
-    let call = UserEvent {
-        id: EventId::from_bytes([9; 16]),
-        organization_id: world.app.organization,
-        actor: actor(1),
-        service_action: "policymanagementservice:add".to_owned(),
-        resource: String::new(),
-        evaluation: false,
-        timestamp: UnixTime::from_secs(START).to_string(),
-        ip_address: "192.0.2.7".to_owned(),
-        context: String::new(),
-    };
-    store.add_user_event(call, UnixTime::from_secs(START)).await.unwrap();
-}
-
-fn actor(number: u8) -> Actor {
-    let second = number == 2;
-    Actor {
-        subject_id: Some(UserId::from_bytes([if second { 2 } else { 1 }; 16])),
-        subject_type: if second { SubjectType::ServiceAccount } else { SubjectType::User },
-        subject_name: if second { "two@example.com" } else { "one@example.com" }.to_owned(),
-        is_admin: second,
-    }
-}
-
-fn place(number: u8) -> Place {
-    let second = number == 2;
-    Place {
-        target_id: TargetId::from_bytes([if second { 2 } else { 1 }; 16]),
-        target_name: if second { "host2" } else { "host1" }.to_owned(),
-        target_type: if second { "Db" } else { "Bzero" }.to_owned(),
-        target_user: ["root", "", "app"][usize::from(number) - 1].to_owned(),
-        target_groups: vec![],
-        environment_id: EnvironmentId::from_bytes([if second { 2 } else { 1 }; 16]),
-        environment_name: if second { "test" } else { "prod" }.to_owned(),
-    }
+    filled::from(world, 0).await;
 }

@@ -88,6 +88,20 @@ pub(in crate::api) const AGENTS: &[Param] = &[
     one("eventCount", Takes::Number(0, u32::MAX), "The most events to answer with; at most 1000."),
 ];
 
+/// Of all logs at once: what none of a log's events has, none of them is.
+pub(in crate::api) const STREAM: &[Param] = connections![
+    many("logs", Takes::OneOf(LOGS), "Of these logs; of all when absent."),
+    one("after", Takes::Number(0, u32::MAX), "Only events with higher numbers."),
+    one("commandSearch", Takes::Text, "Whose command or statement has this in it, whatever its letters' case."),
+    many("ipAddresses", Takes::Text, "From these addresses."),
+    many("serviceActions", Takes::Text, "These operations."),
+    many("evaluation", Takes::Flag, "Whether policy allowed it."),
+    many("connectionEventTypes", Takes::OneOf(LIVES), "Of these kinds."),
+    many("connectionNodeIds", Takes::Text, "Of these nodes of the server."),
+];
+
+const LOGS: &[&str] = &["subject", "connection", "command", "file", "query", "web", "kube", "agent-status-change"];
+
 /// What a log takes.
 pub(in crate::api) const fn params(log: Log) -> &'static [Param] {
     match log {
@@ -126,7 +140,19 @@ fn field(parameter: &str) -> Option<&'static str> {
 /// # Errors
 /// [`ApiError::field`] for a value that is none.
 pub(in crate::api) fn of(call: &Call, log: Log) -> Result<EventFilter, ApiError> {
-    let known = params(log);
+    let targets = if log == Log::Agents { "targetId" } else { "targetIds" };
+    read(call, params(log), targets)
+}
+
+/// The same for all logs at once.
+///
+/// # Errors
+/// [`ApiError::field`] for a value that is none.
+pub(in crate::api) fn of_all(call: &Call) -> Result<EventFilter, ApiError> {
+    read(call, STREAM, "targetIds")
+}
+
+fn read(call: &Call, known: &[Param], targets: &str) -> Result<EventFilter, ApiError> {
     let has = |name: &str| known.iter().any(|param| param.name == name);
     let mut conditions = Vec::new();
     for param in known {
@@ -142,11 +168,7 @@ pub(in crate::api) fn of(call: &Call, log: Log) -> Result<EventFilter, ApiError>
     Ok(EventFilter {
         subjects: if has("subjectIds") { call.ids("subjectIds")? } else { Vec::new() },
         connections: if has("connectionIds") { call.ids("connectionIds")? } else { Vec::new() },
-        targets: match log {
-            Log::Calls => Vec::new(),
-            Log::Agents => call.ids("targetId")?,
-            _ => call.ids("targetIds")?,
-        },
+        targets: if has(targets) { call.ids(targets)? } else { Vec::new() },
         conditions,
         search: search.filter(|text| !text.is_empty()).map(|text| short("commandSearch", &text)).transpose()?,
         from: call.time("startTimestamp")?,
@@ -192,12 +214,13 @@ mod tests {
     use bz_core::api::policy::SubjectType;
     use bz_core::api::record::ConnectionEventType;
 
-    /// The words of parameters are those of events.
+    /// The words of parameters are those of events and logs.
     #[test]
     fn words_are_those_of_events() {
         for word in LIVES {
             serde_json::from_value::<ConnectionEventType>((*word).into()).unwrap_or_else(|e| panic!("{word}: {e}"));
         }
+        assert_eq!(LOGS, Log::ALL.map(Log::name));
         for word in SUBJECTS {
             serde_json::from_value::<SubjectType>((*word).into()).unwrap_or_else(|e| panic!("{word}: {e}"));
         }

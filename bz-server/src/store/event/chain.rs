@@ -113,16 +113,15 @@ fn set_head(tx: &Transaction<'_>, head: &Head) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Adds a row at the end: its number and time, as they are stored.
-pub(super) fn append(tx: &Transaction<'_>, log: Log, at: UnixTime, body: &str) -> Result<(i64, i64), StoreError> {
+/// Adds a row at the end.
+pub(super) fn append(tx: &Transaction<'_>, log: Log, at: UnixTime, body: &str) -> Result<(), StoreError> {
     let before = head(tx)?;
     let (seq, at) = (before.count.saturating_add(1), millis(at));
     let hash = link(&before.hash, (seq, log.number(), at), body);
     let row = i64::try_from(seq).unwrap_or(i64::MAX);
     let mut insert = tx.prepare_cached("INSERT INTO event (seq, log, at, body, hash) VALUES (?1, ?2, ?3, ?4, ?5)")?;
     insert.execute(params![row, log.number(), at, body, hash.as_bytes()])?;
-    set_head(tx, &Head { count: seq, hash })?;
-    Ok((row, at))
+    set_head(tx, &Head { count: seq, hash })
 }
 
 /// Hashes the rows that a migration brought in, in their order.

@@ -157,9 +157,9 @@ pub(super) fn after(
     let numbers: Vec<_> = logs.iter().map(|log| log.number().to_string()).collect();
     let bounds = [after, last].map(|seq| sql.bind(i64::try_from(seq).unwrap_or(i64::MAX)));
     let [from, to] = bounds;
-    let rest = rest(&mut sql, logs.first().copied().unwrap_or(Log::Calls), filter, &Driver::Time)?;
+    let rest = rest(&mut sql, "coalesce(body ->> '$.command', body ->> '$.statement')", filter, &Driver::Time)?;
     sql.text = format!(
-        "SELECT seq, log, at, body FROM event
+        "SELECT seq, log, at, body, hash FROM event
          WHERE seq > {from} AND seq <= {to} AND log IN ({}){rest} ORDER BY seq LIMIT {MOST}",
         numbers.join(", ")
     );
@@ -184,31 +184,36 @@ pub(super) fn statement(tx: &Transaction<'_>, log: Log, filter: &EventFilter) ->
     let mut sql = Sql::default();
     let limit = sql.bind(i64::from(filter.limit()) + 1);
     let times = times(&mut sql, filter);
-    let rest = rest(&mut sql, log, filter, &driver)?;
+    let text = log.text().map(|(_, field)| format!("body ->> '$.{field}'")).unwrap_or_default();
+    let rest = rest(&mut sql, &text, filter, &driver)?;
     let log = log.number();
     let order = format!("ORDER BY at DESC, seq DESC LIMIT {limit}");
     sql.text = match &driver {
         Driver::Time => {
-            format!("SELECT seq, at, body FROM event INDEXED BY event_log WHERE log = {log} AND {times}{rest} {order}")
+            format!(
+                "SELECT seq, at, body, hash FROM event INDEXED BY event_log WHERE log = {log} AND {times}{rest} {order}"
+            )
         }
         Driver::Denied => {
-            format!("SELECT seq, at, body FROM event INDEXED BY event_denied WHERE denied AND {times}{rest} {order}")
+            format!(
+                "SELECT seq, at, body, hash FROM event INDEXED BY event_denied WHERE denied AND {times}{rest} {order}"
+            )
         }
         Driver::Column(column, values) => {
             let one = |value: &String| {
                 let value = sql.bind(value.clone());
                 format!(
-                    "SELECT * FROM (SELECT seq, at, body FROM event INDEXED BY event_{column}
+                    "SELECT * FROM (SELECT seq, at, body, hash FROM event INDEXED BY event_{column}
                      WHERE {column} = {value} AND log = {log} AND {times}{rest} {order})"
                 )
             };
             let all: Vec<_> = values.iter().map(one).collect();
-            format!("SELECT seq, at, body FROM ({}) {order}", all.join(" UNION ALL "))
+            format!("SELECT seq, at, body, hash FROM ({}) {order}", all.join(" UNION ALL "))
         }
         Driver::Text { table, runs } => {
             let (runs, [from, to]) = (sql.bind(runs.clone()), places(filter).map(|place| sql.bind(place)));
             format!(
-                "SELECT seq, at, body FROM {table} CROSS JOIN event INDEXED BY event_log
+                "SELECT seq, at, body, hash FROM {table} CROSS JOIN event INDEXED BY event_log
                  ON log = {log} AND at = {table}.rowid >> {PLACE}
                     AND (seq & {mask}) = ({table}.rowid & {mask})
                  WHERE {table} MATCH {runs} AND {table}.rowid BETWEEN {from} AND {to} AND {times}{rest}
@@ -292,8 +297,8 @@ fn times(sql: &mut Sql, filter: &EventFilter) -> String {
     format!("at BETWEEN {from} AND {to} AND (at, seq) < ({at}, {seq})")
 }
 
-/// What is asked of each row that the driver gives.
-fn rest(sql: &mut Sql, log: Log, filter: &EventFilter, driver: &Driver) -> Result<String, StoreError> {
+/// What is asked of each row that the driver gives; `text` is where it is searched.
+fn rest(sql: &mut Sql, text: &str, filter: &EventFilter, driver: &Driver) -> Result<String, StoreError> {
     let mut rest = String::new();
     for (column, values) in filter.ids() {
         let is_driver = matches!(driver, Driver::Column(by, of) if *by == column && *of == values);
@@ -304,9 +309,9 @@ fn rest(sql: &mut Sql, log: Log, filter: &EventFilter, driver: &Driver) -> Resul
     for Condition { field, values } in &filter.conditions {
         rest += &format!(" AND CAST(body ->> '$.{field}' AS TEXT) IN {}", sql.bind_list(values)?);
     }
-    if let Some(((_, field), text)) = log.text().zip(filter.search.as_deref()) {
-        let pattern = text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
-        rest += &format!(" AND body ->> '$.{field}' LIKE {} ESCAPE '\\'", sql.bind(format!("%{pattern}%")));
+    if let Some(search) = &filter.search {
+        let pattern = search.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+        rest += &format!(" AND {text} LIKE {} ESCAPE '\\'", sql.bind(format!("%{pattern}%")));
     }
     Ok(rest)
 }
@@ -322,7 +327,7 @@ fn runs(text: &str) -> Option<String> {
     if runs.is_empty() { None } else { Some(runs.join(" AND ")) }
 }
 
-/// A row's rowid in an index of texts: by time, as pages are.
+/// A row's rowid in an index of texts: by time, as pages are. [`index`] and [`forget`] say it in SQL.
 const fn place(at: i64, seq: i64) -> i64 {
     (at << PLACE) | (seq & ((1 << PLACE) - 1))
 }
@@ -335,12 +340,8 @@ fn places(filter: &EventFilter) -> [i64; 2] {
     [place(from, 0), place(to, -1)]
 }
 
-/// Makes a row findable by its text and names.
-pub(super) fn index<E: Event>(tx: &Transaction<'_>, event: &E, (seq, at): (i64, i64)) -> Result<(), StoreError> {
-    if let (Some((table, _)), Some(text)) = (E::LOG.text(), event.text()) {
-        let mut insert = tx.prepare_cached(&format!("INSERT INTO {table} (rowid, text) VALUES (?1, ?2)"))?;
-        insert.execute(params![place(at, seq), text])?;
-    }
+/// Makes a row findable by its names.
+pub(super) fn name<E: Event>(tx: &Transaction<'_>, event: &E) -> Result<(), StoreError> {
     let subject = event.actor().and_then(|actor| Some((1, &actor.subject_name, actor.subject_id?.to_string())));
     let target = event.place().map(|place| (2, &place.target_name, place.target_id.to_string()));
     let sql = "INSERT OR IGNORE INTO event_name (kind, name, id) VALUES (?1, ?2, ?3)";
@@ -350,24 +351,34 @@ pub(super) fn index<E: Event>(tx: &Transaction<'_>, event: &E, (seq, at): (i64, 
     Ok(())
 }
 
-/// The same for all rows that a migration brought in.
-pub(super) fn index_all(tx: &Transaction<'_>) -> Result<(), StoreError> {
-    for log in Log::ALL {
-        if let Some((table, field)) = log.text() {
-            tx.execute_batch(&format!(
-                "INSERT INTO {table} (rowid, text) SELECT (at << {PLACE}) | (seq & {}), body ->> '$.{field}'
-                 FROM event WHERE log = {} ORDER BY at, seq",
-                (1_i64 << PLACE) - 1,
-                log.number()
-            ))?;
-        }
-    }
+/// Makes all rows findable by their names that a migration brought in.
+pub(super) fn name_all(tx: &Transaction<'_>) -> Result<(), StoreError> {
     for (kind, name, id) in [(1, "subjectName", "subject"), (2, "targetName", "target")] {
         tx.execute_batch(&format!(
             "INSERT OR IGNORE INTO event_name (kind, name, id) SELECT DISTINCT {kind}, body ->> '$.{name}', {id}
              FROM event WHERE {id} IS NOT NULL AND body ->> '$.{name}' IS NOT NULL"
         ))?;
     }
+    Ok(())
+}
+
+/// Makes rows findable by their texts that were added since this was last done: at the end of a transaction and not row
+/// by row, because an index of texts is written anew at each savepoint.
+pub(in crate::store) fn index(tx: &Transaction<'_>) -> Result<(), StoreError> {
+    let mut open = tx.prepare_cached("SELECT indexed FROM event_head WHERE indexed < count")?;
+    let Some(done) = open.query_map([], |row| row.get::<_, i64>(0))?.next().transpose()? else { return Ok(()) };
+    for log in Log::ALL {
+        if let Some((table, field)) = log.text() {
+            let sql = format!(
+                "INSERT INTO {table} (rowid, text) SELECT (at << {PLACE}) | (seq & {}), body ->> '$.{field}'
+                 FROM event NOT INDEXED WHERE seq > ?1 AND log = {}",
+                (1_i64 << PLACE) - 1,
+                log.number()
+            );
+            tx.prepare_cached(&sql)?.execute([done])?;
+        }
+    }
+    tx.prepare_cached("UPDATE event_head SET indexed = count")?.execute([])?;
     Ok(())
 }
 
@@ -390,5 +401,6 @@ pub(super) fn forget(tx: &Transaction<'_>, last: i64) -> Result<(), StoreError> 
 }
 
 fn read(row: &Found<'_>, log: Log) -> Result<Row, StoreError> {
-    Ok(Row { seq: chain::number(row, "seq")?, log, at: time(row, "at")?, body: row.get("body")? })
+    let seq = chain::number(row, "seq")?;
+    Ok(Row { seq, log, at: time(row, "at")?, body: row.get("body")?, hash: chain::hash(row)? })
 }

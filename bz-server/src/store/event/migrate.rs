@@ -16,7 +16,7 @@ pub(in crate::store) fn into_one_chain(tx: &Transaction<'_>) -> Result<(), Store
         Ok((row.get::<_, Option<i64>>("at")?, row.get::<_, i64>("count")?))
     })?;
     chain::chain_all(tx)?;
-    find::index_all(tx)?;
+    find::name_all(tx)?;
     if let Some((Some(at), count)) = last {
         let at = UnixTime::from_millis(u64::try_from(at).unwrap_or_default());
         if broken.is_some() {
@@ -27,7 +27,7 @@ pub(in crate::store) fn into_one_chain(tx: &Transaction<'_>) -> Result<(), Store
     for log in ["user", "connection", "command", "file", "query", "web", "kube"] {
         tx.execute_batch(&format!("DROP TABLE {log}_event"))?;
     }
-    Ok(())
+    find::index(tx)
 }
 
 /// An event as the API gives it. Its id is made of what it says: a migration has no randomness.

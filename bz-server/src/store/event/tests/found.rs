@@ -105,10 +105,38 @@ fn pages_are_what_a_plain_reading_finds() {
 #[tokio::test]
 async fn questions_go_by_an_index() {
     let bench = Bench::with(5).await;
+    for (log, filter, index) in questions() {
+        let plan = bench.plan(log, &filter).await;
+        assert!(plan.contains(index), "{log:?} {filter:?} goes so:\n{plan}");
+        assert!(!plan.contains("SCAN event"), "{log:?} {filter:?} goes so:\n{plan}");
+        let sorts = plan.matches("USE TEMP B-TREE").count();
+        assert!(sorts == 0, "{log:?} {filter:?} sorts:\n{plan}");
+    }
+}
+
+/// A text that many rows have is looked for where the filter is narrow, and by its own index where it is rare.
+#[tokio::test]
+async fn a_common_text_goes_by_the_filter() {
+    let bench = Bench::with(0).await;
+    let at = UnixTime::from_secs(1000);
+    let rows: Vec<_> = (0..3000_u64).map(|number| (command("sudo -i", number), at)).collect();
+    bench.store.add_events(rows).await.unwrap();
+    bench.command("sudo rare", 9).await;
+    let subjects = vec![UserId::from_bytes([0; 16])];
+    for (text, index) in [("sudo", "event_subject"), ("rare", "command_text"), ("do r", "command_text")] {
+        let filter =
+            EventFilter { search: Some(text.to_owned()), subjects: subjects.clone(), ..EventFilter::default() };
+        let plan = bench.plan(Log::Commands, &filter).await;
+        assert!(plan.contains(index), "{text} goes so:\n{plan}");
+    }
+}
+
+/// Questions to logs, and the index that each goes by.
+fn questions() -> Vec<(Log, EventFilter, &'static str)> {
     let condition = |field, value: &str| Condition { field, values: vec![value.to_owned()] };
     let filter = EventFilter::default;
     let person = UserId::from_bytes([0; 16]);
-    for (log, filter, index) in [
+    vec![
         (Log::Commands, filter(), "event_log (log=? AND at>? AND at<?)"),
         (Log::Commands, EventFilter { from: Some(UnixTime::from_secs(9)), ..filter() }, "event_log (log=? AND at>"),
         (
@@ -158,30 +186,7 @@ async fn questions_go_by_an_index() {
             "SCAN query_text VIRTUAL TABLE INDEX 192:M1><",
         ),
         (Log::Commands, EventFilter { search: Some("ls".to_owned()), ..filter() }, "event_log (log=? AND at>"),
-    ] {
-        let plan = bench.plan(log, &filter).await;
-        assert!(plan.contains(index), "{log:?} {filter:?} goes so:\n{plan}");
-        assert!(!plan.contains("SCAN event"), "{log:?} {filter:?} goes so:\n{plan}");
-        let sorts = plan.matches("USE TEMP B-TREE").count();
-        assert!(sorts == 0, "{log:?} {filter:?} sorts:\n{plan}");
-    }
-}
-
-/// A text that many rows have is looked for where the filter is narrow, and by its own index where it is rare.
-#[tokio::test]
-async fn a_common_text_goes_by_the_filter() {
-    let bench = Bench::with(0).await;
-    let at = UnixTime::from_secs(1000);
-    let rows: Vec<_> = (0..3000_u64).map(|number| (command("sudo -i", number), at)).collect();
-    bench.store.add_events(rows).await.unwrap();
-    bench.command("sudo rare", 9).await;
-    let subjects = vec![UserId::from_bytes([0; 16])];
-    for (text, index) in [("sudo", "event_subject"), ("rare", "command_text"), ("do r", "command_text")] {
-        let filter =
-            EventFilter { search: Some(text.to_owned()), subjects: subjects.clone(), ..EventFilter::default() };
-        let plan = bench.plan(Log::Commands, &filter).await;
-        assert!(plan.contains(index), "{text} goes so:\n{plan}");
-    }
+    ]
 }
 
 impl Bench {
