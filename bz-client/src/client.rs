@@ -1,6 +1,7 @@
 //! One login at one server: its calls, its connections, its refreshes. In memory, and cheap to clone.
 
 mod ask;
+mod follow;
 mod made;
 mod record;
 mod session;
@@ -38,6 +39,7 @@ use crate::clock;
 use crate::link::Links;
 
 pub use ask::{AskError, Asked};
+pub use follow::{Followed, Following};
 pub use made::Lie;
 pub use record::{Download, EventFilter};
 pub use session::RefreshError;

@@ -1,8 +1,8 @@
 //! What the server keeps: transcripts, recordings, and the three logs.
 
 use bz_core::api::record::{
-    AgentStatusEvent, CommandEvent, ConnectionEvent, FileEvent, KubeEvent, QueryEvent, SessionRecording, TranscriptFile, UserEvent,
-    WebEvent,
+    AgentStatusEvent, CommandEvent, ConnectionEvent, FileEvent, KubeEvent, QueryEvent, SessionRecording,
+    TranscriptFile, UserEvent, WebEvent,
 };
 use bz_core::id::{ConnectionId, TargetId};
 use bz_core::time::UnixTime;
@@ -173,6 +173,18 @@ impl Client {
     /// [`RestError`].
     pub async fn kube_events_where(&self, filter: &EventFilter) -> Result<Vec<KubeEvent>, RestError> {
         self.events("events/kube", filter).await
+    }
+
+    /// Events of the log of this name that fit, newest first.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn events_of<T: serde::de::DeserializeOwned>(
+        &self,
+        log: &str,
+        filter: &EventFilter,
+    ) -> Result<Vec<T>, RestError> {
+        self.events(&format!("events/{log}"), filter).await
     }
 
     async fn events<T: serde::de::DeserializeOwned>(

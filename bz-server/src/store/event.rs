@@ -10,6 +10,8 @@ pub mod chain;
 pub mod find;
 pub(super) mod migrate;
 
+use std::collections::BTreeSet;
+
 use bz_core::api::record::{
     Actor, AgentStatusEvent, CommandEvent, ConnectionEvent, FileEvent, KubeEvent, Place, QueryEvent, UserEvent,
     WebEvent,
@@ -220,7 +222,17 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; then what they are about is not answered.
     pub async fn add_events<E: Event>(&self, events: Vec<(E, UnixTime)>) -> Result<(), StoreError> {
-        self.transact(move |tx| events.iter().try_for_each(|(event, at)| add(tx, event, *at))).await
+        self.transact(move |tx| {
+            let mut chain = chain::Chain::open(tx)?;
+            let mut names = BTreeSet::new();
+            for (event, at) in &events {
+                chain.append(E::LOG, *at, &super::to_json(event)?)?;
+                names.extend(find::names(event));
+            }
+            find::name(tx, names)?;
+            chain.close()
+        })
+        .await
     }
 
     /// Adds one call.
@@ -300,8 +312,10 @@ impl Store {
 
 /// Adds one event inside a transaction.
 pub(super) fn add<E: Event>(tx: &Transaction<'_>, event: &E, at: UnixTime) -> Result<(), StoreError> {
-    chain::append(tx, E::LOG, at, &super::to_json(event)?)?;
-    find::name(tx, event)
+    let mut chain = chain::Chain::open(tx)?;
+    chain.append(E::LOG, at, &super::to_json(event)?)?;
+    find::name(tx, find::names(event))?;
+    chain.close()
 }
 
 #[cfg(test)]

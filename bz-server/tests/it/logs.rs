@@ -1,6 +1,7 @@
 //! The logs as auditors see them: every filter, pages, agents that come and go, and a server that is killed.
 
 mod filled;
+mod stream;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
@@ -176,6 +177,33 @@ async fn agents_that_come_and_go_are_logged() {
     let log: Vec<AgentStatusEvent> = world.get(As::Client(&admin), &later).await.ok();
     assert_eq!(log[0].status_change, "RestartingToOnline");
     world.get(As::Client(&admin), "/events/agent-status-change?targetId=web").await.refused(Code::BadRequest);
+}
+
+/// What is older than the settings keep it goes by itself, in whole days, once; the logs hold, under the roots that
+/// people pin, and say that it went.
+#[tokio::test]
+async fn old_events_go_and_the_rest_proves_itself() {
+    let world = World::with(|config| config.events_keep_days = Some(2)).await;
+    let key = world.key(&world.admin().await, false).await;
+    fill(&world).await;
+    let audit = || world.app.store.audit_events(None, (world.app.organization, vec![world.app.root()]));
+    let before = audit().await.unwrap().unwrap();
+    bz_server::jobs::tick(&world.app).await.unwrap();
+    assert_eq!(audit().await.unwrap().unwrap(), before, "nothing is old yet");
+    world.advance(3 * 24 * 3600);
+    for _ in 0..2 {
+        bz_server::jobs::tick(&world.app).await.unwrap();
+    }
+    let after = audit().await.unwrap().unwrap();
+    assert_eq!(
+        (after.rows, after.cut.unwrap().head),
+        (1, before.head),
+        "all that was there went, and one event says so"
+    );
+    let log: Vec<UserEvent> = world.get(As::Key(&key), "/events/subject?serviceActions=auditservice:cut").await.ok();
+    let context: Value = serde_json::from_str(&log[0].context).unwrap();
+    assert_eq!((log.len(), &context["rows"]), (1, &json!(before.rows)));
+    assert!(world.get(As::Key(&key), "/events/command").await.ok::<Vec<Value>>().is_empty());
 }
 
 /// A server that is killed in the middle of writing has lost nothing that it answered, and its logs hold.

@@ -296,6 +296,11 @@ impl World {
         Proof::sign(client.login, &Call { method, target, body }, self.app.now().wall, random, &client.key)
     }
 
+    /// An answer whose body comes by and by.
+    pub(crate) async fn answer(&self, request: Request<Body>) -> axum::response::Response {
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
     pub(crate) async fn send(&self, request: Request<Body>) -> Reply {
         Reply::of(self.router.clone().oneshot(request).await.unwrap()).await
     }

@@ -113,15 +113,32 @@ fn set_head(tx: &Transaction<'_>, head: &Head) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Adds a row at the end.
-pub(super) fn append(tx: &Transaction<'_>, log: Log, at: UnixTime, body: &str) -> Result<(), StoreError> {
-    let before = head(tx)?;
-    let (seq, at) = (before.count.saturating_add(1), millis(at));
-    let hash = link(&before.hash, (seq, log.number(), at), body);
-    let row = i64::try_from(seq).unwrap_or(i64::MAX);
-    let mut insert = tx.prepare_cached("INSERT INTO event (seq, log, at, body, hash) VALUES (?1, ?2, ?3, ?4, ?5)")?;
-    insert.execute(params![row, log.number(), at, body, hash.as_bytes()])?;
-    set_head(tx, &Head { count: seq, hash })
+/// The end of the chain inside a transaction, where rows are added.
+pub(super) struct Chain<'a> {
+    tx: &'a Transaction<'a>,
+    end: Head,
+}
+
+impl<'a> Chain<'a> {
+    pub(super) fn open(tx: &'a Transaction<'a>) -> Result<Self, StoreError> {
+        Ok(Self { tx, end: head(tx)? })
+    }
+
+    /// Adds a row at the end.
+    pub(super) fn append(&mut self, log: Log, at: UnixTime, body: &str) -> Result<(), StoreError> {
+        let (seq, at) = (self.end.count.saturating_add(1), millis(at));
+        let hash = link(&self.end.hash, (seq, log.number(), at), body);
+        let row = i64::try_from(seq).unwrap_or(i64::MAX);
+        let sql = "INSERT INTO event (seq, log, at, body, hash) VALUES (?1, ?2, ?3, ?4, ?5)";
+        self.tx.prepare_cached(sql)?.execute(params![row, log.number(), at, body, hash.as_bytes()])?;
+        self.end = Head { count: seq, hash };
+        Ok(())
+    }
+
+    /// Notes where the chain ends now.
+    pub(super) fn close(self) -> Result<(), StoreError> {
+        set_head(self.tx, &self.end)
+    }
 }
 
 /// Hashes the rows that a migration brought in, in their order.

@@ -340,14 +340,20 @@ fn places(filter: &EventFilter) -> [i64; 2] {
     [place(from, 0), place(to, -1)]
 }
 
-/// Makes a row findable by its names.
-pub(super) fn name<E: Event>(tx: &Transaction<'_>, event: &E) -> Result<(), StoreError> {
-    let subject = event.actor().and_then(|actor| Some((1, &actor.subject_name, actor.subject_id?.to_string())));
-    let target = event.place().map(|place| (2, &place.target_name, place.target_id.to_string()));
-    let sql = "INSERT OR IGNORE INTO event_name (kind, name, id) VALUES (?1, ?2, ?3)";
-    for (kind, name, id) in [subject, target].into_iter().flatten() {
-        tx.prepare_cached(sql)?.execute(params![kind, name, id])?;
-    }
+/// A name, of which kind, and whose.
+pub(super) type Name = (u8, String, String);
+
+/// The names by which an event is found.
+pub(super) fn names<E: Event>(event: &E) -> impl Iterator<Item = Name> {
+    let subject = event.actor().and_then(|actor| Some((1, actor.subject_name.clone(), actor.subject_id?.to_string())));
+    let target = event.place().map(|place| (2, place.target_name.clone(), place.target_id.to_string()));
+    [subject, target].into_iter().flatten()
+}
+
+/// Makes events findable by their names.
+pub(super) fn name(tx: &Transaction<'_>, names: impl IntoIterator<Item = Name>) -> Result<(), StoreError> {
+    let mut insert = tx.prepare_cached("INSERT OR IGNORE INTO event_name (kind, name, id) VALUES (?1, ?2, ?3)")?;
+    names.into_iter().try_for_each(|(kind, name, id)| insert.execute(params![kind, name, id]).map(drop))?;
     Ok(())
 }
 

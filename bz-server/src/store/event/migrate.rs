@@ -22,7 +22,9 @@ pub(in crate::store) fn into_one_chain(tx: &Transaction<'_>) -> Result<(), Store
         if broken.is_some() {
             tracing::error!(row = broken, "the log of calls had been changed before it became part of one chain");
         }
-        chain::append(tx, Log::Calls, at, &note(tx, at, (count, broken))?)?;
+        let mut chain = chain::Chain::open(tx)?;
+        chain.append(Log::Calls, at, &note(tx, at, (count, broken))?)?;
+        chain.close()?;
     }
     for log in ["user", "connection", "command", "file", "query", "web", "kube"] {
         tx.execute_batch(&format!("DROP TABLE {log}_event"))?;

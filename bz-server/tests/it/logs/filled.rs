@@ -26,6 +26,15 @@ pub(super) async fn from(world: &World, seconds: u64) {
     store.add_user_event(Of { number: 1, organization, at }.call(), at).await.unwrap();
 }
 
+/// As many commands at once.
+pub(super) async fn commands(world: &World, count: u64) {
+    let event = |number: u64| {
+        let at = UnixTime::from_secs(START + number);
+        (Of { number: 1, organization: world.app.organization, at }.command(), at)
+    };
+    world.app.store.add_events((0..count).map(event).collect()).await.unwrap();
+}
+
 struct Of {
     number: u8,
     organization: OrganizationId,
