@@ -322,6 +322,9 @@ fn common() -> Vec<(String, &'static str)> {
         (format!("environmentIds={environment}"), "2"),
         ("environmentNames=prod".to_owned(), "1 3"),
         (format!("subjectIds={a}&targetUsers=app"), "3"),
+        // From where the call came that opened the connection.
+        ("ipAddresses=192.0.2.9".to_owned(), "2"),
+        ("ipAddresses=192.0.2.7".to_owned(), ""),
     ]
 }
 

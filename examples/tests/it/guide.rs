@@ -1,6 +1,7 @@
 //! `docs/getting-started.md`, followed command by command with the real programs and the certified identity provider.
 
 pub(crate) mod api;
+mod auditing;
 mod databases;
 mod desk;
 mod files;

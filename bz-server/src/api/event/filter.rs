@@ -52,6 +52,7 @@ macro_rules! connections {
             many("targetUsers", Takes::Text, "As these target users."),
             many("environmentIds", Takes::Id, "In these environments."),
             many("environmentNames", Takes::Text, "In environments that were called so."),
+            many("ipAddresses", Takes::Text, "From these addresses: of the call, or of the one that opened the connection."),
             $($own),*
         ]
     };
@@ -93,7 +94,6 @@ pub(in crate::api) const STREAM: &[Param] = connections![
     many("logs", Takes::OneOf(LOGS), "Of these logs; of all when absent."),
     one("after", Takes::Number(0, u32::MAX), "Only events with higher numbers."),
     one("commandSearch", Takes::Text, "Whose command or statement has this in it, whatever its letters' case."),
-    many("ipAddresses", Takes::Text, "From these addresses."),
     many("serviceActions", Takes::Text, "These operations."),
     many("evaluation", Takes::Flag, "Whether policy allowed it."),
     many("connectionEventTypes", Takes::OneOf(LIVES), "Of these kinds."),

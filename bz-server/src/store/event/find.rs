@@ -307,6 +307,10 @@ fn rest(sql: &mut Sql, text: &str, filter: &EventFilter, driver: &Driver) -> Res
         }
     }
     for Condition { field, values } in &filter.conditions {
+        if *field == "ipAddress" {
+            rest += &from_address(&sql.bind_list(values)?);
+            continue;
+        }
         rest += &format!(" AND CAST(body ->> '$.{field}' AS TEXT) IN {}", sql.bind_list(values)?);
     }
     if let Some(search) = &filter.search {
@@ -314,6 +318,19 @@ fn rest(sql: &mut Sql, text: &str, filter: &EventFilter, driver: &Driver) -> Res
         rest += &format!(" AND {text} LIKE {} ESCAPE '\\'", sql.bind(format!("%{pattern}%")));
     }
     Ok(rest)
+}
+
+/// Calls from these addresses, and what happened in connections that were opened or attached to from there: an event of
+/// a connection says none, and the call that made it does.
+fn from_address(addresses: &str) -> String {
+    format!(
+        " AND (body ->> '$.ipAddress' IN {addresses} OR connection IN (
+             SELECT CASE calls.kind WHEN 'connectionservice:connect' THEN calls.body ->> '$.context' ->> '$.about'
+                                    ELSE calls.body ->> '$.resource' END
+             FROM event AS calls INDEXED BY event_kind
+             WHERE calls.kind IN ('connectionservice:connect', 'connectionservice:attach') AND calls.log = 1
+               AND calls.body ->> '$.ipAddress' IN {addresses}))"
+    )
 }
 
 /// What an index of texts is asked for: all runs of three characters. `None` for a text that has none.

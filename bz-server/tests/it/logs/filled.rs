@@ -23,7 +23,16 @@ pub(super) async fn from(world: &World, seconds: u64) {
         store.add_events(vec![(of.kube(), at)]).await.unwrap();
     }
     let at = UnixTime::from_secs(START);
-    store.add_user_event(Of { number: 1, organization, at }.call(), at).await.unwrap();
+    let call = Of { number: 1, organization, at }.call();
+    let (about, ip_address) = (ConnectionId::from_bytes([2; 16]), "192.0.2.9".to_owned());
+    let connect = UserEvent {
+        service_action: "connectionservice:connect".to_owned(),
+        evaluation: true,
+        context: serde_json::json!({ "about": about }).to_string(),
+        ip_address,
+        ..call.clone()
+    };
+    store.add_events(vec![(call, at), (connect, at)]).await.unwrap();
 }
 
 /// As many commands at once.
