@@ -1,8 +1,8 @@
 //! What the server keeps: transcripts, recordings, and the three logs.
 
 use bz_core::api::record::{
-    AgentStatusEvent, CommandEvent, ConnectionEvent, FileEvent, KubeEvent, QueryEvent, SessionRecording,
-    TranscriptFile, UserEvent, WebEvent,
+    AgentStatusEvent, CommandEvent, ConnectionEvent, FileEvent, KubeEvent, QueryEvent, RecordingMatch,
+    SessionRecording, TranscriptFile, UserEvent, WebEvent,
 };
 use bz_core::id::{ConnectionId, TargetId};
 use bz_core::time::UnixTime;
@@ -102,6 +102,18 @@ impl Client {
     /// [`RestError`].
     pub async fn recording(&self, connection: ConnectionId) -> Result<Download, RestError> {
         self.download(&format!("session-recordings/{connection}"), &[]).await
+    }
+
+    /// The lines shown in a recording that hold this text.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn search_recording(
+        &self,
+        connection: ConnectionId,
+        text: &str,
+    ) -> Result<Vec<RecordingMatch>, RestError> {
+        self.get(&format!("session-recordings/{connection}/search"), &[("q", text)]).await
     }
 
     /// Calls of the API that fit, newest first. Connections are no part of them.

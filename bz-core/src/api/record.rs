@@ -501,6 +501,17 @@ pub struct SessionRecording {
     pub size: u64,
 }
 
+/// `GET session-recordings/{id}/search`: a line that was shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct RecordingMatch {
+    /// When it began, in seconds from the recording's beginning.
+    pub offset_seconds: f64,
+    /// The line, without colors.
+    pub line: String,
+}
+
 /// `GET connections/{id}/transcripts`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

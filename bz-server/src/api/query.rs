@@ -52,6 +52,7 @@ pub(super) const STATE: Param =
     many("connectionState", Takes::OneOf(CONNECTION_STATES), "In these states; open and pending ones when absent.");
 pub(super) const STATES: Param = many("connectionStates", Takes::OneOf(CONNECTION_STATES), "The same.");
 pub(super) const STOP: Param = one("stop", Takes::Flag, "Whether recording stops, too.");
+pub(super) const FOUND: Param = one("q", Takes::Text, "The text, whatever its letters' case. Needed.");
 pub(super) const TOKENS: Param = one("tokens", Takes::Flag, "Whether to put back tokens that have ended.");
 
 /// The filters of a list of virtual targets.

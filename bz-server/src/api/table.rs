@@ -7,8 +7,8 @@ use bz_core::api::policy::{
     RecordingContent, RecordingPolicy, TargetConnectContent, TargetConnectPolicy,
 };
 use bz_core::api::record::{
-    AgentStatusEvent, CommandEvent, ConnectionEvent, FileEvent, KubeEventFields, LogHead, QueryEvent, SessionRecording,
-    TranscriptFile, UserEvent, WebEvent,
+    AgentStatusEvent, CommandEvent, ConnectionEvent, FileEvent, KubeEventFields, LogHead, QueryEvent, RecordingMatch,
+    SessionRecording, TranscriptFile, UserEvent, WebEvent,
 };
 use bz_core::api::register::{AgentRegistered, RegisterAgent};
 use bz_core::api::target::{Environment, EnvironmentMade, NewEnvironment, Target};
@@ -18,7 +18,7 @@ use bz_core::api::virtual_target::{
 
 use crate::api::openapi::{self, Answers, Asciicast, Events, Lines, Nothing, OpenApi, Transcript, Whole, body_of};
 use crate::api::page::List;
-use crate::api::query::{ALL, STATE, STATES, STOP, TOKENS, USER_EMAIL, VIRTUAL};
+use crate::api::query::{ALL, FOUND, STATE, STATES, STOP, TOKENS, USER_EMAIL, VIRTUAL};
 use crate::api::{
     About, Method, Operation, ProofOf, agent, api_key, connection, environment, event, organization, policy, recording,
     target, typed, user, virtual_target, why,
@@ -214,6 +214,8 @@ operations! {
         "Lists recordings.";
     "recordservice:get" Get "/session-recordings/{id}" recording::get => Asciicast,
         "Answers with the recording of a connection, also while it runs.";
+    "recordservice:search" Get "/session-recordings/{id}/search" recording::find [&[FOUND]] => Whole<RecordingMatch>,
+        "Lists the lines shown in a recording that hold a text, with their times, also while it runs.";
     "recordservice:delete" Delete "/session-recordings/{id}" recording::delete [&[STOP]] => Nothing,
         "Deletes what was recorded of a connection so far. Recording goes on as policy says, unless it is stopped.";
     "recordservice:transcripts" Get "/connections/{id}/transcripts" recording::transcripts => List<TranscriptFile>,

@@ -52,6 +52,7 @@ operations := {
 	"connectionservice:close": {"owner", "admin", "key"},
 	"recordservice:list": {"admin"},
 	"recordservice:get": {"admin"},
+	"recordservice:search": {"admin"},
 	"recordservice:delete": {"admin"},
 	"recordservice:transcripts": {"admin"},
 	"recordservice:transcript": {"admin"},
