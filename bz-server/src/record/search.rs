@@ -104,7 +104,8 @@ mod tests {
         let found =
             |text: &str| search(&cast, text).into_iter().map(|f| (f.offset_seconds, f.line)).collect::<Vec<_>>();
         let line = |time: f64, line: &str| (time, line.to_owned());
-        assert_eq!(found("hello"), [line(0.5, "$ echo Hello world"), line(2.0, "last hello")]);
+        let all = [line(0.5, "$ echo Hello world"), line(2.0, "hello"), line(2.0, "last hello")];
+        assert_eq!(found("hello"), all);
         assert_eq!(found("HELLO WORLD"), [line(0.5, "$ echo Hello world")]);
         assert_eq!(found("hello title"), []);
         assert_eq!(found("typed"), []);
