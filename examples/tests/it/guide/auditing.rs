@@ -10,7 +10,10 @@ const AUDITING: &str = include_str!("../../../../docs/admin/auditing.md");
 /// proved, and a head of another chain is not believed.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_on_auditing_is_as_written() {
-    let Some(place) = Place::start().await else { return };
+    let Some(mut place) = Place::start().await else { return };
+    let mut window = place.connect().await;
+    window.types("exit\r").await;
+    assert_eq!(window.ends().await, Some(0));
     place.desk.run(&format!("bz exec {}@web -- 'uptime'", place.user)).await;
     let mut page = Page::of(AUDITING);
     page.put("YOU@example.com", &format!("{PERSON}@example.com"));
@@ -21,13 +24,12 @@ async fn the_page_on_auditing_is_as_written() {
     assert!(said.contains("Created"), "{said}");
     let said = place.desk.run_until(&page.next("bz logs commands"), |said| said.contains("uptime")).await;
     assert!(said.contains("alice@example.com"), "{said}");
-    place.desk.try_run("bz user get nobody@example.com").await;
     place.desk.run(&page.next("bz logs users --denied")).await;
 
-    let mut following = place.desk.start("bz logs commands --follow --json");
-    following.says("\"uptime\"").await;
+    let mut following = place.desk.terminal("bz logs commands --follow --json");
+    following.shows("\"uptime\"").await;
     place.desk.run(&format!("bz exec {}@web -- 'echo $((6*7))-followed'", place.user)).await;
-    following.says("-followed\"").await;
+    following.shows("-followed\"").await;
     following.kill().await;
 
     place.desk.run(&page.next("bz api-key create auditor")).await;
@@ -38,11 +40,11 @@ async fn the_page_on_auditing_is_as_written() {
     let first = lines.lines().next().unwrap();
     assert!(first.starts_with("{\"seq\":1,\"log\":") && lines.contains("\"log\":\"command\""), "{lines}");
 
-    let head = place.desk.run(&page.next("bz-server --config data/server.toml audit head")).await;
-    let said = place.desk.run(&page.next("bz-server --config data/server.toml audit verify")).await;
+    let head = place.desk.run(&page.next("bz-server --config DATA/server.toml audit head")).await;
+    let said = place.desk.run(&page.next("bz-server --config DATA/server.toml audit verify")).await;
     assert!(said.contains("rows hold, 1 to "), "{said}");
     page.put("HEAD", &head.trim());
-    let against = page.next("bz-server --config data/server.toml audit verify --head");
+    let against = page.next("bz-server --config DATA/server.toml audit verify --head");
     let said = place.desk.run(&against).await;
     assert!(said.contains("has the hash that was written down"), "{said}");
     place.desk.run(&page.next("bz recording list")).await;
