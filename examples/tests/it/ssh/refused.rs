@@ -193,7 +193,7 @@ async fn own_keys_stay(site: &Site) {
 
 impl Site {
     /// Whether sshd lets a credential in, from this address of this machine.
-    async fn tries(&self, credential: &Credential, (user, from): (&TargetUser, &str)) -> Result<(), String> {
+    pub(super) async fn tries(&self, credential: &Credential, (user, from): (&TargetUser, &str)) -> Result<(), String> {
         self.tries_at(self.port, credential, (user, from)).await
     }
 
