@@ -6,6 +6,7 @@ use bz_client::client::{AskError, FindError, RefreshError};
 use bz_client::database::DatabaseError;
 use bz_client::login::{LoginError, ProviderFailed, RedirectError};
 use bz_client::profile::ProfileError;
+use bz_client::sealed::SealedError;
 use bz_client::server::ServerError;
 use bz_client::session::SessionError;
 use bz_client::trust::TrustError;
@@ -97,7 +98,10 @@ fn one(error: &(dyn std::error::Error + 'static)) -> Option<Exit> {
             DatabaseError::Find(FindError::Rest(error)) => Some(rest(error)),
             DatabaseError::Ask(error) => ask(error),
             DatabaseError::Session(error) => session(error),
-            DatabaseError::Find(_) | DatabaseError::Place(_) => None,
+            DatabaseError::Sealed(SealedError::Store(_)) => Some(Exit::Configuration),
+            DatabaseError::Find(_) | DatabaseError::Place(_) | DatabaseError::Sealed(SealedError::Inspected { .. }) => {
+                None
+            }
         };
     }
     if let Some(TrustError::Server(error)) = error.downcast_ref() {

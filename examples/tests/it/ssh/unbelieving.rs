@@ -62,16 +62,14 @@ async fn an_sshd_that_asks_the_agent_lets_sessions_in() {
     let stranger = SshKey::from_seed(&[9; 32]).unwrap().public().blob().to_vec();
     denied(&Credential { certificate: stranger, ..opened.credential.clone() }, &user).await;
 
-    site.clock.advance(MINUTE);
+    // A session that is over, though its certificate is no older than a moment.
+    site.world.client.close(opened.connection).await.unwrap();
+    until(async || site.asked(&user, &opened.credential).await, String::is_empty).await;
     denied(&opened.credential, &user).await;
-    drop(opened);
-    // The session that is over, and no older than a moment.
     let opened = site.opens().await;
     assert_ne!(site.asked(&user, &opened.credential).await, "");
-    let credential = opened.credential.clone();
-    drop(opened);
-    until(async || site.asked(&user, &credential).await, String::is_empty).await;
-    denied(&credential, &user).await;
+    site.clock.advance(MINUTE);
+    denied(&opened.credential, &user).await;
     site.folder_is_the_agents();
     site.stop().await;
 }
@@ -95,6 +93,9 @@ async fn a_line_of_half_a_minute_lets_a_session_in() {
     site.write(own, 0o640);
     site.run(&format!("chgrp sudo {}", site.keys().display())).await;
     let group = site.keys().metadata().unwrap().gid();
+    let at_once = site.run("for i in 1 2 3 4 5 6; do ssh -F $F $U@web echo at-once & done; wait").await;
+    assert_eq!(at_once, "at-once\n".repeat(6));
+    site.is_restored(&format!("{own}\n")).await;
     let opened = site.opens().await;
     let line = site.lines().pop().unwrap();
     assert!(line.contains(&format!("cert-authority,principals=\"{}\"", site.person.name)), "{line}");
@@ -113,10 +114,6 @@ async fn a_line_of_half_a_minute_lets_a_session_in() {
         "the line's time is over, the certificate's is not: {said}"
     );
     drop(opened);
-
-    let at_once = site.run("for i in 1 2 3 4 5 6; do ssh -F $F $U@web echo at-once & done; wait").await;
-    assert_eq!(at_once, "at-once\n".repeat(6));
-    site.is_restored(&format!("{own}\n")).await;
     let found = site.keys().metadata().unwrap();
     assert_eq!((found.mode() & 0o7777, found.gid()), (0o640, group));
     assert_eq!(site.run(&format!("ls -A {}", site.keys_folder().display())).await, "authorized_keys\n");
