@@ -264,8 +264,9 @@ async fn an_administrator_makes_keys_and_policies() {
     check(config.path(), &record[..5], 2, expect![""]).await;
 }
 
+/// Each policy once, whatever its kind, with who, where, as whom and until when; `--json` gives them as the API does.
 #[tokio::test]
-async fn policies_keys_and_reasons_are_shown() {
+async fn policies_of_all_kinds_are_one_table() {
     let (stand, config) = logged_in().await;
     let id = "00000000-0000-4000-8000-000000000007";
     let access = json!({"id": id, "type": "TargetConnect", "name": "ops", "subjects": [{"id": id, "type": "User"}],
@@ -291,7 +292,12 @@ async fn policies_keys_and_reasons_are_shown() {
         &["policy", "list"],
         0,
         expect![[r#"
-    "#]],
+            Name    Type              Who                         Where          As                   May                          Ends                 Id
+            ops     TargetConnect     1 user, group dev           1 environment  {username}           Shell, Handler:debug         never                00000000-0000-4000-8000-000000000007
+            orders  Proxy             1 API key                   2 targets      any account          Database, Web, redacted log  2026-01-02 05:04:05  00000000-0000-4000-8000-000000000007
+            shop    Kubernetes        group dev                   1 cluster      deployer in lookers  Kubernetes                   never                00000000-0000-4000-8000-000000000007
+            all     SessionRecording  2 users, 1 service account  everywhere                          recorded: output and input   never                00000000-0000-4000-8000-000000000007
+        "#]],
     )
     .await;
     let listed = run(config.path(), &["policy", "list", "--json"]).await;
@@ -299,6 +305,12 @@ async fn policies_keys_and_reasons_are_shown() {
     let kinds: Vec<_> = listed.as_array().unwrap().iter().map(|policy| policy["type"].as_str().unwrap()).collect();
     assert_eq!(kinds, ["TargetConnect", "Proxy", "Kubernetes", "SessionRecording"], "each as the API shows it");
     assert_eq!(listed[1]["redactQueries"], json!(true));
+}
+
+#[tokio::test]
+async fn keys_and_reasons_are_shown() {
+    let (stand, config) = logged_in().await;
+    let id = "00000000-0000-4000-8000-000000000007";
     let key = json!({"id": id, "name": "ci", "timeCreated": "2026-01-02T03:04:05Z", "isRegistrationKey": false});
     stand.rest.answer("GET api-keys", 200, json!([key]));
     check(

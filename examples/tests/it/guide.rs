@@ -27,7 +27,7 @@ use page::{Page, edit};
 const PERSON: &str = "alice";
 const BUNDLE: &str = "data/bundle.toml";
 
-/// F-046, F-221, F-222, F-223, F-246: the guide, as written: three processes, a shell whose client is killed and attached
+/// F-006~, F-046, F-221, F-222, F-223, F-246: the guide, as written: three processes, a shell whose client is killed and attached
 /// to again, closed, and everything that was kept of it, with proof.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_guide_leads_to_a_shell_and_to_proof_of_it() {

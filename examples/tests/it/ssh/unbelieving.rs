@@ -10,15 +10,17 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bz_agent::vault::{Registered, Vault};
 use bz_client::ssh::{Credential, SshStream};
+use bz_core::digest::Digest;
 use bz_core::ssh::SshKey;
 use bz_core::target::TargetUser;
 use bz_examples::needs;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
 use crate::guide::built;
+use crate::guide::page::Page;
 use crate::person::Person;
 use crate::session::until;
-use crate::ssh::site::{HOST, Site, Told};
+use crate::ssh::site::{HOST, Site, Told, text};
 
 /// Longer than a certificate is answered for, and than a line stays.
 const MINUTE: Duration = Duration::from_secs(61);
@@ -36,6 +38,7 @@ async fn an_sshd_that_asks_the_agent_lets_sessions_in() {
     site.run("bz generate ssh-config --include").await;
     let refused = site.fails("ssh -F $F $U@web true").await;
     assert!(refused.contains("Permission denied (publickey)"), "{refused}");
+    assert!(refused.contains("`bz-agent ssh-ca` prints the lines that it needs"), "{refused}");
     let _program = site.asks().await;
     assert_eq!(site.run("ssh -F $F $U@web id -un").await, format!("{}\n", site.person.name));
     assert_eq!(site.let_in().len(), 1, "sshd's log names the session: {}", site.log());
@@ -211,7 +214,7 @@ async fn the_line_of_an_agent_that_was_killed_goes_at_its_next_start() {
     let Some(site) = Site::start_as(Told::Reads).await else { return };
     site.registers("kept").await;
     site.write("ssh-ed25519 AAAA me@home\n", 0o600);
-    let mut agent = site.runs("kept", &["--ssh-login", "authorized-keys"]);
+    let mut agent = site.runs(&["--ssh-login", "authorized-keys"]);
     let name = format!("{}@kept", site.person.name).parse().unwrap();
     let look = async || site.world.client.ssh(&name).await.ok();
     let opened = until(look, Option::is_some).await.unwrap();
@@ -220,18 +223,45 @@ async fn the_line_of_an_agent_that_was_killed_goes_at_its_next_start() {
     assert_eq!(site.lines().len(), 1, "nobody was there to remove it");
     drop(opened);
 
-    let mut agent = site.runs("kept", &[]);
+    let mut agent = site.runs(&[]);
     site.is_restored("ssh-ed25519 AAAA me@home\n").await;
     agent.kill().await.unwrap();
 
     // One that ends in order leaves none.
-    let mut agent = site.runs("kept", &["--ssh-login", "authorized-keys"]);
+    let mut agent = site.runs(&["--ssh-login", "authorized-keys"]);
     let opened = until(look, Option::is_some).await.unwrap();
     assert_eq!(site.lines().len(), 1);
     site.run(&format!("kill -TERM {}", agent.id().unwrap())).await;
     agent.wait().await.unwrap();
     assert_eq!(site.lines(), Vec::<String>::new());
     drop(opened);
+    site.stop().await;
+}
+
+/// F-178~, F-247: the section as written, on a host whose sshd trusts no key: first asked, then by a line.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_page_on_sshds_that_trust_no_key_is_as_written() {
+    let Some(site) = Site::start_as(Told::Reads).await else { return };
+    let fingerprint = site.registers("kept").await;
+    site.run(&format!("bz target trust kept {fingerprint} && bz generate ssh-config --include")).await;
+    let mut page = Page::connecting("SSH where sshd trusts no key");
+    page.put("/etc/ssh/sshd_config.d/bz-agent.conf", &site.at("sshd_config.d/bz-agent.conf").display());
+    page.put("sshd -t && systemctl reload ssh", &format!("sshd -t -f sshd_config && kill -HUP {}", site.sshd_pid()));
+    let (lines, reload) = (page.next("bz-agent ssh-ca"), page.next("sshd -t"));
+    let kept = format!("export BZ_AGENT_STATE_DIR={};", site.at("kept").display());
+    let _program = site.asks_by(&format!("{kept} {lines}"), &reload).await;
+    let ssh = "ssh -F $F $U@kept id -un";
+    let name = format!("{}\n", site.person.name);
+    let mut agent = site.runs_line(&page.next("bz-agent run"));
+    until(async || text(&site.try_run(ssh).await.stdout), |said| *said == name).await;
+    assert!(!site.keys_folder().exists(), "nothing is written there");
+    agent.kill().await.unwrap();
+    site.settings("").await;
+    let mut agent = site.runs_line(&page.next("bz-agent run"));
+    until(async || text(&site.try_run(ssh).await.stdout), |said| *said == name).await;
+    site.is_restored("").await;
+    agent.kill().await.unwrap();
+    page.ends();
     site.stop().await;
 }
 
@@ -246,16 +276,26 @@ fn contents(folder: &Path) -> Vec<(String, String)> {
 }
 
 impl Site {
-    /// Has sshd ask, as `bz-agent ssh-ca` says. The program lies where sshd believes that only root put it.
+    /// Has sshd ask, as `bz-agent ssh-ca` says.
     async fn asks(&self) -> tempfile::TempDir {
+        let write = format!("bz-agent ssh-ca --login command > {}", self.at("sshd_config.d/bz-agent.conf").display());
+        self.asks_by(&write, &format!("sshd -t -f sshd_config && kill -HUP {}", self.sshd_pid())).await
+    }
+
+    /// The same by these commands. The program lies where sshd believes that only root put it.
+    async fn asks_by(&self, write: &str, reload: &str) -> tempfile::TempDir {
         let place = tempfile::tempdir_in("/run").unwrap();
         let (program, own) = (place.path().join("bz-agent"), built().join("bz-agent").canonicalize().unwrap());
         std::fs::write(&program, format!("#!/bin/sh\nexec {} \"$@\"\n", own.display())).unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let lines = self.run("bz-agent ssh-ca --login command").await;
-        assert!(lines.contains(&own.display().to_string()), "{lines}");
+        self.run(write).await;
+        let settings = self.at("sshd_config.d/bz-agent.conf");
+        let lines = std::fs::read_to_string(&settings).unwrap();
         assert!(lines.contains("\nAuthorizedKeysCommandUser root\n"), "{lines}");
-        self.settings(&lines.replace(&own.display().to_string(), &program.display().to_string())).await;
+        let changed = lines.replace(&own.display().to_string(), &program.display().to_string());
+        assert_ne!(changed, lines, "the program names itself");
+        std::fs::write(&settings, changed).unwrap();
+        self.reload(reload).await;
         place
     }
 
@@ -316,9 +356,10 @@ impl Site {
         until(async || std::fs::read_to_string(self.keys()).unwrap(), |now| now == text).await;
     }
 
-    /// Another target of the same host, with a folder of its own.
-    async fn registers(&self, name: &str) {
+    /// Another target of the same host, with a folder of its own; its agent's key.
+    async fn registers(&self, name: &str) -> Digest {
         let identity = self.world.enroll(name).await.unwrap();
+        let fingerprint = identity.identity_key.public().fingerprint();
         let registered = Registered {
             identity,
             server: self.world.client.server().url().as_str().trim_end_matches('/').to_owned(),
@@ -333,15 +374,20 @@ impl Site {
             "bz policy create target-access --name {name} --user $U@example.com --target {name} --target-user $U --verb Tunnel"
         ))
         .await;
+        fingerprint
     }
 
     /// The real program, with that folder.
-    fn runs(&self, name: &str, arguments: &[&str]) -> Child {
+    fn runs(&self, arguments: &[&str]) -> Child {
+        self.runs_line(&format!("bz-agent run {}", arguments.join(" ")))
+    }
+
+    /// The same by a line that a person types.
+    fn runs_line(&self, line: &str) -> Child {
         let log = std::fs::File::options().create(true).append(true).open(self.at("agent.log")).unwrap();
-        let mut command = Command::new(built().join("bz-agent"));
-        command.args(["--state-dir", &self.at(name).display().to_string(), "run", "--carrier", "ws"]);
-        command.args(["--ssh-port", &self.port.to_string()]).arg("--ssh-host-key").arg(self.at("host_key.pub"));
-        command.args(arguments).env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        command.kill_on_drop(true).spawn().unwrap()
+        let mut command = self.command(&format!("exec {line}"));
+        command.env("BZ_AGENT_STATE_DIR", self.at("kept")).env("BZ_AGENT_CARRIER", "ws");
+        command.env("BZ_AGENT_SSH_PORT", self.port.to_string()).env("BZ_AGENT_SSH_HOST_KEYS", self.at("host_key.pub"));
+        command.stdout(Stdio::null()).stderr(log).spawn().unwrap()
     }
 }
