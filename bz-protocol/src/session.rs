@@ -9,7 +9,7 @@ use bz_core::wire;
 use crate::flow::{Flow, Misbehavior, Outgoing, SendError};
 use crate::frame::Fin;
 use crate::keys::Direction;
-use crate::packet::Packet;
+use crate::packet::{Packet, PacketRef};
 use crate::refusal::Code;
 
 /// Payloads that are one small value.
@@ -156,11 +156,11 @@ impl Line {
         }
         let carrier = self.active?;
         let packet = match (self.flow.poll(now)?, self.direction) {
-            (Outgoing::Control(frame), _) => Packet::Control(frame),
-            (Outgoing::Data(frame), Direction::ToAgent) => Packet::Data(frame),
-            (Outgoing::Data(frame), Direction::ToClient) => Packet::DataAck(frame),
+            (Outgoing::Control(frame), _) => Packet::Control(frame).encode(),
+            (Outgoing::Data(frame), Direction::ToAgent) => PacketRef::Data(frame).encode(),
+            (Outgoing::Data(frame), Direction::ToClient) => PacketRef::DataAck(frame).encode(),
         };
-        packet.encode().ok().map(|bytes| (carrier, bytes))
+        packet.ok().map(|bytes| (carrier, bytes))
     }
 }
 
