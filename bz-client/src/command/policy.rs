@@ -1,6 +1,7 @@
 //! `bz policy`: who may do what.
 
 mod create;
+mod edit;
 
 use bz_core::api::policy::{Group, Subject};
 use clap::Subcommand;
@@ -18,6 +19,13 @@ pub(crate) enum Policy {
     /// Make a policy
     #[command(subcommand)]
     Create(create::Create),
+    /// Change a policy of any kind; what it does not allow any more ends
+    Edit(edit::Edit),
+    /// Delete a policy of any kind; what it alone allowed ends
+    Delete {
+        /// The policy, by name or id
+        policy: String,
+    },
 }
 
 impl Policy {
@@ -25,6 +33,8 @@ impl Policy {
         match self {
             Self::List => list(context).await,
             Self::Create(create) => create.run(context).await,
+            Self::Edit(edit) => edit.run(context).await,
+            Self::Delete { policy } => edit::delete(context, &policy).await,
         }
     }
 }

@@ -86,6 +86,10 @@ impl Call {
     /// # Errors
     /// [`ApiError::bad_request`], naming what is wrong with it.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+        // serde would take the fields from an array, too, in the order in which they happen to be declared.
+        if self.body.trim_ascii_start().first() != Some(&b'{') {
+            return Err(ApiError::bad_request("the body must be an object of JSON"));
+        }
         serde_json::from_slice(&self.body).map_err(|e| ApiError::bad_request(format!("the body: {e}")))
     }
 

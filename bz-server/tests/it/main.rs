@@ -27,6 +27,7 @@ mod policy_changes;
 mod environments;
 mod lists;
 mod page;
+mod bad_bodies;
 mod connections;
 mod links;
 mod events;
