@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::access::Verb;
 use crate::api::access::Connection;
 use crate::api::target::{TargetStatus, TargetUserName};
-use crate::api::virtual_target::Remote;
+use crate::api::virtual_target::Port;
 use crate::id::{BootId, EnvironmentId, TargetId};
 use crate::key::PublicKey;
 
@@ -108,9 +108,18 @@ pub struct Reachable {
     /// The groups of a cluster.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allowed_cluster_groups: Vec<String>,
-    /// Where a database or web server is.
-    #[serde(flatten, default)]
-    pub remote: Option<Remote>,
+    /// Where a database or web server is, as the agent finds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_host: Option<String>,
+    /// Its port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_port: Option<Port>,
+    /// The address that clients open for it on their machines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_host: Option<String>,
+    /// The port that they open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_port: Option<Port>,
     /// The person's connections to it, of this way.
     #[serde(default)]
     pub connections: Vec<Connection>,

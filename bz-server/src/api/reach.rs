@@ -134,7 +134,10 @@ impl World {
             allowed_verbs: decision.verbs.clone(),
             allowed_cluster_users: decision.cluster.0.clone(),
             allowed_cluster_groups: decision.cluster.1.clone(),
-            remote,
+            remote_host: remote.as_ref().map(|remote| remote.remote_host.clone()),
+            remote_port: remote.as_ref().map(|remote| remote.remote_port),
+            local_host: remote.as_ref().and_then(|remote| remote.local_host.clone()),
+            local_port: remote.as_ref().map(|remote| remote.local_port),
             connections: self.connections.iter().filter(to_it).map(|(_, body)| body.clone()).collect(),
         }
     }
