@@ -357,7 +357,9 @@ fn data(id: u32, from: &mut VecDeque<u8>, length: usize) -> Vec<u8> {
 pub(crate) fn move_front(from: &mut VecDeque<u8>, most: usize, mut into: impl FnMut(&[u8])) -> usize {
     let length = most.min(from.len());
     let (first, second) = from.as_slices();
-    for slice in [first.get(..length).unwrap_or(first), second.get(..length.saturating_sub(first.len())).unwrap_or_default()] {
+    for slice in
+        [first.get(..length).unwrap_or(first), second.get(..length.saturating_sub(first.len())).unwrap_or_default()]
+    {
         into(slice);
     }
     from.drain(..length);

@@ -3,7 +3,7 @@
 mod create;
 mod edit;
 
-use bz_core::api::policy::{Group, Subject};
+use bz_core::api::policy::{Enabled, Group, Subject};
 use clap::Subcommand;
 use serde_json::Value;
 
@@ -49,7 +49,7 @@ async fn list(context: &Context<'_>) -> anyhow::Result<Exit> {
             targets: places(content.targets.len(), content.environments.len()),
             users: join(content.target_users.iter().map(|user| user.user_name.to_string())),
             verbs: join(content.verbs.iter().map(ToString::to_string)),
-            ..Row::new((&content.name, &policy.kind), (&content.subjects, &content.groups))
+            ..Row::new((&named(&content.name, content.enabled), &policy.kind), (&content.subjects, &content.groups))
         };
         rows.push(row);
         all.push(serde_json::to_value(&policy)?);
@@ -60,7 +60,7 @@ async fn list(context: &Context<'_>) -> anyhow::Result<Exit> {
             targets: places(content.targets.len(), content.environments.len()),
             users: join(content.target_users.iter().map(|user| user.user_name.to_string())),
             verbs: join(content.verbs.iter().map(ToString::to_string)),
-            ..Row::new((&content.name, &policy.kind), (&content.subjects, &content.groups))
+            ..Row::new((&named(&content.name, content.enabled), &policy.kind), (&content.subjects, &content.groups))
         };
         rows.push(row);
         all.push(serde_json::to_value(&policy)?);
@@ -71,7 +71,7 @@ async fn list(context: &Context<'_>) -> anyhow::Result<Exit> {
         let row = Row {
             targets: places(content.clusters.len(), content.environments.len()),
             users: join(names.map(|name| name.name.clone())),
-            ..Row::new((&content.name, &policy.kind), (&content.subjects, &content.groups))
+            ..Row::new((&named(&content.name, content.enabled), &policy.kind), (&content.subjects, &content.groups))
         };
         rows.push(row);
         all.push(serde_json::to_value(&policy)?);
@@ -81,7 +81,7 @@ async fn list(context: &Context<'_>) -> anyhow::Result<Exit> {
         let row = Row {
             targets: "everywhere".to_owned(),
             verbs: if content.record_input { "output and input" } else { "output" }.to_owned(),
-            ..Row::new((&content.name, &policy.kind), (&content.subjects, &content.groups))
+            ..Row::new((&named(&content.name, content.enabled), &policy.kind), (&content.subjects, &content.groups))
         };
         rows.push(row);
         all.push(serde_json::to_value(&policy)?);
@@ -113,6 +113,10 @@ impl Row {
             verbs: String::new(),
         }
     }
+}
+
+fn named(name: &str, Enabled(enabled): Enabled) -> String {
+    if enabled { name.to_owned() } else { format!("{name} (disabled)") }
 }
 
 fn places(targets: usize, environments: usize) -> String {

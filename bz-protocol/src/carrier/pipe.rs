@@ -30,11 +30,7 @@ pub trait Pipe:
 }
 
 impl<T> Pipe for T where
-    T: futures::Stream<Item = std::io::Result<Bytes>>
-        + Sink<Bytes, Error = std::io::Error>
-        + Send
-        + Unpin
-        + 'static
+    T: futures::Stream<Item = std::io::Result<Bytes>> + Sink<Bytes, Error = std::io::Error> + Send + Unpin + 'static
 {
 }
 

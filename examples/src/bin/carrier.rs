@@ -41,10 +41,7 @@ impl Carrier for UnixSocket {
 
 /// A pipe of whole messages: a length before each is enough.
 fn pipe(stream: UnixStream) -> impl Pipe {
-    LengthDelimitedCodec::builder()
-        .max_frame_length(MUX_MESSAGE + 64)
-        .new_framed(stream)
-        .map_ok(BytesMut::freeze)
+    LengthDelimitedCodec::builder().max_frame_length(MUX_MESSAGE + 64).new_framed(stream).map_ok(BytesMut::freeze)
 }
 
 /// The other end: every connection is a link of the relay.
