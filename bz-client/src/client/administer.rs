@@ -77,12 +77,12 @@ impl Client {
     pub async fn find_policy(&self, name: &str) -> Result<Option<ReadPolicy>, RestError> {
         for kind in KINDS {
             let all: Vec<Value> = self.get(&format!("policies/{kind}"), &[]).await?;
-            let is = |policy: &&Value| policy["name"] == name || policy["id"] == name;
-            let Some(id) = all.iter().find(is).and_then(|policy| policy["id"].as_str()) else { continue };
+            let is = |policy: &&Value| text(policy, "name") == name || text(policy, "id") == name;
+            let Some(id) = all.iter().find(is).map(|policy| text(policy, "id")) else { continue };
             let path = format!("policies/{kind}/{id}");
             let (value, tag): (Value, _) = self.rest.get_tagged(&self.caller().await, &path).await?;
             let id = id.parse().map_err(|_| RestError::Answer("a policy without an id".to_owned()))?;
-            let name = value["name"].as_str().unwrap_or_default().to_owned();
+            let name = text(&value, "name").to_owned();
             return Ok(Some(ReadPolicy { id, name, value, path, tag }));
         }
         Ok(None)
@@ -103,4 +103,8 @@ impl Client {
     pub async fn delete_policy(&self, policy: &ReadPolicy) -> Result<(), RestError> {
         self.act(Method::DELETE, &policy.path).await
     }
+}
+
+fn text<'a>(policy: &'a Value, field: &str) -> &'a str {
+    policy.get(field).and_then(Value::as_str).unwrap_or_default()
 }

@@ -212,10 +212,9 @@ fn value(document: &Value, schema: &Value) -> Value {
 /// Values that a field does not take.
 fn wrong(document: &Value, field: &Value) -> Vec<Value> {
     let field = resolved(document, field);
-    let kind = match &field["type"] {
-        Value::Array(kinds) => kinds.iter().find_map(Value::as_str).unwrap_or_default().to_owned(),
-        kind => kind.as_str().unwrap_or("object").to_owned(),
-    };
+    // Of several kinds the first one; the other is null.
+    let kinds = field["type"].as_array().and_then(|kinds| kinds.first()).unwrap_or_else(|| &field["type"]);
+    let kind = kinds.as_str().unwrap_or("object").to_owned();
     let mut all = vec![json!({"of": {"another": "kind"}})];
     match kind.as_str() {
         "string" => all.extend([json!(1), json!([]), json!(true)]),
@@ -239,7 +238,9 @@ fn wrong(document: &Value, field: &Value) -> Vec<Value> {
 }
 
 fn merged(mut body: Value, more: Value) -> Value {
-    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    if let (Some(body), Value::Object(more)) = (body.as_object_mut(), more) {
+        body.extend(more);
+    }
     body
 }
 

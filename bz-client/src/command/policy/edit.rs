@@ -80,20 +80,20 @@ impl Edit {
         if !self.add_user.is_empty() || !self.remove_user.is_empty() {
             let gone = ids(client, &self.remove_user).await?;
             let list = listed(policy, "subjects", &subjects(client, &self.add_user).await?, |one| {
-                gone.iter().any(|id| one["id"] == **id)
+                gone.iter().any(|id| is(one, "id", id))
             })?;
             change.insert("subjects".to_owned(), list);
         }
         if !self.add_group.is_empty() || !self.remove_group.is_empty() {
             let gone = self.remove_group;
             let list =
-                listed(policy, "groups", &groups(self.add_group), |one| gone.iter().any(|id| one["id"] == **id))?;
+                listed(policy, "groups", &groups(self.add_group), |one| gone.iter().any(|id| is(one, "id", id)))?;
             change.insert("groups".to_owned(), list);
         }
         if !self.add_target_user.is_empty() || !self.remove_target_user.is_empty() {
             let gone: Vec<_> = self.remove_target_user.iter().map(ToString::to_string).collect();
             let new: Vec<_> = self.add_target_user.iter().map(|user| json!({"userName": user})).collect();
-            let list = listed(policy, "targetUsers", &new, |one| gone.iter().any(|user| one["userName"] == **user))?;
+            let list = listed(policy, "targetUsers", &new, |one| gone.iter().any(|user| is(one, "userName", user)))?;
             change.insert("targetUsers".to_owned(), list);
         }
         Ok(Value::Object(change))
@@ -121,7 +121,9 @@ fn listed(
     new: &[impl Serialize],
     goes: impl Fn(&Value) -> bool,
 ) -> anyhow::Result<Value> {
-    let Some(old) = policy.value[name].as_array() else { bail!("a policy of this kind has no {name}") };
+    let Some(old) = policy.value.get(name).and_then(Value::as_array) else {
+        bail!("a policy of this kind has no {name}")
+    };
     let mut list: Vec<_> = old.iter().filter(|one| !goes(one)).cloned().collect();
     for one in new {
         let one = serde_json::to_value(one)?;
@@ -143,4 +145,8 @@ async fn ids(client: &Client, names: &[String]) -> anyhow::Result<Vec<String>> {
         Ok(found.id.to_string())
     };
     names.iter().map(id).collect()
+}
+
+fn is(one: &Value, field: &str, text: &str) -> bool {
+    one.get(field).and_then(Value::as_str) == Some(text)
 }
