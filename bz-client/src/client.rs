@@ -1,5 +1,6 @@
 //! One login at one server: its calls, its connections, its refreshes. In memory, and cheap to clone.
 
+pub mod administer;
 mod ask;
 mod made;
 mod record;

@@ -1,5 +1,6 @@
 //! The commands, one file each. A new one is a file, a variant and a line in [`run`].
 
+mod agent;
 mod api_key;
 mod close;
 mod completion;
@@ -10,6 +11,7 @@ mod database;
 mod kube;
 mod web;
 mod doctor;
+mod environment;
 mod forward;
 #[cfg(unix)]
 mod generate;
@@ -82,6 +84,12 @@ pub(crate) enum Command {
     /// Targets: what this machine knows of them, and what is behind them
     #[command(subcommand)]
     Target(target::Target),
+    /// Groups of targets (for administrators)
+    #[command(subcommand)]
+    Environment(environment::Environment),
+    /// The agents of hosts (for administrators)
+    #[command(subcommand)]
+    Agent(agent::Agent),
     /// Who may do what (for administrators)
     #[command(subcommand)]
     Policy(policy::Policy),
@@ -126,6 +134,8 @@ pub(crate) async fn run(command: Command, context: &Context<'_>) -> anyhow::Resu
         Command::Logs(logs) => logs.run(context).await,
         Command::Verify(verify) => verify.run(context),
         Command::Target(target) => target.run(context).await,
+        Command::Environment(environment) => environment.run(context).await,
+        Command::Agent(agent) => agent.run(context).await,
         Command::Policy(policy) => policy.run(context).await,
         Command::User(user) => user.run(context).await,
         Command::ApiKey(key) => key.run(context).await,

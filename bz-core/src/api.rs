@@ -10,6 +10,7 @@ pub mod error;
 pub mod login;
 pub mod policy;
 pub mod proof;
+pub mod reach;
 pub mod record;
 pub mod register;
 #[cfg(feature = "openapi")]

@@ -13,7 +13,9 @@ mod organization;
 pub mod page;
 mod policy;
 pub mod query;
+mod reach;
 mod recording;
+mod subject;
 mod table;
 mod target;
 mod user;
@@ -72,6 +74,8 @@ pub struct Operation {
     pub proof: ProofOf,
     /// What `{id}` names, where rules ask whose it is.
     pub about: About,
+    /// Whether it takes `If-Match`.
+    pub guarded: bool,
     /// The schema of its body.
     pub body: Option<fn(&mut Schemas) -> Value>,
     /// How it answers when all is well.

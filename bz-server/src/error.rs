@@ -77,6 +77,12 @@ impl ApiError {
         Self::new(Code::Conflict, message)
     }
 
+    /// Somebody changed it in between.
+    #[must_use]
+    pub fn changed() -> Self {
+        Self::new(Code::Changed, "somebody changed it in between: read it again, and change that")
+    }
+
     /// Several target users are allowed.
     #[must_use]
     pub fn target_user_needed(candidates: Vec<String>) -> Self {
@@ -158,6 +164,7 @@ impl ApiError {
             Code::Ambiguous | Code::Conflict | Code::OtherKind | Code::TargetUserNeeded | Code::TargetOffline => {
                 StatusCode::CONFLICT
             }
+            Code::Changed => StatusCode::PRECONDITION_FAILED,
             Code::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,

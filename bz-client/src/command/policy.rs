@@ -1,10 +1,11 @@
 //! `bz policy`: who may do what.
 
 mod create;
+mod edit;
 
 use bz_core::access::Verb;
 use bz_core::api::policy::{
-    ClusterName, Group, KubernetesPolicy, ProxyPolicy, RecordingPolicy, Subject, SubjectType, TargetConnectPolicy,
+    ClusterName, Enabled, Group, KubernetesPolicy, ProxyPolicy, RecordingPolicy, Subject, SubjectType, TargetConnectPolicy,
 };
 use bz_core::id::PolicyId;
 use clap::Subcommand;
@@ -23,6 +24,13 @@ pub(crate) enum Policy {
     /// Make a policy
     #[command(subcommand)]
     Create(create::Create),
+    /// Change a policy of any kind; what it does not allow any more ends
+    Edit(edit::Edit),
+    /// Delete a policy of any kind; what it alone allowed ends
+    Delete {
+        /// The policy, by name or id
+        policy: String,
+    },
 }
 
 impl Policy {
@@ -30,6 +38,8 @@ impl Policy {
         match self {
             Self::List => list(context).await,
             Self::Create(create) => create.run(context).await,
+            Self::Edit(edit) => edit.run(context).await,
+            Self::Delete { policy } => edit::delete(context, &policy).await,
         }
     }
 }
@@ -85,7 +95,7 @@ impl AsRow for TargetConnectPolicy {
         let content = &self.content;
         Row {
             id: self.id,
-            name: content.name.clone(),
+            name: named(&content.name, content.enabled),
             kind: self.kind.clone(),
             who: who(&content.subjects, &content.groups),
             places: places((content.targets.len(), "target"), content.environments.len()),
@@ -105,7 +115,7 @@ impl AsRow for ProxyPolicy {
         let redacted = content.redact_queries.then(|| "redacted log".to_owned());
         Row {
             id: self.id,
-            name: content.name.clone(),
+            name: named(&content.name, content.enabled),
             kind: self.kind.clone(),
             who: who(&content.subjects, &content.groups),
             places: places((content.targets.len(), "target"), content.environments.len()),
@@ -123,7 +133,7 @@ impl AsRow for KubernetesPolicy {
         let (users, groups) = (names(&content.cluster_users), names(&content.cluster_groups));
         Row {
             id: self.id,
-            name: content.name.clone(),
+            name: named(&content.name, content.enabled),
             kind: self.kind.clone(),
             who: who(&content.subjects, &content.groups),
             places: places((content.clusters.len(), "cluster"), content.environments.len()),
@@ -140,7 +150,7 @@ impl AsRow for RecordingPolicy {
         let what = if content.record_input { "recorded: output and input" } else { "recorded: output" };
         Row {
             id: self.id,
-            name: content.name.clone(),
+            name: named(&content.name, content.enabled),
             kind: self.kind.clone(),
             who: who(&content.subjects, &content.groups),
             places: "everywhere".to_owned(),
@@ -171,6 +181,10 @@ fn places((places, one): (usize, &str), environments: usize) -> String {
 
 fn counted(count: usize, one: &str) -> String {
     if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
+}
+
+fn named(name: &str, Enabled(enabled): Enabled) -> String {
+    if enabled { name.to_owned() } else { format!("{name} (disabled)") }
 }
 
 fn ends(time: Option<&str>) -> String {

@@ -44,6 +44,8 @@ pub enum Code {
     Ambiguous,
     /// Something of that name exists.
     Conflict,
+    /// It is not any more what `If-Match` names.
+    Changed,
     /// The target is of another kind than was asked for: the candidate.
     OtherKind,
     /// Several target users are allowed and none is named.

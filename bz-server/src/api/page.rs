@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use axum::http::{HeaderValue, Uri, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bz_core::api::{access, login, policy, record, target, virtual_target};
+use bz_core::api::{access, login, policy, reach, record, target, virtual_target};
 use serde::Serialize;
 
 use crate::api::call::{Answer, Call, parse_time};
@@ -62,7 +62,7 @@ impl<T: Serialize> Answer<List<T>> {
     /// # Errors
     /// [`ApiError::internal`] when it has no JSON.
     pub fn page(call: &Call, items: &[T], next: Option<&str>) -> Result<Self, ApiError> {
-        let mut answer = Answer::array(items)?;
+        let mut answer = Self::wire(items)?;
         if let Some(place) = next {
             let link = link(&call.head.uri, &URL_SAFE_NO_PAD.encode(place));
             answer.headers.push((header::LINK, HeaderValue::try_from(link).map_err(ApiError::internal)?));
@@ -119,6 +119,8 @@ macro_rules! listed {
 }
 
 listed! {
+    login::SubjectDetails: |it| named(&it.email, it.id);
+    reach::Agent: |it| named(&it.name, it.id);
     login::User: |it| named(&it.email, it.id);
     policy::ApiKey: |it| named(&it.name, it.id);
     policy::TargetConnectPolicy: |it| named(&it.content.name, it.id);

@@ -70,12 +70,18 @@ pub(super) async fn get(call: Call) -> Result<Answer<UserBody>, ApiError> {
 
 /// `PATCH users/{id}`: the role. Nobody changes their own.
 pub(super) async fn edit(call: Call, change: ChangeUser) -> Result<Answer<UserBody>, ApiError> {
-    let user = find(&call).await?;
-    refuse_self(&call, &user, "your own role is somebody else's to change")?;
+    let changed = change_role(&call, change).await?;
+    Answer::json(&show(&changed, call.app.organization))
+}
+
+/// Changes the role of the person that the path names.
+pub(super) async fn change_role(call: &Call, change: ChangeUser) -> Result<User, ApiError> {
+    let user = find(call).await?;
+    refuse_self(call, &user, "your own role is somebody else's to change")?;
     call.note_context(format!("role {:?}", change.role));
     let is_admin = change.role == Role::Admin;
     call.app.store.set_admin(user.id, is_admin).await?;
-    Answer::json(&show(&User { is_admin, ..user }, call.app.organization))
+    Ok(User { is_admin, ..user })
 }
 
 /// `DELETE users/{id}`: out of all policies, connections closed at once, logins ended. Logs keep the person's id, and who
@@ -105,7 +111,7 @@ pub(super) async fn close_connections(call: Call) -> Result<Answer<Nothing>, Api
 }
 
 /// The one person that the path names.
-async fn find(call: &Call) -> Result<User, ApiError> {
+pub(super) async fn find(call: &Call) -> Result<User, ApiError> {
     let mut found = call.app.store.users_called(call.param("id").to_owned()).await?;
     let user = found.pop().ok_or_else(|| ApiError::not_found("user"))?;
     call.note(user.name());

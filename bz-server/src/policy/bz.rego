@@ -19,12 +19,19 @@ operations := {
 	"userservice:register": {"anyone"},
 	"userservice:logout": {"person"},
 	"userservice:me": {"person"},
+	"subjectservice:me": {"person", "key"},
+	"subjectservice:list": {"admin", "key"},
+	"subjectservice:get": {"admin", "key"},
+	"subjectservice:edit": {"admin", "key"},
+	"subjectservice:close-connections": {"admin", "key"},
 	"userservice:list": {"admin", "key"},
 	"userservice:get": {"admin", "key"},
 	"userservice:edit": {"admin", "key"},
 	"userservice:delete": {"admin", "key"},
 	"userservice:close-connections": {"admin", "key"},
 	"organizationservice:get": {"person", "key"},
+	"organizationservice:identity-provider": {"person", "key"},
+	"agentservice:list": {"admin", "key"},
 	"agentservice:register": {"registration"},
 	"apikeyservice:list": {"admin", "key"},
 	"apikeyservice:get": {"admin", "key"},
@@ -32,7 +39,10 @@ operations := {
 	"apikeyservice:edit": {"admin", "key"},
 	"apikeyservice:delete": {"admin", "key"},
 	"environmentservice:list": {"person", "key"},
+	"environmentservice:get": {"person", "key"},
 	"environmentservice:add": {"admin", "key"},
+	"environmentservice:edit": {"admin", "key"},
+	"environmentservice:delete": {"admin", "key"},
 	"targetservice:list": {"person", "key"},
 	"targetservice:list-all": {"admin", "key"},
 	"targetservice:get": {"person", "key"},
@@ -42,12 +52,14 @@ operations := {
 	"policymanagementservice:list": {"admin", "key"},
 	"policymanagementservice:get": {"admin", "key"},
 	"policymanagementservice:add": {"admin", "key"},
+	"policymanagementservice:edit": {"admin", "key"},
 	"policymanagementservice:delete": {"admin", "key"},
 	"policyqueryservice:why": {"person"},
-	"policyqueryservice:why-others": {"admin"},
+	"policyqueryservice:why-others": {"admin", "key"},
 	"connectionservice:connect": {"person"},
 	"connectionservice:list": {"person", "key"},
 	"connectionservice:list-others": {"admin", "key"},
+	"connectionservice:get": {"owner", "admin", "key"},
 	"connectionservice:attach": {"owner"},
 	"connectionservice:close": {"owner", "admin", "key"},
 	"recordservice:list": {"admin"},
@@ -98,7 +110,7 @@ applicable contains policy if {
 	input.target.kind in about[policy.kind]
 	names_person(policy)
 	names_target(policy)
-	not expired(policy)
+	in_force(policy)
 }
 
 # What kinds of target a kind of policy is about. An environment has targets of all kinds.
@@ -135,6 +147,13 @@ names_target(policy) if {
 }
 
 expired(policy) if policy.expires <= input.now
+
+disabled(policy) if policy.enabled == false
+
+in_force(policy) if {
+	not expired(policy)
+	not disabled(policy)
+}
 
 # Everything the applicable policies allow, one row each. `rule` is the user as the policy names it.
 ways contains {"policy": policy.id, "verb": verb, "user": name.userName, "rule": name.userName} if {
@@ -248,11 +267,13 @@ redacted if {
 # Whose sessions are recorded: the policy follows its subjects everywhere.
 recorded if {
 	some policy in input.recording
+	in_force(policy)
 	names_person(policy)
 }
 
 input_recorded if {
 	some policy in input.recording
+	in_force(policy)
 	names_person(policy)
 	policy.recordInput
 }

@@ -63,6 +63,19 @@ pub struct Policy {
     pub content: Value,
     /// When it ends by itself.
     pub expires: Option<UnixTime>,
+    /// The count of changes at its last one.
+    pub version: u64,
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Done; its version from now on.
+    Done(u64),
+    /// There is none of that kind.
+    Unknown,
+    /// It is of another version than was named.
+    Other,
 }
 
 /// All policies at one moment.
@@ -99,11 +112,11 @@ impl Store {
         .await
     }
 
-    /// Adds one.
+    /// Adds one, and says its version.
     ///
     /// # Errors
     /// [`StoreError::Exists`] when the name is taken.
-    pub async fn add_policy(&self, policy: Policy, now: UnixTime) -> Result<(), StoreError> {
+    pub async fn add_policy(&self, policy: Policy, now: UnixTime) -> Result<u64, StoreError> {
         self.transact(move |tx| {
             let version = changed(tx)?;
             tx.execute(
@@ -120,20 +133,53 @@ impl Store {
                 ],
             )
             .map_err(exists("a policy of that name"))?;
-            Ok(())
+            Ok(version)
         })
         .await
     }
 
-    /// Deletes one; whether it was there.
+    /// Changes the one of this id and kind, if it still has the version that `policy` was read with.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] when the name is taken.
+    pub async fn change_policy(&self, policy: Policy) -> Result<Change, StoreError> {
+        self.transact(move |tx| {
+            if let Some(problem) = differs(tx, policy.kind, policy.id, Some(policy.version))? {
+                return Ok(problem);
+            }
+            let version = changed(tx)?;
+            tx.execute(
+                "UPDATE policy SET name = ?2, content = ?3, expires = ?4, version = ?5 WHERE id = ?1",
+                params![
+                    policy.id.to_string(),
+                    policy.name,
+                    to_json(&policy.content)?,
+                    policy.expires.map(millis),
+                    i64::try_from(version).unwrap_or(i64::MAX)
+                ],
+            )
+            .map_err(exists("a policy of that name"))?;
+            Ok(Change::Done(version))
+        })
+        .await
+    }
+
+    /// Deletes one; if a version is named, only that one.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn delete_policy(&self, kind: PolicyKind, id: PolicyId) -> Result<bool, StoreError> {
+    pub async fn delete_policy(
+        &self,
+        kind: PolicyKind,
+        id: PolicyId,
+        version: Option<u64>,
+    ) -> Result<Change, StoreError> {
         self.transact(move |tx| {
-            changed(tx)?;
-            let sql = "DELETE FROM policy WHERE id = ?1 AND kind = ?2";
-            Ok(tx.execute(sql, params![id.to_string(), kind.to_string()])? == 1)
+            if let Some(problem) = differs(tx, kind, id, version)? {
+                return Ok(problem);
+            }
+            tx.execute("DELETE FROM policy WHERE id = ?1", [id.to_string()])?;
+            Ok(Change::Done(changed(tx)?))
         })
         .await
     }
@@ -170,6 +216,22 @@ pub(super) fn remove_subject(tx: &Transaction<'_>, id: UserId) -> Result<(), Sto
     Ok(())
 }
 
+/// Why the policy of this id is none to be changed.
+fn differs(
+    tx: &Transaction<'_>,
+    kind: PolicyKind,
+    id: PolicyId,
+    version: Option<u64>,
+) -> Result<Option<Change>, StoreError> {
+    let sql = "SELECT * FROM policy WHERE id = ?1 AND kind = ?2";
+    let found = first(tx, sql, &[&id.to_string(), &kind.to_string()], read)?;
+    Ok(match (found, version) {
+        (None, _) => Some(Change::Unknown),
+        (Some(found), Some(version)) if found.version != version => Some(Change::Other),
+        (Some(_), _) => None,
+    })
+}
+
 fn is_subject(one: &Value, id: &str) -> bool {
     one.get("id").and_then(Value::as_str) == Some(id)
 }
@@ -186,5 +248,6 @@ fn read(row: &Row<'_>) -> Result<Policy, StoreError> {
         name: row.get("name")?,
         content: json(row, "content")?,
         expires: optional_time(row, "expires")?,
+        version: u64::try_from(row.get::<_, i64>("version")?).unwrap_or_default(),
     })
 }

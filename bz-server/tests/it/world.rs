@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, StatusCode};
+use axum::http::{HeaderMap, Request, StatusCode};
 use bz_core::api::Bytes;
 use bz_core::api::access::ConnectionMade;
 use bz_core::api::error::{Code, ErrorBody};
@@ -95,6 +95,7 @@ pub(crate) enum As<'a> {
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
 }
 
@@ -274,6 +275,11 @@ impl World {
         self.send(request.body(Body::from(body)).unwrap()).await
     }
 
+    /// The API's description, as it is served.
+    pub(crate) async fn document(&self) -> Value {
+        self.get(As::Nobody, "/openapi.json").await.ok()
+    }
+
     pub(crate) fn proof(&self, client: &Client, method: &str, target: &str, body: &[u8]) -> Proof {
         let random = bz_server::seam::random(&SystemEntropy).unwrap();
         Proof::sign(client.login, &Call { method, target, body }, self.app.now().wall, random, &client.key)
@@ -281,9 +287,9 @@ impl World {
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Reply {
         let answer = self.router.clone().oneshot(request).await.unwrap();
-        let status = answer.status();
+        let (status, headers) = (answer.status(), answer.headers().clone());
         let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap().to_vec();
-        Reply { status, body }
+        Reply { status, headers, body }
     }
 
     /// The log of calls, newest first, read behind the API so that reading adds nothing.

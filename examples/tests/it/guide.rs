@@ -1,5 +1,6 @@
 //! `docs/getting-started.md`, followed command by command with the real programs and the certified identity provider.
 
+mod admin;
 pub(crate) mod api;
 mod databases;
 mod desk;

@@ -68,6 +68,8 @@ mod terminal;
 #[cfg(test)]
 mod tidy;
 #[cfg(test)]
+mod schemathesis;
+#[cfg(test)]
 mod typist;
 #[cfg(test)]
 mod time;
