@@ -8,6 +8,7 @@
 pub mod access;
 pub mod error;
 pub mod login;
+pub mod mfa;
 pub mod policy;
 pub mod proof;
 pub mod record;

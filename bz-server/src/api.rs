@@ -8,6 +8,7 @@ mod call;
 mod connection;
 mod environment;
 mod event;
+mod mfa;
 mod organization;
 mod policy;
 mod recording;
@@ -202,6 +203,19 @@ operations! {
     "eventservice:query" Get "/events/query" event::query;
     "eventservice:web" Get "/events/web" event::web;
     "eventservice:kube" Get "/events/kube" event::kube;
+    "policymanagementservice:list" Get "/policies/organization-controls" policy::list::<policy::OrganizationControls>;
+    "policymanagementservice:add" Post "/policies/organization-controls" policy::controls::add;
+    "policymanagementservice:get" Get "/policies/organization-controls/{id}" policy::get::<policy::OrganizationControls>;
+    "organizationcontrolsservice:edit" Patch "/policies/organization-controls/{id}" policy::controls::edit;
+    "policymanagementservice:delete" Delete "/policies/organization-controls/{id}" policy::controls::delete;
+    "mfaservice:totp" Post "/mfa/totp" mfa::totp;
+    "mfaservice:reset" Post "/mfa/reset" mfa::reset;
+    "mfaservice:recovery-codes" Post "/mfa/recovery-codes" mfa::recovery_codes;
+    "mfaservice:clear" Post "/mfa/clear" mfa::clear;
+    "mfaservice:setup" Post "/mfa/setup" mfa::setup;
+    "mfaservice:disable" Post "/mfa/disable" mfa::disable;
+    "mfaservice:me" Get "/mfa/me" mfa::me;
+    "mfaservice:get" Get "/mfa/{id}" mfa::get;
 }
 
 /// What rules name beside operations: rights inside one.
@@ -329,6 +343,7 @@ async fn decide(operation: &'static Operation, call: Call) -> Result<Answer, Api
     }
     Err(match call.caller {
         Caller::Anonymous => ApiError::not_logged_in("log in first: `bz login`"),
+        Caller::Person(who) if who.standing.is_pending() => ApiError::mfa_needed(who.standing.action),
         Caller::Person(_) => ApiError::denied("no policy lets you do this"),
         Caller::Key(_) => ApiError::denied("no policy lets this API key do this"),
     })
@@ -352,7 +367,10 @@ async fn record(
         actor: noted.actor.unwrap_or_else(|| Caller::Anonymous.actor()),
         service_action: operation.name.to_owned(),
         resource: noted.resource.unwrap_or_else(|| call.params.get("id").cloned().unwrap_or_default()),
-        evaluation: !matches!(code, Some(Code::Denied | Code::NotLoggedIn)),
+        evaluation: !matches!(
+            code,
+            Some(Code::Denied | Code::NotLoggedIn | Code::MfaNeeded | Code::MfaCode | Code::MfaLocked)
+        ),
         timestamp: now.to_string(),
         ip_address: call.from.to_string(),
         context: json!({

@@ -8,6 +8,7 @@ pub mod connection;
 pub mod environment;
 pub mod event;
 pub mod login;
+pub mod mfa;
 pub mod organization;
 pub mod policy;
 pub mod target;
@@ -36,6 +37,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0003_virtual_targets.sql"),
     include_str!("../migrations/0004_queries.sql"),
     include_str!("../migrations/0005_requests.sql"),
+    include_str!("../migrations/0007_mfa.sql"),
 ];
 
 /// Why the store did not do it.

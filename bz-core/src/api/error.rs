@@ -54,6 +54,12 @@ pub enum Code {
     TooMany,
     /// Larger than this call takes.
     TooLarge,
+    /// The login lacks the second factor, or passed it too long ago for this call: the candidate says what to do.
+    MfaNeeded,
+    /// The code is wrong, was used, or is too old.
+    MfaCode,
+    /// Too many wrong codes: nothing is taken for a while.
+    MfaLocked,
     /// A newer server says something this program does not know, or the server failed.
     #[default]
     #[serde(other)]

@@ -7,7 +7,7 @@ use bz_core::access::{Mode, Verb};
 use bz_core::cert::{CertError, CertRequest};
 use bz_core::digest::Digest;
 use bz_core::grant::{
-    GrantBody, GrantError, MAX_OPENING, MAX_SESSION, Purpose, ServerCert, ServerCertError, SignedGrant,
+    GrantBody, GrantError, MAX_OPENING, MAX_SESSION, Mfa, Purpose, ServerCert, ServerCertError, SignedGrant,
 };
 use bz_core::id::{BootId, ConnectionId, GrantId, OrganizationId, TargetId};
 use bz_core::key::PrivateKey;
@@ -479,7 +479,33 @@ const LOCAL: &[(&str, Change, Denial, Code)] = &[
         Denial::Local(LocalDenial::Recording),
         Code::LocalPolicy,
     ),
+    (
+        "a rule that wants a second factor",
+        |c| c.gate.local = policy(&format!("{RULE}require_mfa = true")),
+        Denial::Local(LocalDenial::Mfa),
+        Code::LocalPolicy,
+    ),
+    (
+        "a rule that wants a newer second factor",
+        |c| {
+            c.gate.local = policy(&format!("{RULE}mfa_minutes = 1"));
+            c.grant.mfa = Some(Mfa { method: "totp".to_owned(), at: UnixTime::from_secs(START - 61) });
+        },
+        Denial::Local(LocalDenial::Mfa),
+        Code::LocalPolicy,
+    ),
 ];
+
+/// F-047, F-049, TRUST-12: the second factor is looked at on the target, and what asks for it lets it in.
+#[test]
+fn a_second_factor_in_the_grant_meets_the_rule_that_asks_for_it() {
+    for (rule, ago) in [("require_mfa = true", 3600), ("mfa_minutes = 1", 60)] {
+        let mut case = Case::new();
+        case.gate.local = policy(&format!("{RULE}{rule}"));
+        case.grant.mfa = Some(Mfa { method: "totp".to_owned(), at: UnixTime::from_secs(START - ago) });
+        assert_eq!(case.admit(), Ok(()), "{rule}");
+    }
+}
 
 /// PR-SSHD-3, TRUST-4: a session that is for two verbs needs both of them here, each by a rule of its own or by one.
 #[test]

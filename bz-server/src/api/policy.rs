@@ -1,5 +1,6 @@
 //! Policies: each kind has its words ([`Authored`]), and all are listed, made, shown and deleted in one way.
 
+pub(super) mod controls;
 mod kinds;
 
 use bz_core::api::target::TargetKind;
@@ -14,6 +15,7 @@ use crate::connection;
 use crate::error::ApiError;
 use crate::store::policy::{Policy, PolicyKind};
 
+pub(super) use controls::OrganizationControls;
 pub(super) use kinds::{Kubernetes, Proxy, SessionRecording, TargetConnect};
 
 /// The most entries of one list of a policy.

@@ -1,13 +1,13 @@
 //! People: registering a login, ending it, and who is there.
 
-use bz_core::api::login::{ChangeUser, MfaActionRequired, RegisterUser, Registered, Role, User as UserBody};
+use bz_core::api::login::{ChangeUser, RegisterUser, Registered, Role, User as UserBody};
 use bz_core::cert::{BzCert, CertCheck, CertError, Verified};
 use bz_core::id::{LoginId, OrganizationId, UserId};
 use bz_core::oidc::TokenError;
 use bz_core::oidc::provider::Provider;
 use bz_core::target::UserRule;
 
-use crate::api::{Answer, Call};
+use crate::api::{Answer, Call, mfa};
 use crate::auth;
 use crate::connection;
 use crate::error::ApiError;
@@ -34,8 +34,9 @@ pub(super) async fn register(call: Call) -> Result<Answer, ApiError> {
                 call.note_context("became an administrator by a claim code");
             }
             call.app.keep_initial(proof.login, cert.initial().clone());
+            let mfa_action_required = mfa::begin(&call, proof.login).await?.action;
             let user = show(&user, call.app.organization);
-            Answer::json(&Registered { user, mfa_action_required: MfaActionRequired::None, expires_at })
+            Answer::json(&Registered { user, mfa_action_required, expires_at })
         }
         Registration::BadClaim => Err(ApiError::claim_code()),
         Registration::Refused => Err(ApiError::not_logged_in("this login has ended: log in again")),
@@ -105,7 +106,7 @@ pub(super) async fn close_connections(call: Call) -> Result<Answer, ApiError> {
 }
 
 /// The one person that the path names.
-async fn find(call: &Call) -> Result<User, ApiError> {
+pub(super) async fn find(call: &Call) -> Result<User, ApiError> {
     let mut found = call.app.store.users_called(call.param("id").to_owned()).await?;
     let user = found.pop().ok_or_else(|| ApiError::not_found("user"))?;
     call.note(user.name());
@@ -117,7 +118,7 @@ async fn find(call: &Call) -> Result<User, ApiError> {
     Err(ApiError::ambiguous("several people have this address: name one by id", ids))
 }
 
-fn refuse_self(call: &Call, user: &User, why: &str) -> Result<(), ApiError> {
+pub(super) fn refuse_self(call: &Call, user: &User, why: &str) -> Result<(), ApiError> {
     let own = call.person().is_ok_and(|who| who.user.id == user.id);
     if own { Err(ApiError::conflict(why)) } else { Ok(()) }
 }
@@ -166,6 +167,8 @@ fn login(id: LoginId, cert: &BzCert) -> Login {
         username: UserRule::Username.resolve(claims.address.as_ref()),
         groups: claims.groups.clone(),
         ended: false,
+        // Kept by the store, where the login is known.
+        mfa: None,
     }
 }
 

@@ -7,7 +7,8 @@ import rego.v1
 # --- Who may call what -----------------------------------------------------------------------------------------------
 #
 # anyone        no proof of anything; a registration key is not even that, for it registers agents and nothing else
-# person        whoever is logged in
+# login         whoever is logged in, also without the second factor that is asked for
+# person        whoever is logged in, with the second factor where it is asked for
 # owner         the person whose connection the call is about
 # admin         an administrator, logged in
 # key           an access key: does what an administrator does, but has no sessions
@@ -16,7 +17,7 @@ import rego.v1
 operations := {
 	"trustservice:bundle": {"anyone"},
 	"userservice:register": {"anyone"},
-	"userservice:logout": {"person"},
+	"userservice:logout": {"login"},
 	"userservice:me": {"person"},
 	"userservice:list": {"admin", "key"},
 	"userservice:get": {"admin", "key"},
@@ -62,19 +63,35 @@ operations := {
 	"eventservice:query": {"admin", "key"},
 	"eventservice:web": {"admin", "key"},
 	"eventservice:kube": {"admin", "key"},
+	"mfaservice:totp": {"login"},
+	"mfaservice:reset": {"login"},
+	"mfaservice:me": {"login"},
+	"mfaservice:recovery-codes": {"person"},
+	"mfaservice:get": {"admin", "key"},
+	"mfaservice:clear": {"admin", "key"},
+	"mfaservice:setup": {"admin", "key"},
+	"mfaservice:disable": {"admin", "key"},
+	"organizationcontrolsservice:edit": {"admin", "key"},
 }
 
 roles contains "anyone" if input.caller.kind != "registration"
 
-roles contains "person" if input.caller.kind == "person"
+roles contains "login" if input.caller.kind == "person"
+
+finished if {
+	input.caller.kind == "person"
+	not input.caller.pending
+}
+
+roles contains "person" if finished
 
 roles contains "owner" if {
-	input.caller.kind == "person"
+	finished
 	input.owner == input.caller.id
 }
 
 roles contains "admin" if {
-	input.caller.kind == "person"
+	finished
 	input.caller.is_admin
 }
 

@@ -22,6 +22,9 @@ pub enum Asker {
         id: UserId,
         /// Whether an administrator.
         is_admin: bool,
+        /// Whether the login still lacks the second factor.
+        #[serde(default)]
+        pending: bool,
     },
     /// An access key.
     Key {
@@ -102,6 +105,7 @@ impl AccessQuestion {
                     self.policies.push(document(policy));
                 }
                 PolicyKind::SessionRecording => self.recording.push(document(policy)),
+                PolicyKind::OrganizationControls => {}
             }
         }
         self

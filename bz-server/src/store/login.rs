@@ -1,6 +1,7 @@
 //! Logins: which client key acts for whom, and until when.
 
 use bz_core::digest::Digest;
+use bz_core::grant::Mfa;
 use bz_core::id::{LoginId, UserId};
 use bz_core::key::PublicKey;
 use bz_core::target::TargetUser;
@@ -8,7 +9,7 @@ use bz_core::time::UnixTime;
 use rusqlite::{Row, Transaction, params};
 
 use crate::store::user::{self, User};
-use crate::store::{Store, StoreError, first, json, millis, optional, organization, rows, text, time, to_json};
+use crate::store::{Store, StoreError, first, json, millis, optional, optional_time, organization, rows, text, time, to_json};
 
 /// A login.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub struct Login {
     pub groups: Vec<String>,
     /// Whether it was logged out.
     pub ended: bool,
+    /// When and how it passed the second factor.
+    pub mfa: Option<Mfa>,
 }
 
 /// What became of a registration.
@@ -156,6 +159,7 @@ fn upsert(tx: &Transaction<'_>, login: &Login) -> Result<(), StoreError> {
 
 fn read(row: &Row<'_>) -> Result<Login, StoreError> {
     let ended: Option<i64> = row.get("ended")?;
+    let method: Option<String> = row.get("mfa_method")?;
     Ok(Login {
         id: text(row, "id")?,
         user: text(row, "user")?,
@@ -166,5 +170,6 @@ fn read(row: &Row<'_>) -> Result<Login, StoreError> {
         username: optional(row, "username")?,
         groups: json(row, "groups")?,
         ended: ended.is_some(),
+        mfa: method.zip(optional_time(row, "mfa_at")?).map(|(method, at)| Mfa { method, at }),
     })
 }

@@ -21,6 +21,7 @@ mod agents;
 mod api_keys;
 mod targets;
 mod virtual_targets;
+mod mfa;
 mod policies;
 mod connections;
 mod links;
