@@ -2,6 +2,7 @@
 
 mod ask;
 mod made;
+mod mfa;
 mod record;
 mod session;
 mod virtual_target;

@@ -18,6 +18,7 @@ mod list_targets;
 mod login;
 mod logout;
 mod logs;
+mod mfa;
 mod policy;
 mod port;
 mod recording;
@@ -34,6 +35,8 @@ use clap::Subcommand;
 
 use crate::context::Context;
 use crate::exit::Exit;
+
+pub(crate) use mfa::NoCode;
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -88,6 +91,9 @@ pub(crate) enum Command {
     /// The people of the organization (for administrators)
     #[command(subcommand)]
     User(user::User),
+    /// Your second factor
+    #[command(subcommand)]
+    Mfa(mfa::Mfa),
     /// Keys for programs and for registering targets (for administrators)
     #[command(subcommand)]
     ApiKey(api_key::ApiKey),
@@ -128,6 +134,7 @@ pub(crate) async fn run(command: Command, context: &Context<'_>) -> anyhow::Resu
         Command::Target(target) => target.run(context).await,
         Command::Policy(policy) => policy.run(context).await,
         Command::User(user) => user.run(context).await,
+        Command::Mfa(mfa) => mfa.run(context).await,
         Command::ApiKey(key) => key.run(context).await,
         Command::Doctor(doctor) => doctor.run(context).await,
         Command::Completion(completion) => completion.run(),

@@ -134,7 +134,8 @@ pub const fn step(now: UnixTime) -> u64 {
 /// Base 32 (RFC 4648) of whole groups of five bytes; what is left over is not written.
 #[must_use]
 pub fn base32(bytes: &[u8]) -> String {
-    let groups = bytes.chunks_exact(5).map(|group| group.iter().fold(0_u64, |value, byte| value << 8 | u64::from(*byte)));
+    let groups =
+        bytes.chunks_exact(5).map(|group| group.iter().fold(0_u64, |value, byte| value << 8 | u64::from(*byte)));
     let symbol = |value: u64, at: u32| usize::try_from(value >> (35 - 5 * at) & 31).ok().and_then(|n| ALPHABET.get(n));
     groups.flat_map(|value| (0..8).filter_map(move |at| symbol(value, at))).map(|b| char::from(*b)).collect()
 }
@@ -190,7 +191,10 @@ mod tests {
         assert_eq!(secret.to_base32().as_str(), "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ");
         assert_eq!("gezd gnbv gy3t qojq gezd gnbv gy3t qojq".parse(), Ok(secret.clone()));
         let url = secret.to_url("Müller & Co: x", "alice@example.com");
-        assert!(url.starts_with("otpauth://totp/M%C3%BCller%20%26%20Co%20%20x:alice%40example.com?secret=GEZ"), "{url:?}");
+        assert!(
+            url.starts_with("otpauth://totp/M%C3%BCller%20%26%20Co%20%20x:alice%40example.com?secret=GEZ"),
+            "{url:?}"
+        );
         assert_eq!(TotpSecret::from_url(&url), Ok(secret));
         for bad in ["", "GEZDGNBV", "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJ1", "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQGEZDGNBV"] {
             assert_eq!(bad.parse::<TotpSecret>(), Err(ParseSecretError), "{bad}");

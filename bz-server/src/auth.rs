@@ -22,8 +22,8 @@ use crate::auth::replay::Seen;
 use crate::error::ApiError;
 use crate::mfa::Standing;
 use crate::policy::Asker;
-use crate::store::api_key::ApiKey;
 use crate::store::StoreError;
+use crate::store::api_key::ApiKey;
 use crate::store::login::Login;
 use crate::store::user::User;
 

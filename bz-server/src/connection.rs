@@ -355,7 +355,8 @@ fn sign(app: &App, connection: ConnectionId, allowed: &Allowed<'_>) -> Result<By
     let now = app.now().wall;
     // A session ends at the target when the second factor is asked for again.
     let standing = allowed.who.standing;
-    let left = standing.until.map_or(app.config.session_max(), |until| app.config.session_max().min(until.since(now)));
+    let most = app.config.session_max();
+    let left = standing.until.map_or(most, |until| most.min(until.since(now)));
     let session = u32::try_from(left.as_secs()).unwrap_or(u32::MAX);
     let body = GrantBody {
         id: GrantId::from_random(app.random()?),

@@ -1,5 +1,6 @@
 //! `bz policy`: who may do what.
 
+mod controls;
 mod create;
 
 use bz_core::api::policy::{Group, Subject};
@@ -18,6 +19,8 @@ pub(crate) enum Policy {
     /// Make a policy
     #[command(subcommand)]
     Create(create::Create),
+    /// What the organization demands of everybody; without options, what it demands now
+    OrganizationControls(controls::OrganizationControls),
 }
 
 impl Policy {
@@ -25,6 +28,7 @@ impl Policy {
         match self {
             Self::List => list(context).await,
             Self::Create(create) => create.run(context).await,
+            Self::OrganizationControls(controls) => controls.run(context).await,
         }
     }
 }
@@ -72,6 +76,16 @@ async fn list(context: &Context<'_>) -> anyhow::Result<Exit> {
             targets: "everywhere".to_owned(),
             verbs: if content.record_input { "output and input" } else { "output" }.to_owned(),
             ..Row::new((&content.name, &policy.kind), (&content.subjects, &content.groups))
+        };
+        rows.push(row);
+        all.push(serde_json::to_value(&policy)?);
+    }
+    if let Some(policy) = client.organization_controls().await? {
+        let content = &policy.content;
+        let row = Row {
+            targets: "everywhere".to_owned(),
+            verbs: if content.mfa_enabled { "second factor" } else { "" }.to_owned(),
+            ..Row::new((&content.name, &policy.kind), (&[], &[]))
         };
         rows.push(row);
         all.push(serde_json::to_value(&policy)?);

@@ -30,7 +30,9 @@ pub(super) async fn totp(call: Call) -> Result<Answer, ApiError> {
     let judge = move |before: &Enrolment| {
         let attempt = Attempt { user, login, token: &token, fresh: &fresh, now };
         match mfa::attempt(&vault, before, &attempt) {
-            Ok((after, outcome)) => (after, method(outcome).map(|m| Mfa { method: m.to_owned(), at: now }), Ok(outcome)),
+            Ok((after, outcome)) => {
+                (after, method(outcome).map(|m| Mfa { method: m.to_owned(), at: now }), Ok(outcome))
+            }
             Err(error) => (before.clone(), None, Err(error)),
         }
     };

@@ -9,7 +9,9 @@ use bz_core::time::UnixTime;
 use rusqlite::{Row, Transaction, params};
 
 use crate::store::user::{self, User};
-use crate::store::{Store, StoreError, first, json, millis, optional, optional_time, organization, rows, text, time, to_json};
+use crate::store::{
+    Store, StoreError, first, json, millis, optional, optional_time, organization, rows, text, time, to_json,
+};
 
 /// A login.
 #[derive(Debug, Clone, PartialEq, Eq)]

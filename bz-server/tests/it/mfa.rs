@@ -8,11 +8,11 @@ use bz_core::grant::{MAX_GRANT, SignedGrant};
 use bz_core::id::ConnectionId;
 use bz_core::totp::{STEP_SECONDS, TotpSecret, step};
 use bz_core::wire;
+use bz_server::admin;
 use bz_server::api::{OPERATIONS, ProofOf};
 use bz_server::connection::link;
 use bz_server::seam::SystemEntropy;
 use bz_server::seam::links::Asked;
-use bz_server::admin;
 use serde_json::{Value, json};
 
 use crate::world::{As, Client, Reply, World};
@@ -306,7 +306,7 @@ async fn what_the_organization_demands_stays_demanded() {
         world.raw(who, "DELETE", &one, vec![]).await.refused(Code::Conflict);
     }
     let still: Vec<ControlsPolicy> = world.get(As::Client(&admin), path).await.ok();
-    assert_eq!(still, [on.clone()]);
+    assert_eq!(still, std::slice::from_ref(&on));
     assert_eq!(world.get(As::Client(&admin), &one).await.ok::<ControlsPolicy>(), on);
 }
 
