@@ -4,6 +4,7 @@ mod ask;
 mod made;
 mod mfa;
 mod record;
+mod service_account;
 mod session;
 mod virtual_target;
 

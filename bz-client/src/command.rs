@@ -24,6 +24,8 @@ mod port;
 mod recording;
 mod save;
 #[cfg(unix)]
+mod service_account;
+#[cfg(unix)]
 mod ssh_proxy;
 mod target;
 mod transcript;
@@ -94,6 +96,10 @@ pub(crate) enum Command {
     /// Your second factor
     #[command(subcommand)]
     Mfa(mfa::Mfa),
+    /// Programs that log in by themselves
+    #[cfg(unix)]
+    #[command(subcommand)]
+    ServiceAccount(service_account::ServiceAccount),
     /// Keys for programs and for registering targets (for administrators)
     #[command(subcommand)]
     ApiKey(api_key::ApiKey),
@@ -135,6 +141,8 @@ pub(crate) async fn run(command: Command, context: &Context<'_>) -> anyhow::Resu
         Command::Policy(policy) => policy.run(context).await,
         Command::User(user) => user.run(context).await,
         Command::Mfa(mfa) => mfa.run(context).await,
+        #[cfg(unix)]
+        Command::ServiceAccount(account) => account.run(context).await,
         Command::ApiKey(key) => key.run(context).await,
         Command::Doctor(doctor) => doctor.run(context).await,
         Command::Completion(completion) => completion.run(),

@@ -145,7 +145,10 @@ fn rest(error: &RestError) -> Exit {
     match error {
         RestError::NoAnswer(_) => Exit::Unreachable,
         RestError::Refused(refused)
-            if matches!(refused.body.code, Code::NotLoggedIn | Code::MfaNeeded | Code::MfaCode | Code::MfaLocked) =>
+            if matches!(
+                refused.body.code,
+                Code::NotLoggedIn | Code::MfaNeeded | Code::MfaCode | Code::MfaUsed | Code::MfaLocked
+            ) =>
         {
             Exit::Login
         }
@@ -159,7 +162,7 @@ fn login(error: &LoginError) -> Exit {
         LoginError::Provider(ProviderFailed::NoAnswer(_)) => Exit::Unreachable,
         LoginError::Provider(ProviderFailed::Client(_)) => Exit::Configuration,
         LoginError::Server(error) | LoginError::Settings(error) => rest(error),
-        LoginError::Trust(_) => Exit::Configuration,
+        LoginError::Trust(_) | LoginError::Credentials(_) => Exit::Configuration,
         LoginError::Provider(_)
         | LoginError::Redirect(_)
         | LoginError::Browser(_)

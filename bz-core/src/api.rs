@@ -13,6 +13,7 @@ pub mod policy;
 pub mod proof;
 pub mod record;
 pub mod register;
+pub mod service_account;
 pub mod target;
 pub mod virtual_target;
 

@@ -479,7 +479,7 @@ impl Gate {
         let (known_initial, not_older_than) = self.certificates.known(bytes);
         let check = CertCheck {
             organization: self.bundle.organization,
-            provider,
+            provider: &provider,
             jwks: jwks.ok_or(Denial::KeysUnavailable)?,
             max_age: self.max_age,
             known_initial,

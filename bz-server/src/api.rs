@@ -12,6 +12,7 @@ mod mfa;
 mod organization;
 mod policy;
 mod recording;
+mod service_account;
 mod target;
 mod user;
 mod virtual_target;
@@ -204,7 +205,7 @@ operations! {
     "eventservice:web" Get "/events/web" event::web;
     "eventservice:kube" Get "/events/kube" event::kube;
     "policymanagementservice:list" Get "/policies/organization-controls" policy::list::<policy::OrganizationControls>;
-    "policymanagementservice:add" Post "/policies/organization-controls" policy::controls::add;
+    "organizationcontrolsservice:add" Post "/policies/organization-controls" policy::controls::add;
     "policymanagementservice:get" Get "/policies/organization-controls/{id}" policy::get::<policy::OrganizationControls>;
     "organizationcontrolsservice:edit" Patch "/policies/organization-controls/{id}" policy::controls::edit;
     "policymanagementservice:delete" Delete "/policies/organization-controls/{id}" policy::controls::delete;
@@ -216,6 +217,15 @@ operations! {
     "mfaservice:disable" Post "/mfa/disable" mfa::disable;
     "mfaservice:me" Get "/mfa/me" mfa::me;
     "mfaservice:get" Get "/mfa/{id}" mfa::get;
+    "serviceaccountservice:login" Post "/service-accounts/login" service_account::login, proof: ProofOf::Body;
+    "serviceaccountservice:list" Get "/service-accounts" service_account::list;
+    "serviceaccountservice:add" Post "/service-accounts" service_account::add;
+    "serviceaccountservice:me" Get "/service-accounts/me" service_account::me;
+    "serviceaccountservice:get" Get "/service-accounts/{id}" service_account::get;
+    "serviceaccountservice:edit" Patch "/service-accounts/{id}" service_account::edit;
+    "serviceaccountservice:delete" Delete "/service-accounts/{id}" service_account::delete;
+    "serviceaccountservice:invalidate-cache" Patch "/service-accounts/invalidate-cache/{id}" service_account::invalidate_cache;
+    "serviceaccountservice:rotate-mfa" Patch "/mfa/rotate/{id}" service_account::rotate;
 }
 
 /// What rules name beside operations: rights inside one.
@@ -369,7 +379,7 @@ async fn record(
         resource: noted.resource.unwrap_or_else(|| call.params.get("id").cloned().unwrap_or_default()),
         evaluation: !matches!(
             code,
-            Some(Code::Denied | Code::NotLoggedIn | Code::MfaNeeded | Code::MfaCode | Code::MfaLocked)
+            Some(Code::Denied | Code::NotLoggedIn | Code::MfaNeeded | Code::MfaCode | Code::MfaUsed | Code::MfaLocked)
         ),
         timestamp: now.to_string(),
         ip_address: call.from.to_string(),

@@ -206,7 +206,13 @@ impl App {
 /// The bundle of these settings and this root.
 #[must_use]
 pub fn bundle(config: &Config, organization: OrganizationId, root: &PrivateKey) -> TrustBundle {
-    TrustBundle { organization, roots: vec![root.public()], directory_key: None, providers: config.providers.clone() }
+    TrustBundle {
+        organization,
+        roots: vec![root.public()],
+        directory_key: None,
+        service_accounts: config.service_accounts.clone(),
+        providers: config.providers.clone(),
+    }
 }
 
 fn certify(

@@ -58,6 +58,11 @@ impl Caller {
     pub fn asker(&self) -> Asker {
         match self {
             Self::Anonymous => Asker::Anonymous,
+            Self::Person(person) if person.user.kind == SubjectType::ServiceAccount => Asker::ServiceAccount {
+                id: person.user.id,
+                is_admin: person.user.is_admin,
+                pending: person.standing.is_pending(),
+            },
             Self::Person(person) => Asker::Person {
                 id: person.user.id,
                 is_admin: person.user.is_admin,
@@ -106,7 +111,7 @@ impl Caller {
 pub fn actor(user: &User) -> Actor {
     Actor {
         subject_id: Some(user.id),
-        subject_type: SubjectType::User,
+        subject_type: user.kind,
         subject_name: user.name().to_owned(),
         is_admin: user.is_admin,
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bz_core::api::login::LoginSettings;
 use bz_core::oidc::provider::{Provider, ProviderError};
+use bz_core::oidc::service::JwksPattern;
 use bz_core::time::UnixTime;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -93,6 +94,9 @@ pub struct Config {
     /// A PEM file of roots for the identity providers, instead of the platform's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_ca: Option<PathBuf>,
+    /// Where the key sets of service accounts may be, as the trust bundle that this server gives away says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub service_accounts: Vec<JwksPattern>,
     /// The identity providers, as the trust bundle names them.
     #[serde(rename = "provider")]
     pub providers: Vec<Provider>,
@@ -209,6 +213,8 @@ impl Config {
             let issuer = provider.issuer.clone();
             provider.check().map_err(|error| ConfigError::Provider { issuer, error })?;
         }
+        let rule = "takes https addresses whose path's segments may have a `*` for a part of them";
+        value(self.service_accounts.iter().all(|pattern| pattern.check().is_ok()), "service_accounts", rule)?;
         for login in &self.logins {
             let known = self.providers.iter().any(|p| p.issuer == login.issuer);
             value(known, "login", "must name the issuer of a [[provider]], letter for letter")?;

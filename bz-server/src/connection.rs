@@ -72,7 +72,12 @@ pub fn question(
     now: UnixTime,
 ) -> AccessQuestion {
     AccessQuestion {
-        person: PersonInput { id: who.user.id, username: who.login.username.clone(), groups: who.login.groups.clone() },
+        person: PersonInput {
+            id: who.user.id,
+            kind: who.user.kind,
+            username: who.login.username.clone(),
+            groups: who.login.groups.clone(),
+        },
         target: TargetInput { id: aim.id(), environment: aim.environment().0, kind: aim.kind() },
         verb,
         user,

@@ -147,8 +147,13 @@ impl ApiError {
     /// The code is not good.
     #[must_use]
     pub fn mfa_code() -> Self {
-        let advice = "take the next one the app shows; is the clock of its device right?";
-        Self::new(Code::MfaCode, format!("the code is wrong, or was used before: {advice}"))
+        Self::new(Code::MfaCode, "the code is wrong: is the clock of the app's device right?")
+    }
+
+    /// The code was taken before.
+    #[must_use]
+    pub fn mfa_used() -> Self {
+        Self::new(Code::MfaUsed, "the code was used before: take the next one that the app shows")
     }
 
     /// Too many codes were not good.
@@ -187,7 +192,7 @@ impl ApiError {
         match self.code {
             Code::BadRequest | Code::ClaimCode => StatusCode::BAD_REQUEST,
             Code::NotLoggedIn => StatusCode::UNAUTHORIZED,
-            Code::Denied | Code::MfaNeeded | Code::MfaCode => StatusCode::FORBIDDEN,
+            Code::Denied | Code::MfaNeeded | Code::MfaCode | Code::MfaUsed => StatusCode::FORBIDDEN,
             Code::NotFound => StatusCode::NOT_FOUND,
             Code::Ambiguous | Code::Conflict | Code::OtherKind | Code::TargetUserNeeded | Code::TargetOffline => {
                 StatusCode::CONFLICT

@@ -174,6 +174,8 @@ pub enum Outcome {
     Confirmed,
     /// The code is not good.
     Wrong,
+    /// It was good, and taken before: no guess, and so not counted as one.
+    Used,
     /// It was not looked at: too many were wrong.
     Locked(UnixTime),
     /// There is no secret to compare with.
@@ -211,6 +213,9 @@ pub(crate) fn attempt(
         taken(&mut after);
         after.last_step = step;
         return Ok((after, Outcome::Passed(TOTP)));
+    }
+    if check(before.secret.as_ref(), 0)?.is_some() {
+        return Ok((after, Outcome::Used));
     }
     let digest = recovery_digest(attempt.user, attempt.token);
     if let Some(at) = before.recovery.iter().position(|known| Some(*known) == digest) {

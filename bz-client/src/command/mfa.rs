@@ -174,7 +174,7 @@ async fn give(context: &Context<'_>, client: &Client, code: Option<String>) -> a
         let code = page::line().await.map_err(|_| NoCode)?;
         match client.pass_mfa(code.trim()).await {
             Ok(passed) => return Ok(passed),
-            Err(error) if matches!(error.code(), Some(Code::MfaCode | Code::BadRequest)) => {
+            Err(error) if matches!(error.code(), Some(Code::MfaCode | Code::MfaUsed | Code::BadRequest)) => {
                 context.output.warn(&error.to_string());
                 last = Some(error);
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bz_core::api::login::MfaActionRequired;
 use bz_core::api::mfa::{MfaPassed, MfaSecret, MfaStatus, PassMfa, RecoveryCodes, ResetMfa, WhoseMfa};
 use bz_core::grant::Mfa;
-use bz_core::id::LoginId;
+use bz_core::id::{LoginId, UserId};
 use bz_core::totp::TotpSecret;
 
 use crate::api::user::{find, refuse_self};
@@ -20,11 +20,16 @@ use crate::store::user::User;
 pub(super) async fn totp(call: Call) -> Result<Answer, ApiError> {
     let who = call.person()?;
     let body: PassMfa = call.json()?;
-    let token: String = body.token.chars().filter(|c| !c.is_whitespace()).collect();
+    Answer::json(&judge(&call, (who.user.id, who.login.id), &body.token).await?)
+}
+
+/// What becomes of a code that a login gives.
+pub(super) async fn judge(call: &Call, (user, login): (UserId, LoginId), token: &str) -> Result<MfaPassed, ApiError> {
+    let token: String = token.chars().filter(|c| !c.is_whitespace()).collect();
     if !mfa::is_code(&token) {
         return Err(ApiError::field("token", "must be the six digits that the app shows, or a recovery code"));
     }
-    let (user, login, now) = (who.user.id, who.login.id, call.now());
+    let now = call.now();
     let (codes, fresh) = mfa::recovery_codes(user, &call.app.random()?);
     let vault = Arc::clone(&call.app.vault);
     let judge = move |before: &Enrolment| {
@@ -40,6 +45,7 @@ pub(super) async fn totp(call: Call) -> Result<Answer, ApiError> {
     match outcome {
         Outcome::Passed(_) | Outcome::Confirmed => {}
         Outcome::Wrong => return Err(ApiError::mfa_code()),
+        Outcome::Used => return Err(ApiError::mfa_used()),
         Outcome::Locked(until) => return Err(ApiError::mfa_locked(until, now)),
         Outcome::NotEnrolled => {
             return Err(ApiError::conflict("there is no second factor to compare with: `bz mfa setup` makes one"));
@@ -50,7 +56,7 @@ pub(super) async fn totp(call: Call) -> Result<Answer, ApiError> {
     call.note_context(if confirmed { "enrolled a second factor".to_owned() } else { format!("passed by {method}") });
     let factor = call.app.store.factor(user).await?;
     let passed = Mfa { method: method.to_owned(), at: now };
-    Answer::json(&MfaPassed {
+    Ok(MfaPassed {
         method: passed.method.clone(),
         verified_until: factor.ends(&passed).map(|end| end.to_string()),
         recovery_codes: if confirmed { codes } else { Vec::new() },
@@ -62,7 +68,7 @@ const fn method(outcome: Outcome) -> Option<&'static str> {
     match outcome {
         Outcome::Passed(method) => Some(method),
         Outcome::Confirmed => Some(mfa::TOTP),
-        Outcome::Wrong | Outcome::Locked(_) | Outcome::NotEnrolled => None,
+        Outcome::Wrong | Outcome::Used | Outcome::Locked(_) | Outcome::NotEnrolled => None,
     }
 }
 

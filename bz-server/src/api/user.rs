@@ -1,6 +1,7 @@
 //! People: registering a login, ending it, and who is there.
 
 use bz_core::api::login::{ChangeUser, RegisterUser, Registered, Role, User as UserBody};
+use bz_core::api::policy::SubjectType;
 use bz_core::cert::{BzCert, CertCheck, CertError, Verified};
 use bz_core::id::{LoginId, OrganizationId, UserId};
 use bz_core::oidc::TokenError;
@@ -129,6 +130,17 @@ async fn verify(call: &Call, login: LoginId, bytes: &[u8]) -> Result<Verified<Bz
         .ok_or_else(|| ApiError::bad_request("the body holds no certificate of a login"))?;
     let provider = call.app.config.providers.iter().find(|p| p.issuer == issuer);
     let provider = provider.ok_or_else(|| refused(CertError::Initial(TokenError::Issuer)))?;
+    verify_by(call, login, bytes, provider).await
+}
+
+/// Checks a certificate against one provider's keys.
+pub(super) async fn verify_by(
+    call: &Call,
+    login: LoginId,
+    bytes: &[u8],
+    provider: &Provider,
+) -> Result<Verified<BzCert>, ApiError> {
+    let refused = |error: CertError| ApiError::not_logged_in(error.to_string());
     let before = call.app.store.login(login).await?.map(|(login, _)| login.token_issued);
     let known = call.app.initial(login);
     let check = |keys: &bz_core::oidc::jwks::Jwks, provider: &Provider| {
@@ -154,7 +166,7 @@ async fn verify(call: &Call, login: LoginId, bytes: &[u8]) -> Result<Verified<Bz
     }
 }
 
-fn login(id: LoginId, cert: &BzCert) -> Login {
+pub(super) fn login(id: LoginId, cert: &BzCert) -> Login {
     let claims = cert.claims();
     Login {
         id,
@@ -178,6 +190,7 @@ fn seen(call: &Call, cert: &BzCert) -> Result<User, ApiError> {
     Ok(User {
         id: UserId::from_random(call.app.random()?),
         person: claims.person.clone(),
+        kind: SubjectType::User,
         email: claims.address.as_ref().map(ToString::to_string).unwrap_or_default(),
         full_name: claims.name.clone().unwrap_or_default(),
         is_admin: false,
@@ -186,7 +199,7 @@ fn seen(call: &Call, cert: &BzCert) -> Result<User, ApiError> {
     })
 }
 
-fn show(user: &User, organization: OrganizationId) -> UserBody {
+pub(super) fn show(user: &User, organization: OrganizationId) -> UserBody {
     UserBody {
         id: user.id,
         organization_id: organization,

@@ -1,5 +1,6 @@
 //! Logins: which client key acts for whom, and until when.
 
+use bz_core::api::policy::SubjectType;
 use bz_core::digest::Digest;
 use bz_core::grant::Mfa;
 use bz_core::id::{LoginId, UserId};
@@ -8,6 +9,7 @@ use bz_core::target::TargetUser;
 use bz_core::time::UnixTime;
 use rusqlite::{Row, Transaction, params};
 
+use crate::store::service_account;
 use crate::store::user::{self, User};
 use crate::store::{
     Store, StoreError, first, json, millis, optional, optional_time, organization, rows, text, time, to_json,
@@ -96,7 +98,10 @@ impl Store {
     pub async fn login(&self, id: LoginId) -> Result<Option<(Login, User)>, StoreError> {
         self.transact(move |tx| {
             let Some(login) = by_id(tx, id)? else { return Ok(None) };
-            Ok(user::by_id(tx, login.user)?.map(|user| (login, user)))
+            let Some(user) = user::by_id(tx, login.user)? else { return Ok(None) };
+            // A service account that was disabled, or is gone, has no logins.
+            let known = user.kind != SubjectType::ServiceAccount || service_account::is_enabled(tx, user.id)?;
+            Ok(known.then_some((login, user)))
         })
         .await
     }

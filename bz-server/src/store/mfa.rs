@@ -100,7 +100,7 @@ fn enrolment(tx: &Transaction<'_>, user: UserId) -> Result<Enrolment, StoreError
     Ok(first(tx, "SELECT * FROM mfa WHERE user = ?1", &[&user.to_string()], read)?.unwrap_or_default())
 }
 
-fn write(tx: &Transaction<'_>, user: UserId, enrolment: &Enrolment) -> Result<(), StoreError> {
+pub(super) fn write(tx: &Transaction<'_>, user: UserId, enrolment: &Enrolment) -> Result<(), StoreError> {
     let proposed = enrolment.proposed.as_ref();
     tx.execute(
         "INSERT OR REPLACE INTO mfa (user, enabled, secret, proposed, proposed_to, last_step, failures, locked_until,

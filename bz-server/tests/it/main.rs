@@ -22,6 +22,7 @@ mod api_keys;
 mod targets;
 mod virtual_targets;
 mod mfa;
+mod service_accounts;
 mod policies;
 mod connections;
 mod links;

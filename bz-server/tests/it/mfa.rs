@@ -117,19 +117,20 @@ async fn codes_are_taken_once_and_guesses_lock() {
     world.get(As::Client(&second), "/users/me").await.refused(Code::MfaNeeded);
     let once = code(&world, &secret);
     give(&world, &second, &format!(" {} {} ", &once[..3], &once[3..])).await.done();
-    give(&world, &second, &once).await.refused(Code::MfaCode);
-    give(&world, &alice, &once).await.refused(Code::MfaCode);
+    give(&world, &second, &once).await.refused(Code::MfaUsed);
+    give(&world, &alice, &once).await.refused(Code::MfaUsed);
 
     let world = world.restarted().await;
-    give(&world, &second, &once).await.refused(Code::MfaCode);
-    // Four so far, and what is no code is not counted.
+    give(&world, &second, &once).await.refused(Code::MfaUsed);
+    // None of them was a guess, and what is no code is not counted.
     for odd in ["", "12345", "abcdef", &"1".repeat(70_000)] {
         let reply = give(&world, &second, odd).await;
         assert!(!reply.status.is_success() && reply.status.is_client_error(), "{}", reply.status);
     }
-    let last = wrong(&world, &secret);
-    give(&world, &second, &last).await.refused(Code::MfaCode);
-    give(&world, &second, &last).await.refused(Code::MfaCode);
+    let guess = wrong(&world, &secret);
+    for _ in 0..5 {
+        give(&world, &second, &guess).await.refused(Code::MfaCode);
+    }
     let until = world.app.now().wall.after(std::time::Duration::from_secs(15 * 60));
     next_code(&world);
     let locked = give(&world, &second, &code(&world, &secret)).await.refused(Code::MfaLocked).error_msg;
