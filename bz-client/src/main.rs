@@ -31,7 +31,9 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli, output: &Output) -> anyhow::Result<Exit> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    // One thread: what a session's bytes pass through then follows without waking another one. Files and terminals are
+    // read by threads of their own.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ran = runtime.block_on(async {
         let context = context::Context::new(&cli.global, output)?;
         let ran = command::run(cli.command, &context).await;

@@ -1,8 +1,10 @@
 //! Sessions: from a checked connection to bytes with a proved agent, over as many carriers as it takes.
 
+use std::future::poll_fn;
+use std::io::IoSlice;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bz_core::access::request::Parameters;
@@ -15,13 +17,13 @@ use bz_protocol::carrier::{LinkError, Stream};
 use bz_protocol::client::{Action, Client as Machine, Event, Opened, Opening, OpeningError};
 use bz_protocol::control::LinkRefusal;
 use bz_protocol::driver::{Channels, Streams, drive_keeping, sleep_until, streams};
-use bz_protocol::frame::Fin;
-use bz_protocol::limits::PATIENCE;
+use bz_protocol::limits::{MAX_PAYLOAD, PATIENCE};
 use bz_protocol::link::NotLinked;
 use bz_protocol::session::End;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
+use tokio_util::sync::PollSender;
 
 use crate::client::{AskError, Asked, Client};
 use crate::clock;
@@ -188,11 +190,15 @@ const fn nothing_yet() -> Opened {
 impl Session {
     /// The next thing that happened; `None` after [`Event::Ended`]. Cancel-safe.
     pub async fn next(&mut self) -> Option<Event> {
-        let event = self.events.recv().await;
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        let event = ready!(self.events.poll_recv(cx));
         if matches!(event, Some(Event::Opened(_) | Event::Resumed)) {
             self.carried.send_replace(true);
         }
-        event
+        Poll::Ready(event)
     }
 
     /// Whether a carrier carries the session. `false` from when one broke until the session goes on over another, as
@@ -329,6 +335,18 @@ impl AsyncWrite for Watched {
         Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
     }
 
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_flush(cx)
     }
@@ -338,107 +356,120 @@ impl AsyncWrite for Watched {
     }
 }
 
-/// Bytes between the session and its user under way.
-const BUFFER: usize = 64 << 10;
-
 /// A session as one stream of bytes. A read that ends without the agent's signed end is an error, not an end.
 #[derive(Debug)]
 pub struct Dialed {
-    stream: DuplexStream,
-    end: Arc<OnceLock<End>>,
-    // The pump and with it the session end when this is dropped.
-    tasks: JoinSet<()>,
+    // The session ends when this is dropped.
+    session: Session,
+    actions: PollSender<Action>,
+    /// Bytes that came, and how many of them were read.
+    came: (Vec<u8>, usize),
+    /// The other end said its last.
+    eof: bool,
+    /// This end did.
+    finished: bool,
+    end: Option<End>,
 }
 
 impl Dialed {
     /// Takes a session's first stream.
     #[must_use]
     pub fn new(session: Session) -> Self {
-        let (ours, theirs) = tokio::io::duplex(BUFFER);
-        let end = Arc::new(OnceLock::new());
-        let mut tasks = JoinSet::new();
-        tasks.spawn(pump(session, theirs, Arc::clone(&end)));
-        Self { stream: ours, end, tasks }
+        let actions = PollSender::new(session.actions.clone());
+        Self { session, actions, came: (Vec::new(), 0), eof: false, finished: false, end: None }
     }
 
-    /// How the session ended, once it has.
+    /// How the session ended, once it has. What was not read by then is thrown away.
     pub async fn ended(mut self) -> End {
-        while self.tasks.join_next().await.is_some() {}
-        self.end.get().cloned().unwrap_or(End::Lost)
-    }
-}
-
-async fn pump(mut session: Session, stream: DuplexStream, end: Arc<OnceLock<End>>) {
-    let actions = session.actions();
-    let (mut reader, mut writer) = tokio::io::split(stream);
-    let outward = async {
-        let mut buffer = vec![0; BUFFER];
-        while let Ok(n @ 1..) = reader.read(&mut buffer).await {
-            let bytes = buffer.get(..n).unwrap_or_default().to_vec();
-            if actions.act(Action::Bytes { stream: 0, bytes }).await.is_err() {
-                return;
+        loop {
+            if let Some(end) = self.end {
+                return end;
             }
+            let event = self.session.next().await;
+            self.happened(event);
         }
-        // A session that has ended needs no end of its stream.
-        actions.act(Action::Eof { stream: 0 }).await.unwrap_or_default();
-        std::future::pending::<()>().await;
-    };
-    let inward = async {
-        while let Some(event) = session.next().await {
-            match event {
-                Event::Bytes { stream: 0, bytes } => {
-                    if writer.write_all(&bytes).await.is_err() {
-                        return End::Completed(Fin::Closed);
-                    }
-                }
-                Event::Ended(end) => return end,
-                // What breaks here shows at the next bytes.
-                Event::Eof { stream: 0 } => writer.shutdown().await.unwrap_or_default(),
-                // What an agent says beside it is for the record.
+    }
+
+    fn happened(&mut self, event: Option<Event>) {
+        match event {
+            Some(Event::Bytes { stream: 0, bytes }) => self.came = (bytes, 0),
+            Some(Event::Eof { stream: 0 }) => self.eof = true,
+            Some(Event::Ended(end)) => self.end = Some(end),
+            None => self.end = Some(End::Lost),
+            // What an agent says beside it is for the record.
+            Some(
                 Event::Bytes { .. }
                 | Event::Opened(_)
                 | Event::Eof { .. }
                 | Event::Answered { .. }
                 | Event::Reset { .. }
                 | Event::Notice(_)
-                | Event::Resumed => {}
-            }
+                | Event::Resumed,
+            ) => {}
         }
-        End::Lost
-    };
-    let last = tokio::select! {
-        last = inward => last,
-        () = outward => End::Lost,
-    };
-    // Set once, here.
-    end.set(last).unwrap_or_default();
+    }
+
+    /// Room for one more action.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.actions.poll_reserve(cx).map_err(|_| std::io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn act(&mut self, action: Action) -> std::io::Result<()> {
+        self.actions.send_item(action).map_err(|_| std::io::ErrorKind::BrokenPipe.into())
+    }
 }
 
 impl AsyncRead for Dialed {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         let this = self.get_mut();
-        let before = buffer.filled().len();
-        std::task::ready!(Pin::new(&mut this.stream).poll_read(cx, buffer))?;
-        if buffer.filled().len() > before || buffer.remaining() == 0 {
-            return Poll::Ready(Ok(()));
-        }
-        match this.end.get() {
-            None | Some(End::Completed(_)) => Poll::Ready(Ok(())),
-            Some(end) => Poll::Ready(Err(std::io::Error::new(std::io::ErrorKind::ConnectionAborted, end.clone()))),
+        loop {
+            let (bytes, read) = &mut this.came;
+            let rest = bytes.get(*read..).unwrap_or_default();
+            let part = rest.get(..rest.len().min(buffer.remaining())).unwrap_or_default();
+            if !part.is_empty() || buffer.remaining() == 0 {
+                buffer.put_slice(part);
+                *read = read.saturating_add(part.len());
+                return Poll::Ready(Ok(()));
+            }
+            if this.eof || matches!(this.end, Some(End::Completed(_))) {
+                return Poll::Ready(Ok(()));
+            }
+            if let Some(end) = &this.end {
+                return Poll::Ready(Err(std::io::Error::new(std::io::ErrorKind::ConnectionAborted, end.clone())));
+            }
+            let event = ready!(this.session.poll_next(cx));
+            this.happened(event);
         }
     }
 }
 
 impl AsyncWrite for Dialed {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+        let this = self.get_mut();
+        if this.finished {
+            return Poll::Ready(Err(std::io::ErrorKind::BrokenPipe.into()));
+        }
+        let taken = bytes.get(..bytes.len().min(MAX_PAYLOAD)).unwrap_or_default();
+        if !taken.is_empty() {
+            ready!(this.poll_room(cx))?;
+            this.act(Action::Bytes { stream: 0, bytes: taken.to_vec() })?;
+        }
+        Poll::Ready(Ok(taken.len()))
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        let this = self.get_mut();
+        if !this.finished {
+            // A session that has ended needs no end of its stream.
+            if ready!(this.poll_room(cx)).is_ok() {
+                this.act(Action::Eof { stream: 0 }).unwrap_or_default();
+            }
+            this.finished = true;
+        }
+        Poll::Ready(Ok(()))
     }
 }

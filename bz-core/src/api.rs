@@ -13,6 +13,8 @@ pub mod policy;
 pub mod proof;
 pub mod record;
 pub mod register;
+#[cfg(feature = "openapi")]
+mod schema;
 pub mod service_account;
 pub mod target;
 pub mod virtual_target;

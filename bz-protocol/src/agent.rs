@@ -479,14 +479,14 @@ impl Agent {
 
     /// A packet on the carrier whose client proved itself: the first wrong one ends the session.
     fn packet(&mut self, open: &mut Open, now: Now, bytes: &[u8]) -> Result<(), End> {
-        match Packet::decode(bytes).map_err(|_| Misbehavior::Malformed)? {
+        match Packet::peek(bytes).map_err(|_| Misbehavior::Malformed)? {
             Packet::Data(frame) => {
-                let received = open.line.flow.data(now, &frame)?;
+                let received = open.line.flow.data(now, frame)?;
                 self.received(open, now, received)
             }
             Packet::Control(frame) => {
                 let before = open.line.flow.delivered();
-                open.line.flow.control(&frame)?;
+                open.line.flow.control(frame)?;
                 let delivered = open.line.flow.delivered().filter(|now| before.is_none_or(|b| b.frames < now.frames));
                 self.events.extend(delivered.map(Event::Delivered));
                 Ok(())

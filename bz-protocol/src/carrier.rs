@@ -13,6 +13,7 @@ mod quic;
 mod ws;
 
 use std::future::Future;
+use std::io::IoSlice;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -85,9 +86,10 @@ where
     if length > limit {
         return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, "a message is too long"));
     }
-    let mut message = vec![0; length];
-    stream.read_exact(&mut message).await?;
-    Ok(Some(message))
+    let mut message = Vec::with_capacity(length);
+    // Exactly the capacity, and no byte of it written twice.
+    let read = AsyncReadExt::take(&mut *stream, length as u64).read_to_end(&mut message).await?;
+    if read < length { Err(std::io::ErrorKind::UnexpectedEof.into()) } else { Ok(Some(message)) }
 }
 
 /// Writes one length-prefixed message, without flushing.
@@ -99,7 +101,12 @@ where
     S: AsyncWrite + Unpin + ?Sized,
 {
     let length = u32::try_from(message.len()).map_err(|_| std::io::ErrorKind::InvalidInput)?;
-    stream.write_all(&[length.to_be_bytes().as_slice(), message].concat()).await
+    let (length, mut stream) = (length.to_be_bytes(), stream);
+    if stream.is_write_vectored() {
+        AsyncWriteExt::write_all_buf(&mut stream, &mut bytes::Buf::chain(length.as_slice(), message)).await
+    } else {
+        stream.write_all(&[length.as_slice(), message].concat()).await
+    }
 }
 
 /// A stream whose first bytes were read already, and are read again.
@@ -134,6 +141,18 @@ impl AsyncRead for Prefixed {
 impl AsyncWrite for Prefixed {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
         Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {

@@ -351,7 +351,7 @@ impl Client {
                 Some(carrier) => {
                     sent.queued = false;
                     let certificate = sent.with_certificate.then(|| self.opening.certificate.clone());
-                    let packet = Packet::Syn(Box::new(SynPacket { syn: sent.syn.clone(), certificate }));
+                    let packet: Packet = Packet::Syn(Box::new(SynPacket { syn: sent.syn.clone(), certificate }));
                     match packet.encode() {
                         Ok(bytes) => Output::Transmit { carrier, bytes },
                         Err(_) => Output::CloseCarrier(carrier),
@@ -494,12 +494,12 @@ impl Client {
 
     /// A packet on the carrier whose agent proved itself: the first wrong one ends the session.
     fn packet(&mut self, open: &mut Running, now: Now, bytes: &[u8]) -> Result<(), End> {
-        match Packet::decode(bytes).map_err(|_| Misbehavior::Malformed)? {
+        match Packet::peek(bytes).map_err(|_| Misbehavior::Malformed)? {
             Packet::DataAck(frame) => {
-                let received = open.line.flow.data(now, &frame)?;
+                let received = open.line.flow.data(now, frame)?;
                 self.received(open, received)
             }
-            Packet::Control(frame) => Ok(open.line.flow.control(&frame)?),
+            Packet::Control(frame) => Ok(open.line.flow.control(frame)?),
             Packet::Syn(_)
             | Packet::SynAck(_)
             | Packet::Data(_)

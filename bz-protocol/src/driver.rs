@@ -12,9 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bz_core::time::{Mono, Now, UnixTime};
+use futures::StreamExt as _;
+use futures::stream::{FuturesUnordered, SelectAll};
 use tokio::io::{AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 use crate::carrier::{Boxed, Stream, read_message, write_message};
 pub use crate::driver::carry::{Cut, carry};
@@ -237,22 +238,23 @@ impl std::fmt::Debug for dyn Stream {
 
 /// How long what is left may take to leave after the end.
 const FLUSH: Duration = Duration::from_secs(2);
-/// Packets read ahead of the machine.
-const READ_AHEAD: usize = 16;
-
 /// A packet of a carrier, or its end.
 struct Incoming {
     carrier: CarrierId,
     packet: Option<Vec<u8>>,
 }
 
+/// What comes on a carrier. Carriers are read and written by the loop itself: a task for each would be woken, and would
+/// wake the loop, once for every packet.
+type Packets = futures::stream::BoxStream<'static, Incoming>;
+
 struct Loop<M: Machine> {
     machine: M,
     clock: Arc<dyn Clock>,
     carriers: BTreeMap<CarrierId, mpsc::UnboundedSender<Vec<u8>>>,
     next: u64,
-    packets: (mpsc::Sender<Incoming>, mpsc::Receiver<Incoming>),
-    tasks: JoinSet<()>,
+    packets: SelectAll<Packets>,
+    writers: FuturesUnordered<Boxed<'static, ()>>,
     /// An action that the machine does not take yet.
     pending: Option<M::Action>,
     outbox: VecDeque<M::Event>,
@@ -288,8 +290,8 @@ where
         clock,
         carriers: BTreeMap::new(),
         next: 0,
-        packets: mpsc::channel(READ_AHEAD),
-        tasks: JoinSet::new(),
+        packets: SelectAll::new(),
+        writers: FuturesUnordered::new(),
         pending: None,
         outbox: VecDeque::new(),
         wake: None,
@@ -328,16 +330,18 @@ impl<M: Machine> Loop<M> {
                     // The application is gone: nobody is left to hear.
                     (Err(_), _) | (_, None) => return self.end.take().unwrap_or(End::Lost),
                 },
-                Some(incoming) = self.packets.1.recv() => self.packet(incoming),
+                Some(()) = self.writers.next() => {}
                 stream = channels.carriers.recv(), if self.supplied => match stream {
                     Some(stream) => self.carrier(stream),
                     None => self.supplied = false,
                 },
+                // Before what comes: what is sent is bounded by credit, and what comes at full speed would leave it no turn.
                 action = channels.actions.recv(), if self.pending.is_none() && self.end.is_none() => match action {
                     Some(action) => self.pending = Some(action),
                     None => return End::Lost,
                 },
                 () = channels.streams.work() => {}
+                Some(incoming) = self.packets.next() => self.packet(incoming),
                 () = sleep_until(clock.as_ref(), earlier(self.wake, kept)) => self.machine.handle(self.clock.now(), Input::Tick),
             }
         }
@@ -435,8 +439,8 @@ impl<M: Machine> Loop<M> {
         let (read, write) = tokio::io::split(stream);
         let (sender, outgoing) = mpsc::unbounded_channel();
         self.carriers.insert(carrier, sender);
-        self.tasks.spawn(read_packets(carrier, read, self.packets.0.clone()));
-        self.tasks.spawn(write_packets(write, outgoing));
+        self.packets.push(read_packets(carrier, read));
+        self.writers.push(Box::pin(write_packets(write, outgoing)));
         self.machine.handle(self.clock.now(), Input::CarrierUp { carrier, random });
     }
 
@@ -453,12 +457,11 @@ impl<M: Machine> Loop<M> {
             keeping.give(self.machine.receipt());
         }
         self.carriers.clear();
-        // Readers end when nobody listens to them.
-        self.packets = mpsc::channel(1);
-        let all = async { while self.tasks.join_next().await.is_some() {} };
+        self.packets.clear();
+        let all = async { while self.writers.next().await.is_some() {} };
         if tokio::time::timeout(FLUSH, all).await.is_err() {
             tracing::debug!("the last packets could not be sent");
-            self.tasks.abort_all();
+            self.writers.clear();
         }
         if let Some(keeping) = keeping {
             keeping.done().await;
@@ -479,21 +482,18 @@ fn earlier(one: Option<Mono>, other: Option<Mono>) -> Option<Mono> {
     one.into_iter().chain(other).min()
 }
 
-async fn read_packets(carrier: CarrierId, mut stream: ReadHalf<Box<dyn Stream>>, packets: mpsc::Sender<Incoming>) {
-    loop {
-        let packet = tokio::select! {
-            packet = read_message(&mut stream, MAX_PACKET) => packet,
-            () = packets.closed() => return,
-        };
-        let packet = packet.unwrap_or_else(|error| {
+/// Ends after the carrier's end.
+fn read_packets(carrier: CarrierId, stream: ReadHalf<Box<dyn Stream>>) -> Packets {
+    let next = move |open: Option<ReadHalf<Box<dyn Stream>>>| async move {
+        let mut stream = open?;
+        let packet = read_message(&mut stream, MAX_PACKET).await.unwrap_or_else(|error| {
             tracing::debug!(%error, "carrier broke");
             None
         });
-        let last = packet.is_none();
-        if packets.send(Incoming { carrier, packet }).await.is_err() || last {
-            return;
-        }
-    }
+        let more = packet.is_some().then_some(stream);
+        Some((Incoming { carrier, packet }, more))
+    };
+    futures::stream::unfold(Some(stream), next).boxed()
 }
 
 /// Bounded by the machine's credit: what is queued here is what the peer may still be sent.

@@ -367,11 +367,11 @@ impl Flow {
     }
 
     /// The next frame for the present carrier.
-    pub(crate) fn poll(&mut self, now: Now) -> Option<Outgoing> {
+    pub(crate) fn poll(&mut self, now: Now) -> Option<Outgoing<'_>> {
         // Data first: what was sealed before an acknowledgement names fewer of the peer's frames than it, and the peer
         // forgets what came before the newest count it was told.
-        if let Some(frame) = self.sender.poll() {
-            return Some(Outgoing::Data(frame));
+        if self.sender.has_next() {
+            return self.sender.poll().map(Outgoing::Data);
         }
         self.ack_due.take_if(|due| now.mono >= *due)?;
         self.control_frame().map(Outgoing::Control)
@@ -400,7 +400,7 @@ impl Flow {
         let payload = wire::encode(&body, MAX_CONTROL).ok()?;
         let (channel, number) = &mut self.control_out;
         let mut frame = number.to_be_bytes().to_vec();
-        channel.seal(*number, &mut frame, &payload).ok()?;
+        channel.seal(*number, &mut frame, &[&payload]).ok()?;
         *number = number.checked_add(1)?;
         Some(frame)
     }
@@ -413,8 +413,8 @@ impl std::fmt::Debug for Flow {
 }
 
 /// A frame ready for the carrier.
-pub(crate) enum Outgoing {
-    Data(Vec<u8>),
+pub(crate) enum Outgoing<'a> {
+    Data(&'a [u8]),
     Control(Vec<u8>),
 }
 

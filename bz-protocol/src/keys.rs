@@ -127,11 +127,13 @@ impl Channel {
         salt
     }
 
-    /// Appends the payload, in clear or sealed, and the tag to `frame`, whose bytes so far are authenticated with it.
-    pub(crate) fn seal(&mut self, number: u64, frame: &mut Vec<u8>, payload: &[u8]) -> Result<(), BadTag> {
+    /// Appends the payload, given in parts, in clear or sealed, and the tag to `frame`, whose bytes so far are
+    /// authenticated with it.
+    pub(crate) fn seal(&mut self, number: u64, frame: &mut Vec<u8>, payload: &[&[u8]]) -> Result<(), BadTag> {
         let key = self.keys.at(number).ok_or(BadTag)?;
         let start = frame.len();
-        frame.extend_from_slice(payload);
+        frame.reserve_exact(payload.iter().map(|part| part.len()).sum::<usize>().saturating_add(TAG_BYTES));
+        payload.iter().for_each(|part| frame.extend_from_slice(part));
         let tag = match self.mode {
             Mode::Inspected => key.seal_in_place_separate_tag(nonce(number), Aad::from(&*frame), &mut []),
             Mode::Sealed => {
@@ -231,7 +233,7 @@ mod tests {
 
     fn sealed(number: u64) -> Vec<u8> {
         let mut frame = b"head".to_vec();
-        channel(Mode::Sealed, Direction::ToAgent, Space::Data).seal(number, &mut frame, b"payload").unwrap();
+        channel(Mode::Sealed, Direction::ToAgent, Space::Data).seal(number, &mut frame, &[b"pay", b"load"]).unwrap();
         frame
     }
 
@@ -240,7 +242,7 @@ mod tests {
     fn a_frame_opens_only_where_it_was_made_for() {
         for mode in [Mode::Inspected, Mode::Sealed] {
             let mut frame = b"head".to_vec();
-            channel(mode, Direction::ToAgent, Space::Data).seal(7, &mut frame, b"payload").unwrap();
+            channel(mode, Direction::ToAgent, Space::Data).seal(7, &mut frame, &[b"payload"]).unwrap();
             assert_eq!(frame.windows(7).any(|w| w == b"payload"), mode == Mode::Inspected);
             let open = |m, d, s, n, f: &[u8]| channel(m, d, s).open(n, f, 4);
             let other = if mode == Mode::Sealed { Mode::Inspected } else { Mode::Sealed };
@@ -264,7 +266,7 @@ mod tests {
         let mut channel = channel(Mode::Sealed, Direction::ToAgent, Space::Data);
         assert_eq!(channel.open(0, &sealed(0), 4), Ok(b"payload".to_vec()));
         let mut next = b"head".to_vec();
-        channel.seal(FRAMES_PER_KEY, &mut next, b"payload").unwrap();
+        channel.seal(FRAMES_PER_KEY, &mut next, &[b"payload"]).unwrap();
         assert_ne!(next, sealed(0));
         assert_eq!(channel.open(0, &sealed(0), 4), Err(BadTag));
         assert_eq!(channel.open(3 * FRAMES_PER_KEY, &next, 4), Err(BadTag));

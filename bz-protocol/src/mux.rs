@@ -62,6 +62,9 @@ const FIN: u8 = 4;
 /// The sender reads no more: what would still be sent to it is thrown away. Says nothing about the other direction.
 const STOP: u8 = 5;
 
+/// Bytes before a message's body.
+const HEADER: usize = 5;
+
 /// One end of the pipe.
 #[derive(Debug)]
 pub struct Mux {
@@ -186,13 +189,10 @@ impl Mux {
         Ok(())
     }
 
-    /// Reads from a stream.
-    pub fn read(&mut self, id: u32, into: &mut [u8]) -> Read {
+    /// Reads at most this much from a stream, into what takes it slice by slice.
+    pub fn read(&mut self, id: u32, most: usize, into: impl FnMut(&[u8])) -> Read {
         let Some(stream) = self.streams.get_mut(&id) else { return Read::End };
-        let length = into.len().min(stream.incoming.len());
-        for (to, from) in into.iter_mut().zip(stream.incoming.drain(..length)) {
-            *to = from;
-        }
+        let length = move_front(&mut stream.incoming, most, into);
         if length > 0 {
             stream.taken = stream.taken.saturating_add(length);
             if stream.taken >= MUX_CREDIT / 2 && !stream.peer_done {
@@ -204,6 +204,12 @@ impl Mux {
             return Read::Bytes(length);
         }
         if stream.peer_done { Read::End } else { Read::Wait }
+    }
+
+    /// Whether [`Self::poll`] has something that goes before all else: what lets the other end go on.
+    #[must_use]
+    pub fn is_urgent(&self) -> bool {
+        !self.urgent.is_empty()
     }
 
     /// Takes bytes to write, as many as fit; `None` when the stream takes no more at all.
@@ -270,13 +276,13 @@ impl Mux {
             self.forget(id);
             return Some(message(FIN, id, &[]));
         }
-        let body: Vec<u8> = stream.outgoing.drain(..length).collect();
+        let message = data(id, &mut stream.outgoing, length);
         stream.credit = stream.credit.saturating_sub(length);
         if stream.wants_turn() {
             self.turns.push_back(id);
         }
         self.events.push_back(MuxEvent::Writable(id));
-        Some(message(DATA, id, &body))
+        Some(message)
     }
 
     fn opened(&mut self, id: u32, body: &[u8]) -> Result<(), MuxError> {
@@ -335,6 +341,29 @@ impl Stream {
         let bytes = !self.outgoing.is_empty();
         (bytes && self.credit > 0) || (!bytes && self.done == Done::Asked)
     }
+}
+
+/// A message with the first bytes of a queue.
+fn data(id: u32, from: &mut VecDeque<u8>, length: usize) -> Vec<u8> {
+    let mut message = Vec::with_capacity(HEADER.saturating_add(length));
+    message.push(DATA);
+    message.extend_from_slice(&id.to_be_bytes());
+    move_front(from, length, |slice| message.extend_from_slice(slice));
+    message
+}
+
+/// Moves the first bytes of a queue in whole slices, and says how many there were: byte by byte, this would be the
+/// largest cost of a bulk transfer.
+pub(crate) fn move_front(from: &mut VecDeque<u8>, most: usize, mut into: impl FnMut(&[u8])) -> usize {
+    let length = most.min(from.len());
+    let (first, second) = from.as_slices();
+    for slice in
+        [first.get(..length).unwrap_or(first), second.get(..length.saturating_sub(first.len())).unwrap_or_default()]
+    {
+        into(slice);
+    }
+    from.drain(..length);
+    length
 }
 
 fn message(kind: u8, id: u32, body: &[u8]) -> Vec<u8> {

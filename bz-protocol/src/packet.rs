@@ -9,19 +9,19 @@ use crate::handshake::{Syn, SynAck};
 use crate::limits::MAX_PACKET;
 use crate::refusal::Code;
 
-/// A packet.
+/// A packet. Its frames are bytes of their own, or borrowed from where the packet stands: see [`Packet::peek`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Packet {
+pub enum Packet<B = Vec<u8>> {
     /// The client's opening.
     Syn(Box<SynPacket>),
     /// The agent's answer.
     SynAck(Box<Signed<SynAck>>),
     /// A data frame from the client.
-    Data(Vec<u8>),
+    Data(B),
     /// A data frame from the agent.
-    DataAck(Vec<u8>),
+    DataAck(B),
     /// A control frame.
-    Control(Vec<u8>),
+    Control(B),
     /// A refusal that proves nothing.
     Refusal(Code),
     /// The client on a new carrier.
@@ -101,19 +101,20 @@ impl Object for Forgotten {
     const LIMIT: usize = 256;
 }
 
-impl Packet {
+impl<B: AsRef<[u8]>> Packet<B> {
     /// The packet's bytes.
     ///
     /// # Errors
     /// [`WireError::TooLarge`] above [`MAX_PACKET`].
     pub fn encode(&self) -> Result<Vec<u8>, WireError> {
-        let with = |kind: u8, body: Vec<u8>| [vec![kind], body].concat();
+        let frame = |kind: u8, body: &[u8]| [&[kind], body].concat();
+        let with = |kind: u8, body: Vec<u8>| frame(kind, &body);
         let bytes = match self {
             Self::Syn(syn) => with(1, wire::encode(syn.as_ref(), MAX_PACKET)?),
             Self::SynAck(ack) => with(2, wire::encode(ack.as_ref(), MAX_PACKET)?),
-            Self::Data(frame) => with(3, frame.clone()),
-            Self::DataAck(frame) => with(4, frame.clone()),
-            Self::Control(frame) => with(5, frame.clone()),
+            Self::Data(body) => frame(3, body.as_ref()),
+            Self::DataAck(body) => frame(4, body.as_ref()),
+            Self::Control(body) => frame(5, body.as_ref()),
             Self::Refusal(code) => with(6, wire::encode(code, MAX_PACKET)?),
             Self::Resume(resume) => with(7, wire::encode(resume, MAX_PACKET)?),
             Self::ResumeAck(ack) => with(8, wire::encode(ack, MAX_PACKET)?),
@@ -121,30 +122,6 @@ impl Packet {
             Self::Forgotten(forgotten) => with(10, wire::encode(forgotten.as_ref(), MAX_PACKET)?),
         };
         if bytes.len() > MAX_PACKET { Err(WireError::TooLarge { limit: MAX_PACKET }) } else { Ok(bytes) }
-    }
-
-    /// The packet in exactly these bytes.
-    ///
-    /// # Errors
-    /// [`WireError`].
-    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
-        if bytes.len() > MAX_PACKET {
-            return Err(WireError::TooLarge { limit: MAX_PACKET });
-        }
-        let (kind, body) = bytes.split_first().ok_or(WireError::Malformed)?;
-        match kind {
-            1 => wire::decode(body, MAX_PACKET).map(|s| Self::Syn(Box::new(s))),
-            2 => wire::decode(body, MAX_PACKET).map(|s| Self::SynAck(Box::new(s))),
-            3 => Ok(Self::Data(body.to_vec())),
-            4 => Ok(Self::DataAck(body.to_vec())),
-            5 => Ok(Self::Control(body.to_vec())),
-            6 => wire::decode(body, MAX_PACKET).map(Self::Refusal),
-            7 => wire::decode(body, MAX_PACKET).map(Self::Resume),
-            8 => wire::decode(body, MAX_PACKET).map(Self::ResumeAck),
-            9 => wire::decode(body, MAX_PACKET).map(Self::ResumeDone),
-            10 => wire::decode(body, MAX_PACKET).map(|f| Self::Forgotten(Box::new(f))),
-            _ => Err(WireError::Malformed),
-        }
     }
 
     /// The packet's name, for logs.
@@ -161,6 +138,53 @@ impl Packet {
             Self::ResumeAck(_) => "ResumeAck",
             Self::ResumeDone(_) => "ResumeDone",
             Self::Forgotten(_) => "Forgotten",
+        }
+    }
+}
+
+impl Packet {
+    /// The packet in exactly these bytes.
+    ///
+    /// # Errors
+    /// [`WireError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
+        Ok(match Packet::peek(bytes)? {
+            Packet::Data(frame) => Self::Data(frame.to_vec()),
+            Packet::DataAck(frame) => Self::DataAck(frame.to_vec()),
+            Packet::Control(frame) => Self::Control(frame.to_vec()),
+            Packet::Syn(syn) => Self::Syn(syn),
+            Packet::SynAck(ack) => Self::SynAck(ack),
+            Packet::Refusal(code) => Self::Refusal(code),
+            Packet::Resume(resume) => Self::Resume(resume),
+            Packet::ResumeAck(ack) => Self::ResumeAck(ack),
+            Packet::ResumeDone(done) => Self::ResumeDone(done),
+            Packet::Forgotten(forgotten) => Self::Forgotten(forgotten),
+        })
+    }
+}
+
+impl<'a> Packet<&'a [u8]> {
+    /// The packet in exactly these bytes, its frame not copied.
+    ///
+    /// # Errors
+    /// [`WireError`].
+    pub fn peek(bytes: &'a [u8]) -> Result<Self, WireError> {
+        if bytes.len() > MAX_PACKET {
+            return Err(WireError::TooLarge { limit: MAX_PACKET });
+        }
+        let (kind, body) = bytes.split_first().ok_or(WireError::Malformed)?;
+        match kind {
+            1 => wire::decode(body, MAX_PACKET).map(|s| Self::Syn(Box::new(s))),
+            2 => wire::decode(body, MAX_PACKET).map(|s| Self::SynAck(Box::new(s))),
+            3 => Ok(Self::Data(body)),
+            4 => Ok(Self::DataAck(body)),
+            5 => Ok(Self::Control(body)),
+            6 => wire::decode(body, MAX_PACKET).map(Self::Refusal),
+            7 => wire::decode(body, MAX_PACKET).map(Self::Resume),
+            8 => wire::decode(body, MAX_PACKET).map(Self::ResumeAck),
+            9 => wire::decode(body, MAX_PACKET).map(Self::ResumeDone),
+            10 => wire::decode(body, MAX_PACKET).map(|f| Self::Forgotten(Box::new(f))),
+            _ => Err(WireError::Malformed),
         }
     }
 }

@@ -156,11 +156,11 @@ impl Line {
         }
         let carrier = self.active?;
         let packet = match (self.flow.poll(now)?, self.direction) {
-            (Outgoing::Control(frame), _) => Packet::Control(frame),
-            (Outgoing::Data(frame), Direction::ToAgent) => Packet::Data(frame),
-            (Outgoing::Data(frame), Direction::ToClient) => Packet::DataAck(frame),
+            (Outgoing::Control(frame), _) => Packet::Control(frame).encode(),
+            (Outgoing::Data(frame), Direction::ToAgent) => Packet::Data(frame).encode(),
+            (Outgoing::Data(frame), Direction::ToClient) => Packet::DataAck(frame).encode(),
         };
-        packet.encode().ok().map(|bytes| (carrier, bytes))
+        packet.ok().map(|bytes| (carrier, bytes))
     }
 }
 

@@ -9,10 +9,14 @@ mod connection;
 mod environment;
 mod event;
 mod mfa;
+pub mod openapi;
 mod organization;
+pub mod page;
 mod policy;
+pub mod query;
 mod recording;
 mod service_account;
+mod table;
 mod target;
 mod user;
 mod virtual_target;
@@ -34,10 +38,13 @@ use bz_core::api::proof::Call as SignedCall;
 use bz_core::api::record::UserEvent;
 use bz_core::id::EventId;
 use futures::future::BoxFuture;
-use serde_json::json;
+use serde_json::{Value, json};
 
 pub use crate::api::call::{Answer, Call};
+pub use crate::api::table::OPERATIONS;
 
+use crate::api::openapi::{Described, Schemas};
+use crate::api::query::Param;
 use crate::app::App;
 use crate::auth::{self, Caller};
 use crate::error::ApiError;
@@ -45,6 +52,8 @@ use crate::policy::OperationQuestion;
 
 /// The most bytes of a body: two tokens in a certificate fit.
 pub const MAX_BODY: usize = 64 << 10;
+/// The header that names a call in the log.
+const REQUEST_ID: &str = "x-request-id";
 /// How long a client may take to send one.
 const BODY_TIME: Duration = Duration::from_secs(30);
 
@@ -57,10 +66,18 @@ pub struct Operation {
     pub method: Method,
     /// Its path below `/api/v2`.
     pub path: &'static str,
+    /// What it does, in a sentence.
+    pub summary: &'static str,
+    /// What it takes in the query.
+    pub query: &'static [Param],
     /// How its caller is found.
     pub proof: ProofOf,
     /// What `{id}` names, where rules ask whose it is.
     pub about: About,
+    /// The schema of its body.
+    pub body: Option<fn(&mut Schemas) -> Value>,
+    /// How it answers when all is well.
+    pub answer: fn(&mut Schemas) -> Described,
     run: fn(Call) -> BoxFuture<'static, Result<Answer, ApiError>>,
 }
 
@@ -123,111 +140,6 @@ pub enum About {
     Connection,
 }
 
-macro_rules! operations {
-    ($($name:literal $method:ident $path:literal $run:path $(, $field:ident: $value:expr)*;)*) => {
-        /// All operations.
-        pub const OPERATIONS: &[Operation] = &[$(Operation {
-            $($field: $value,)*
-            ..row($name, Method::$method, $path, |call| Box::pin($run(call)))
-        }),*];
-    };
-}
-
-operations! {
-    "trustservice:bundle" Get "/trust-bundle" organization::bundle;
-    "organizationservice:get" Get "/organization" organization::get;
-    "userservice:register" Post "/users/register" user::register, proof: ProofOf::Body;
-    "userservice:logout" Post "/users/logout" user::logout;
-    "userservice:me" Get "/users/me" user::me;
-    "userservice:list" Get "/users" user::list;
-    "userservice:get" Get "/users/{id}" user::get;
-    "userservice:edit" Patch "/users/{id}" user::edit;
-    "userservice:delete" Delete "/users/{id}" user::delete;
-    "userservice:close-connections" Patch "/users/{id}/close-connections" user::close_connections;
-    "agentservice:register" Post "/agent/register" agent::register;
-    "apikeyservice:list" Get "/api-keys" api_key::list;
-    "apikeyservice:add" Post "/api-keys" api_key::add;
-    "apikeyservice:get" Get "/api-keys/{id}" api_key::get;
-    "apikeyservice:edit" Patch "/api-keys/{id}" api_key::edit;
-    "apikeyservice:delete" Delete "/api-keys/{id}" api_key::delete;
-    "environmentservice:list" Get "/environments" environment::list;
-    "environmentservice:add" Post "/environments" environment::add;
-    "targetservice:list" Get "/targets/bzero" target::list;
-    "targetservice:get" Get "/targets/bzero/{id}" target::get;
-    "targetservice:delete" Delete "/targets/bzero/{id}" target::delete;
-    "targetservice:list" Get "/targets/database/supported-database-configs" virtual_target::supported;
-    "targetservice:list" Get "/targets/database" virtual_target::list::<virtual_target::Databases>;
-    "targetservice:add" Post "/targets/database" virtual_target::add::<virtual_target::Databases>;
-    "targetservice:get" Get "/targets/database/{id}" virtual_target::get::<virtual_target::Databases>;
-    "targetservice:edit" Patch "/targets/database/{id}" virtual_target::edit::<virtual_target::Databases>;
-    "targetservice:delete" Delete "/targets/database/{id}" virtual_target::delete::<virtual_target::Databases>;
-    "targetservice:list" Get "/targets/web" virtual_target::list::<virtual_target::WebServers>;
-    "targetservice:add" Post "/targets/web" virtual_target::add::<virtual_target::WebServers>;
-    "targetservice:get" Get "/targets/web/{id}" virtual_target::get::<virtual_target::WebServers>;
-    "targetservice:edit" Patch "/targets/web/{id}" virtual_target::edit::<virtual_target::WebServers>;
-    "targetservice:delete" Delete "/targets/web/{id}" virtual_target::delete::<virtual_target::WebServers>;
-    "targetservice:list" Get "/targets/kube" virtual_target::list::<virtual_target::Clusters>;
-    "targetservice:add" Post "/targets/kube" virtual_target::add::<virtual_target::Clusters>;
-    "targetservice:get" Get "/targets/kube/{id}" virtual_target::get::<virtual_target::Clusters>;
-    "targetservice:edit" Patch "/targets/kube/{id}" virtual_target::edit::<virtual_target::Clusters>;
-    "targetservice:delete" Delete "/targets/kube/{id}" virtual_target::delete::<virtual_target::Clusters>;
-    "policymanagementservice:list" Get "/policies/target-connect" policy::list::<policy::TargetConnect>;
-    "policymanagementservice:add" Post "/policies/target-connect" policy::add::<policy::TargetConnect>;
-    "policymanagementservice:get" Get "/policies/target-connect/{id}" policy::get::<policy::TargetConnect>;
-    "policymanagementservice:delete" Delete "/policies/target-connect/{id}" policy::delete::<policy::TargetConnect>;
-    "policymanagementservice:list" Get "/policies/session-recording" policy::list::<policy::SessionRecording>;
-    "policymanagementservice:add" Post "/policies/session-recording" policy::add::<policy::SessionRecording>;
-    "policymanagementservice:get" Get "/policies/session-recording/{id}" policy::get::<policy::SessionRecording>;
-    "policymanagementservice:delete" Delete "/policies/session-recording/{id}" policy::delete::<policy::SessionRecording>;
-    "policymanagementservice:list" Get "/policies/proxy" policy::list::<policy::Proxy>;
-    "policymanagementservice:add" Post "/policies/proxy" policy::add::<policy::Proxy>;
-    "policymanagementservice:get" Get "/policies/proxy/{id}" policy::get::<policy::Proxy>;
-    "policymanagementservice:delete" Delete "/policies/proxy/{id}" policy::delete::<policy::Proxy>;
-    "policymanagementservice:list" Get "/policies/kubernetes" policy::list::<policy::Kubernetes>;
-    "policymanagementservice:add" Post "/policies/kubernetes" policy::add::<policy::Kubernetes>;
-    "policymanagementservice:get" Get "/policies/kubernetes/{id}" policy::get::<policy::Kubernetes>;
-    "policymanagementservice:delete" Delete "/policies/kubernetes/{id}" policy::delete::<policy::Kubernetes>;
-    "policyqueryservice:why" Post "/policy-query/why" why::why;
-    "connectionservice:connect" Post "/connections/universal" connection::open;
-    "connectionservice:list" Get "/connections" connection::list;
-    "connectionservice:close" Patch "/connections/{id}/close" connection::close, about: About::Connection;
-    "connectionservice:attach" Post "/connections/{id}/shell/attach" connection::attach, about: About::Connection;
-    "recordservice:list" Get "/session-recordings" recording::list;
-    "recordservice:get" Get "/session-recordings/{id}" recording::get;
-    "recordservice:delete" Delete "/session-recordings/{id}" recording::delete;
-    "recordservice:transcripts" Get "/connections/{id}/transcripts" recording::transcripts;
-    "recordservice:transcript" Get "/connections/{id}/transcripts/{n}" recording::transcript;
-    "eventservice:subject" Get "/events/subject" event::subject;
-    "eventservice:connection" Get "/events/connection" event::connection;
-    "eventservice:command" Get "/events/command" event::command;
-    "eventservice:file" Get "/events/file" event::file;
-    "eventservice:query" Get "/events/query" event::query;
-    "eventservice:web" Get "/events/web" event::web;
-    "eventservice:kube" Get "/events/kube" event::kube;
-    "policymanagementservice:list" Get "/policies/organization-controls" policy::list::<policy::OrganizationControls>;
-    "organizationcontrolsservice:add" Post "/policies/organization-controls" policy::controls::add;
-    "policymanagementservice:get" Get "/policies/organization-controls/{id}" policy::get::<policy::OrganizationControls>;
-    "organizationcontrolsservice:edit" Patch "/policies/organization-controls/{id}" policy::controls::edit;
-    "policymanagementservice:delete" Delete "/policies/organization-controls/{id}" policy::controls::delete;
-    "mfaservice:totp" Post "/mfa/totp" mfa::totp;
-    "mfaservice:reset" Post "/mfa/reset" mfa::reset;
-    "mfaservice:recovery-codes" Post "/mfa/recovery-codes" mfa::recovery_codes;
-    "mfaservice:clear" Post "/mfa/clear" mfa::clear;
-    "mfaservice:setup" Post "/mfa/setup" mfa::setup;
-    "mfaservice:disable" Post "/mfa/disable" mfa::disable;
-    "mfaservice:me" Get "/mfa/me" mfa::me;
-    "mfaservice:get" Get "/mfa/{id}" mfa::get;
-    "serviceaccountservice:login" Post "/service-accounts/login" service_account::login, proof: ProofOf::Body;
-    "serviceaccountservice:list" Get "/service-accounts" service_account::list;
-    "serviceaccountservice:add" Post "/service-accounts" service_account::add;
-    "serviceaccountservice:me" Get "/service-accounts/me" service_account::me;
-    "serviceaccountservice:get" Get "/service-accounts/{id}" service_account::get;
-    "serviceaccountservice:edit" Patch "/service-accounts/{id}" service_account::edit;
-    "serviceaccountservice:delete" Delete "/service-accounts/{id}" service_account::delete;
-    "serviceaccountservice:invalidate-cache" Patch "/service-accounts/invalidate-cache/{id}" service_account::invalidate_cache;
-    "serviceaccountservice:rotate-mfa" Patch "/mfa/rotate/{id}" service_account::rotate;
-}
-
 /// What rules name beside operations: rights inside one.
 pub const RIGHTS: [&str; 4] = [
     "targetservice:list-all",
@@ -236,13 +148,9 @@ pub const RIGHTS: [&str; 4] = [
     "recordservice:transcript-tokens",
 ];
 
-const fn row(
-    name: &'static str,
-    method: Method,
-    path: &'static str,
-    run: fn(Call) -> BoxFuture<'static, Result<Answer, ApiError>>,
-) -> Operation {
-    Operation { name, method, path, proof: ProofOf::Known, about: About::Nothing, run }
+/// An answer is of the type that its row names.
+fn typed<T>(result: Result<Answer<T>, ApiError>) -> Result<Answer, ApiError> {
+    result.map(Answer::erased)
 }
 
 /// The whole API as a router. The relay's path is merged beside it.
@@ -295,11 +203,14 @@ async fn respond(app: Arc<App>, operation: &'static Operation, params: RawPathPa
         Err(error) => (Bytes::new(), Err(error)),
     };
     let caller = Caller::Anonymous;
-    let call = Call { app: Arc::clone(&app), caller, params, head, body, from, noted: Arc::default() };
-    let (code, response) = match go(operation, call, received, id).await {
+    let call = Call { app: Arc::clone(&app), caller, params, head, body, from, noted: Arc::default(), operation };
+    let (code, mut response) = match go(operation, call, received, id).await {
         Ok(answer) => ("ok".to_owned(), answer.into_response()),
         Err(error) => (format!("{:?}", error.code()), refusal(error, id)),
     };
+    if let Ok(id) = HeaderValue::try_from(id.to_string()) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
     app.metrics.called(operation.name, code, started.elapsed());
     response
 }
@@ -321,7 +232,7 @@ async fn go(
     let found = match (received, operation.proof) {
         (Err(error), _) => Err(error),
         (Ok(()), ProofOf::Known) => auth::authenticate(&call.app, &call.head.headers, &call.signed()).await,
-        (Ok(()), ProofOf::Body) => Ok(Caller::Anonymous),
+        (Ok(()), ProofOf::Body) => auth::proof(&call.head.headers).map(|_| Caller::Anonymous),
     };
     if !matches!(found, Ok(Caller::Person(_) | Caller::Key(_))) {
         let mut limit = call.app.limit.lock().unwrap_or_else(PoisonError::into_inner);
@@ -349,6 +260,7 @@ async fn decide(operation: &'static Operation, call: Call) -> Result<Answer, Api
     };
     let asker = call.caller.asker();
     if call.app.engine.may_call(&OperationQuestion { caller: &asker, operation: operation.name, owner }) {
+        call.check_query()?;
         return (operation.run)(call).await;
     }
     Err(match call.caller {
@@ -427,12 +339,16 @@ fn plain(status: StatusCode, error: ApiError) -> Response {
 
 impl Answer {
     fn into_response(self) -> Response {
-        let Some((media, body)) = self.body else { return self.status.into_response() };
-        let kind = [
-            (header::CONTENT_TYPE, HeaderValue::from_static(media)),
-            (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-        ];
-        (self.status, kind, Body::from(body)).into_response()
+        let mut response = self.status.into_response();
+        if let Some((media, body)) = self.body {
+            let kind = [
+                (header::CONTENT_TYPE, HeaderValue::from_static(media)),
+                (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+            ];
+            response = (self.status, kind, Body::from(body)).into_response();
+        }
+        response.headers_mut().extend(self.headers);
+        response
     }
 }
 

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::response::Response;
 use axum::routing::get;
@@ -249,7 +250,7 @@ fn pipe(socket: WebSocket) -> impl Pipe {
     let (sink, stream) = socket.split();
     let stream = stream.filter_map(|message| {
         std::future::ready(match message {
-            Ok(Message::Binary(bytes)) => Some(Ok(bytes.to_vec())),
+            Ok(Message::Binary(bytes)) => Some(Ok(bytes)),
             Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_)) => None,
             Ok(Message::Text(_)) => Some(Err(std::io::ErrorKind::InvalidData.into())),
             Err(error) => Some(Err(std::io::Error::other(error))),
@@ -257,7 +258,7 @@ fn pipe(socket: WebSocket) -> impl Pipe {
     });
     let sink = sink
         .sink_map_err(std::io::Error::other)
-        .with(|bytes: Vec<u8>| std::future::ready(Ok::<_, std::io::Error>(Message::Binary(bytes.into()))));
+        .with(|bytes: Bytes| std::future::ready(Ok::<_, std::io::Error>(Message::Binary(bytes))));
     Joined { stream, sink }
 }
 
@@ -278,7 +279,7 @@ impl<R: futures::Stream + Unpin, W: Unpin> futures::Stream for Joined<R, W> {
     }
 }
 
-impl<R: Unpin, W: futures::Sink<Vec<u8>> + Unpin> futures::Sink<Vec<u8>> for Joined<R, W> {
+impl<R: Unpin, W: futures::Sink<Bytes> + Unpin> futures::Sink<Bytes> for Joined<R, W> {
     type Error = W::Error;
 
     fn poll_ready(
@@ -288,7 +289,7 @@ impl<R: Unpin, W: futures::Sink<Vec<u8>> + Unpin> futures::Sink<Vec<u8>> for Joi
         self.get_mut().sink.poll_ready_unpin(cx)
     }
 
-    fn start_send(self: std::pin::Pin<&mut Self>, item: Vec<u8>) -> Result<(), W::Error> {
+    fn start_send(self: std::pin::Pin<&mut Self>, item: Bytes) -> Result<(), W::Error> {
         self.get_mut().sink.start_send_unpin(item)
     }
 

@@ -16,7 +16,7 @@ use crate::account;
 use crate::backend::{Io, ToBackend};
 use crate::ssh::Sshd;
 
-const CHUNK: usize = 32 << 10;
+const CHUNK: usize = 64 << 10;
 const BYTES: u32 = 0;
 const CERTIFICATE: u32 = 1;
 

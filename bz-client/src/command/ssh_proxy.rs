@@ -1,6 +1,7 @@
 //! `bz ssh-proxy`: what `ssh` runs to reach a target: its own sshd, or its agent in place of one.
 
 use std::io::IsTerminal as _;
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use bz_protocol::frame::Fin;
 use bz_protocol::session::End;
 use clap::Args;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::unix::pipe;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::context::Context;
@@ -109,14 +111,14 @@ async fn carry(stream: Dialed, signals: &mut Signals) -> Option<End> {
     let outward = async {
         tokio::select! {
             // What breaks here shows at the other direction, too.
-            copied = copy(tokio::io::stdin(), &mut to_sshd) => drop(copied),
+            copied = copy(standard_input(), &mut to_sshd) => drop(copied),
             () = leaving.notified() => {}
         }
         to_sshd.shutdown().await.unwrap_or_default();
     };
     let inward = async {
         let copied = tokio::select! {
-            copied = copy(&mut from_sshd, tokio::io::stdout()) => copied,
+            copied = copy(&mut from_sshd, standard_output()) => copied,
             () = signals.any() => Ok(Copied::Unheard),
         };
         leaving.notify_one();
@@ -133,6 +135,24 @@ async fn carry(stream: Dialed, signals: &mut Signals) -> Option<End> {
     // However that ends: nobody is there to be told.
     tokio::time::timeout(LEAVE, rest).await.unwrap_or_default();
     None
+}
+
+/// `ssh` gives its proxy pipes, which can be waited for; anything else is read by a thread of its own, block by block.
+fn standard_input() -> Box<dyn AsyncRead + Send + Unpin> {
+    let pipe = std::io::stdin().as_fd().try_clone_to_owned().and_then(|own| pipe::Receiver::from_file(own.into()));
+    match pipe {
+        Ok(pipe) => Box::new(pipe),
+        Err(_) => Box::new(tokio::io::stdin()),
+    }
+}
+
+/// As [`standard_input`].
+fn standard_output() -> Box<dyn AsyncWrite + Send + Unpin> {
+    let pipe = std::io::stdout().as_fd().try_clone_to_owned().and_then(|own| pipe::Sender::from_file(own.into()));
+    match pipe {
+        Ok(pipe) => Box::new(pipe),
+        Err(_) => Box::new(tokio::io::stdout()),
+    }
 }
 
 /// How a direction ended.

@@ -11,6 +11,7 @@ use crate::target::TargetUser;
 
 /// `POST connections/universal`: asks for a connection and its grant.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct NewConnection {
     /// The target by id.
@@ -35,6 +36,7 @@ pub struct NewConnection {
 
 /// The answer to [`NewConnection`]. The client checks each field against what it asked before it signs anything.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectionMade {
     /// The connection.
@@ -74,6 +76,7 @@ pub struct ConnectionMade {
 
 /// The target that a virtual target is behind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Proxy {
     /// The target.
@@ -94,6 +97,7 @@ impl ConnectionMade {
 
 /// `POST connections/{id}/shell/attach`: asks for a grant for the shell behind a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct AttachShell {
     /// The terminal's size, which is part of the request that the grant names.
@@ -102,6 +106,7 @@ pub struct AttachShell {
 
 /// A connection's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum ConnectionState {
     /// It exists; a client may or may not be on it.
     Open,
@@ -115,6 +120,7 @@ pub enum ConnectionState {
 
 /// One connection as lists show it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Connection {
     /// The connection.
@@ -146,6 +152,7 @@ pub struct Connection {
 
 /// `POST policy-query/why`: may this person do this there?
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct WhyQuestion {
     /// The target by id.
@@ -173,6 +180,7 @@ pub struct WhyQuestion {
 
 /// As whom in a cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Cluster {
     /// Which user of it.
     pub user: String,
@@ -183,6 +191,7 @@ pub struct Cluster {
 
 /// The answer: which policies allow it, or why none does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Why {
     /// Whether it is allowed.
@@ -202,6 +211,7 @@ pub struct Why {
 
 /// A policy by id and name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct WhyPolicy {
     /// The policy.
     pub id: PolicyId,

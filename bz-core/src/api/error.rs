@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// What every answer outside 2xx carries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ErrorBody {
     /// For people: what is wrong and what to do next.
@@ -28,6 +29,7 @@ pub struct ErrorBody {
 
 /// Why a call failed; stable.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum Code {
     /// The body or a parameter is malformed.

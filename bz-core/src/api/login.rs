@@ -8,6 +8,7 @@ use crate::time::UnixTime;
 
 /// `POST users/register`: registers a certificate, and the person at the first time. Again after each refresh.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RegisterUser {
     /// The `BzCert`.
@@ -25,6 +26,7 @@ impl std::fmt::Debug for RegisterUser {
 
 /// What a second factor still asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum MfaActionRequired {
     /// Nothing.
@@ -39,6 +41,7 @@ pub enum MfaActionRequired {
 
 /// The answer to [`RegisterUser`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Registered {
     /// The person.
@@ -51,6 +54,7 @@ pub struct Registered {
 
 /// `GET users/me`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct User {
     /// The person here: a new one at each first login.
@@ -76,6 +80,7 @@ pub struct User {
 
 /// What a person may do of the administration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum Role {
     /// Nothing.
     User,
@@ -85,6 +90,7 @@ pub enum Role {
 
 /// `PATCH users/{id}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ChangeUser {
     /// The role from now on.
@@ -94,6 +100,7 @@ pub struct ChangeUser {
 /// `GET trust-bundle`: the bundle's text, for first use of a server (taking it trusts the server this once), and what
 /// clients need in order to log in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct TrustBundleText {
     /// The file's text.
@@ -106,6 +113,7 @@ pub struct TrustBundleText {
 /// What a client tells an identity provider besides its id. Nothing depends on it but whether the provider answers, so
 /// it may come from the server.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct LoginSettings {
     /// The provider.
@@ -130,6 +138,7 @@ impl std::fmt::Debug for LoginSettings {
 
 /// `GET organization`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Organization {
     /// The organization.

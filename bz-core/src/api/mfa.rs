@@ -6,6 +6,7 @@ use crate::id::{PolicyId, UserId};
 
 /// `POST mfa/totp`: finishes a login, or confirms a new secret.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct PassMfa {
     /// The code that the authenticator app shows, or a recovery code.
@@ -20,6 +21,7 @@ impl std::fmt::Debug for PassMfa {
 
 /// The answer to [`PassMfa`].
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct MfaPassed {
     /// The method, as grants name it.
@@ -43,6 +45,7 @@ impl std::fmt::Debug for MfaPassed {
 
 /// `POST mfa/reset`: a new secret for the caller, which counts once a code of it was given to `mfa/totp`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ResetMfa {
     /// Whether one that is there is to be replaced.
@@ -52,6 +55,7 @@ pub struct ResetMfa {
 
 /// The answer to [`ResetMfa`].
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct MfaSecret {
     /// The address that authenticator apps read from a QR code; the secret is in it.
@@ -66,6 +70,7 @@ impl std::fmt::Debug for MfaSecret {
 
 /// `POST mfa/recovery-codes`: the only time they are shown; those before are void.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RecoveryCodes {
     /// Each is taken once, in place of a code.
@@ -80,6 +85,7 @@ impl std::fmt::Debug for RecoveryCodes {
 
 /// `POST mfa/clear`, `mfa/setup` and `mfa/disable`: whose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct WhoseMfa {
     /// The person.
@@ -88,6 +94,7 @@ pub struct WhoseMfa {
 
 /// `GET mfa/me` and `mfa/{userId}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct MfaStatus {
     /// Whether this person's logins need a second factor.
@@ -113,6 +120,7 @@ pub struct MfaStatus {
 
 /// An organization controls policy: `policies/organization-controls`. There is at most one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ControlsPolicy {
     /// The policy.
@@ -127,6 +135,7 @@ pub struct ControlsPolicy {
 
 /// What an organization controls policy says, and the body that makes one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ControlsContent {
     /// Unique over all kinds.
@@ -144,6 +153,7 @@ pub struct ControlsContent {
 
 /// `PATCH policies/organization-controls/{id}`: what is absent stays.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ChangeControls {
     /// Its name.

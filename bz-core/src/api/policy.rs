@@ -8,6 +8,7 @@ use crate::id::{ApiKeyId, EnvironmentId, PolicyId, TargetId, UserId};
 
 /// Who a policy is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Subject {
     /// The subject.
     pub id: UserId,
@@ -18,6 +19,7 @@ pub struct Subject {
 
 /// The kinds of subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum SubjectType {
     /// A person.
     User,
@@ -29,6 +31,7 @@ pub enum SubjectType {
 
 /// A group of the identity provider.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Group {
     /// As the provider knows it.
     pub id: String,
@@ -38,6 +41,7 @@ pub struct Group {
 
 /// An environment in a policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PolicyEnvironment {
     /// The environment.
     pub id: EnvironmentId,
@@ -45,6 +49,7 @@ pub struct PolicyEnvironment {
 
 /// A target in a policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PolicyTarget {
     /// The target.
     pub id: TargetId,
@@ -55,6 +60,7 @@ pub struct PolicyTarget {
 
 /// A target access policy: `policies/target-connect`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct TargetConnectPolicy {
     /// The policy.
@@ -69,6 +75,7 @@ pub struct TargetConnectPolicy {
 
 /// What a target access policy says, and the body that makes one. Environments or targets, not both.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct TargetConnectContent {
     /// Unique over all kinds.
@@ -101,6 +108,7 @@ pub struct TargetConnectContent {
 
 /// A proxy policy: `policies/proxy`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ProxyPolicy {
     /// The policy.
@@ -115,6 +123,7 @@ pub struct ProxyPolicy {
 
 /// What a proxy policy says, and the body that makes one. Environments or targets, not both.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ProxyContent {
     /// Unique over all kinds.
@@ -150,6 +159,7 @@ pub struct ProxyContent {
 
 /// A Kubernetes policy: `policies/kubernetes`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct KubernetesPolicy {
     /// The policy.
@@ -164,6 +174,7 @@ pub struct KubernetesPolicy {
 
 /// What a Kubernetes policy says, and the body that makes one. Environments or clusters, not both.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct KubernetesContent {
     /// Unique over all kinds.
@@ -196,6 +207,7 @@ pub struct KubernetesContent {
 
 /// A cluster in a policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PolicyCluster {
     /// The cluster.
     pub id: TargetId,
@@ -203,6 +215,7 @@ pub struct PolicyCluster {
 
 /// A user or group of a cluster in a policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ClusterName {
     /// As the cluster knows it.
     pub name: String,
@@ -210,6 +223,7 @@ pub struct ClusterName {
 
 /// A session recording policy: `policies/session-recording`. It follows its subjects everywhere.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RecordingPolicy {
     /// The policy.
@@ -224,6 +238,7 @@ pub struct RecordingPolicy {
 
 /// What a session recording policy says, and the body that makes one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RecordingContent {
     /// Unique over all kinds.
@@ -244,6 +259,7 @@ pub struct RecordingContent {
 
 /// One key as `GET api-keys` lists it; the secret is never shown again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ApiKey {
     /// The key.
@@ -258,6 +274,7 @@ pub struct ApiKey {
 
 /// `POST api-keys`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct NewApiKey {
     /// Its name.
@@ -268,8 +285,18 @@ pub struct NewApiKey {
     pub is_registration_key: bool,
 }
 
+/// `PATCH api-keys/{id}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct ChangeApiKey {
+    /// Its name from now on.
+    pub name: String,
+}
+
 /// The answer to [`NewApiKey`]: the only time the secret is shown.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ApiKeyMade {
     /// The key.

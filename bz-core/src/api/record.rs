@@ -8,6 +8,7 @@ use crate::id::{ConnectionId, EnvironmentId, EventId, OrganizationId, TargetId, 
 
 /// Who did something, as every event names it. Kept when the person is deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Actor {
     /// Who; absent when nobody was proved.
@@ -22,6 +23,7 @@ pub struct Actor {
 
 /// Where something happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Place {
     /// The target.
@@ -43,6 +45,7 @@ pub struct Place {
 
 /// A call of the API: `GET events/subject`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct UserEvent {
     /// The event.
@@ -68,6 +71,7 @@ pub struct UserEvent {
 
 /// What happened to a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum ConnectionEventType {
     /// Opened.
     Created,
@@ -89,6 +93,7 @@ pub enum ConnectionEventType {
 
 /// `GET events/connection`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectionEvent {
     /// The event.
@@ -117,6 +122,7 @@ pub struct ConnectionEvent {
 
 /// `GET events/command`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct CommandEvent {
     /// The event.
@@ -143,6 +149,7 @@ pub struct CommandEvent {
 
 /// How a command line was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum CommandSource {
     /// The request itself was the command.
@@ -155,6 +162,7 @@ pub enum CommandSource {
 
 /// `GET events/file`: a file that was copied, or was to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct FileEvent {
     /// The event.
@@ -189,6 +197,7 @@ pub struct FileEvent {
 
 /// Which way a file went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum FileDirection {
     /// To the target.
@@ -199,6 +208,7 @@ pub enum FileDirection {
 
 /// What became of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum FileOutcome {
     /// The target gave or took it whole.
@@ -213,6 +223,7 @@ pub enum FileOutcome {
 
 /// `GET events/query`: a statement that a database was asked to run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct QueryEvent {
     /// The event.
@@ -257,6 +268,7 @@ pub struct QueryEvent {
 
 /// What became of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum QueryOutcome {
     /// The database ran it.
@@ -273,6 +285,7 @@ pub enum QueryOutcome {
 
 /// `GET events/web`: a request to a web server behind a target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct WebEvent {
     /// The event.
@@ -309,6 +322,7 @@ pub struct WebEvent {
 
 /// What a request to a cluster asks for, in the words of the cluster's own policy.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct KubeAction {
     /// `get`, `list`, `watch`, `create`, …; of what is no resource, the method.
@@ -325,6 +339,7 @@ pub struct KubeAction {
 
 /// `GET events/kube`: a request to a cluster. As whom is said by the place: its user and groups.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct KubeEvent {
     /// The request, as of any web server.
@@ -339,6 +354,7 @@ pub struct KubeEvent {
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub enum WebOutcome {
     /// It was answered, and the answer was whole.
@@ -353,6 +369,7 @@ pub enum WebOutcome {
 
 /// `GET session-recordings`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct SessionRecording {
     /// The connection.
@@ -379,6 +396,7 @@ pub struct SessionRecording {
 
 /// `GET connections/{id}/transcripts`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct TranscriptFile {
     /// Its number within the connection, from 1: one session each.

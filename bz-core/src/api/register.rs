@@ -10,6 +10,7 @@ use crate::time::UnixTime;
 
 /// `POST agent/register`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct RegisterAgent {
     /// The agent's identity key: what sessions are proved under.
@@ -43,6 +44,7 @@ pub struct RegisterAgent {
 
 /// The answer to [`RegisterAgent`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct AgentRegistered {
     /// The target.

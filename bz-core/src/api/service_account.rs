@@ -7,6 +7,7 @@ use crate::id::{OrganizationId, UserId};
 
 /// One account as `GET service-accounts` lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceAccount {
     /// The account.
@@ -36,6 +37,7 @@ pub struct ServiceAccount {
 
 /// `POST service-accounts`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct NewServiceAccount {
     /// What people and logs call it.
@@ -50,6 +52,7 @@ pub struct NewServiceAccount {
 
 /// The answer to [`NewServiceAccount`]: the only time the secret is shown.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceAccountMade {
     /// The account.
@@ -67,6 +70,7 @@ impl std::fmt::Debug for ServiceAccountMade {
 
 /// `PATCH service-accounts/{id}`: what is absent stays.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct ChangeServiceAccount {
     /// Whether it administers.
@@ -79,6 +83,7 @@ pub struct ChangeServiceAccount {
 
 /// `POST service-accounts/login`.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct LoginServiceAccount {
     /// The `BzCert`, whose tokens the account signed itself.
@@ -90,5 +95,17 @@ pub struct LoginServiceAccount {
 impl std::fmt::Debug for LoginServiceAccount {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("LoginServiceAccount").finish_non_exhaustive()
+    }
+}
+
+/// The answer to `PATCH mfa/rotate/{id}`: the new secret, base 32, shown this once.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(transparent)]
+pub struct RotatedSecret(pub String);
+
+impl std::fmt::Debug for RotatedSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RotatedSecret")
     }
 }

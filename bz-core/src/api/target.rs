@@ -12,6 +12,7 @@ use crate::target::UserRule;
 
 /// Whether a target can be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum TargetStatus {
     /// Registered, never linked.
     NotActivated,
@@ -23,6 +24,7 @@ pub enum TargetStatus {
 
 /// The kinds of target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum TargetKind {
     /// A host or program with an agent of its own.
     Bzero,
@@ -82,6 +84,7 @@ impl FromStr for TargetKind {
 
 /// One target as `GET targets/bzero` lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Target {
     /// The target.
@@ -116,6 +119,7 @@ pub struct Target {
 
 /// A target user inside a list.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct TargetUserName {
     /// The name, or `{username}`.
@@ -124,6 +128,7 @@ pub struct TargetUserName {
 
 /// A route of an embedding program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, bincode::Encode, bincode::Decode)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Route {
     /// Its name.
@@ -136,6 +141,7 @@ pub struct Route {
 
 /// One environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Environment {
     /// The environment.
@@ -154,6 +160,7 @@ pub struct Environment {
 
 /// `POST environments`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct NewEnvironment {
     /// Its name, unique.
@@ -168,6 +175,7 @@ pub struct NewEnvironment {
 
 /// The answer to [`NewEnvironment`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct EnvironmentMade {
     /// The environment.

@@ -10,6 +10,7 @@ use crate::id::{EnvironmentId, TargetId};
 
 /// A port, as the original writes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Port {
     /// The number; absent for none.
     #[serde(default)]
@@ -18,6 +19,7 @@ pub struct Port {
 
 /// What all virtual targets have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct VirtualTarget {
     /// The target.
@@ -42,6 +44,7 @@ pub struct VirtualTarget {
 
 /// Where a database or web server is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct Remote {
     /// Its host, as the agent finds it; of a web server with `http://` or `https://` before it.
@@ -62,6 +65,7 @@ const fn no_port() -> Port {
 
 /// What a database is and how it is logged in to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct DatabaseAuthentication {
     /// Always `Default`: with the account and password that the database knows.
@@ -80,6 +84,7 @@ pub struct DatabaseAuthentication {
 
 /// A database: `targets/database`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct DatabaseTarget {
     /// What all virtual targets have.
@@ -99,6 +104,7 @@ pub struct DatabaseTarget {
 
 /// A web server: `targets/web`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct WebTarget {
     /// What all virtual targets have.
@@ -111,6 +117,7 @@ pub struct WebTarget {
 
 /// A cluster: `targets/kube`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct KubeTarget {
     /// What all virtual targets have.
@@ -126,6 +133,7 @@ pub struct KubeTarget {
 
 /// The body that makes any of them; each kind takes the fields it has.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase", default)]
 pub struct NewVirtualTarget {
     /// Its name, unique in its environment; clusters of the original call it `name`.
@@ -168,8 +176,24 @@ pub struct NewVirtualTarget {
 
 /// The answer to [`NewVirtualTarget`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct VirtualTargetMade {
     /// The target.
     pub target_id: TargetId,
+}
+
+/// One element of `GET targets/database/supported-database-configs`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct SupportedDatabase {
+    /// Always `Default`.
+    pub authentication_type: String,
+    /// Its name in a [`DatabaseAuthentication`].
+    pub database: String,
+    /// Its usual port; 0 when it has none.
+    pub port: u16,
+    /// Whether its statements are read and logged.
+    pub query_log: bool,
 }

@@ -4,10 +4,12 @@
 //! does with its own machine: handing every byte to a task by channel would copy it once more and wake twice.
 
 use std::collections::BTreeMap;
+use std::io::IoSlice;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use bytes::Bytes;
 use futures::{Sink, SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{Notify, mpsc};
@@ -23,16 +25,12 @@ const BATCH: usize = 32;
 
 /// A pipe that carries whole messages in order.
 pub trait Pipe:
-    futures::Stream<Item = std::io::Result<Vec<u8>>> + Sink<Vec<u8>, Error = std::io::Error> + Send + Unpin + 'static
+    futures::Stream<Item = std::io::Result<Bytes>> + Sink<Bytes, Error = std::io::Error> + Send + Unpin + 'static
 {
 }
 
 impl<T> Pipe for T where
-    T: futures::Stream<Item = std::io::Result<Vec<u8>>>
-        + Sink<Vec<u8>, Error = std::io::Error>
-        + Send
-        + Unpin
-        + 'static
+    T: futures::Stream<Item = std::io::Result<Bytes>> + Sink<Bytes, Error = std::io::Error> + Send + Unpin + 'static
 {
 }
 
@@ -140,12 +138,13 @@ impl Link for MuxLink {
 
 /// Both ways go on by themselves: two ends that wait until the other one reads would wait for ever.
 async fn run(shared: Arc<Shared>, opened: mpsc::Sender<u32>, pipe: impl Pipe) {
-    let (mut sink, mut messages) = pipe.split();
+    let (mut sink, messages) = pipe.split();
+    // What came together is taken together, and wakes its readers once.
+    let mut messages = messages.ready_chunks(BATCH);
     let inward = async {
         loop {
             let received = match messages.next().await {
-                Some(Ok(message)) => receive(&shared, &opened, &message),
-                Some(Err(error)) => Err(error.to_string()),
+                Some(came) => receive(&shared, &opened, came),
                 None => Err("the other end closed it".to_owned()),
             };
             if let Err(why) = received {
@@ -171,16 +170,20 @@ async fn run(shared: Arc<Shared>, opened: mpsc::Sender<u32>, pipe: impl Pipe) {
     shared.end(why);
 }
 
-fn receive(shared: &Shared, opened: &mpsc::Sender<u32>, message: &[u8]) -> Result<(), String> {
+fn receive(shared: &Shared, opened: &mpsc::Sender<u32>, came: Vec<std::io::Result<Bytes>>) -> Result<(), String> {
     let mut state = shared.lock();
-    state.mux.receive(message).map_err(|e| e.to_string())?;
-    wake(&mut state, opened)
+    let received = came.into_iter().try_for_each(|message| {
+        let message = message.map_err(|error| error.to_string())?;
+        state.mux.receive(&message).map_err(|e| e.to_string())
+    });
+    // What came before a fault was said all the same.
+    wake(&mut state, opened).and(received)
 }
 
 /// Puts everything that may be sent on the pipe.
 async fn send<S>(shared: &Shared, pipe: &mut S) -> std::io::Result<()>
 where
-    S: Sink<Vec<u8>, Error = std::io::Error> + Unpin,
+    S: Sink<Bytes, Error = std::io::Error> + Unpin,
 {
     let mut batch = 0;
     loop {
@@ -192,7 +195,7 @@ where
             message
         };
         let Some(message) = message else { break };
-        pipe.feed(message).await?;
+        pipe.feed(message.into()).await?;
         batch += 1;
         if batch == BATCH {
             flush(shared, pipe).await?;
@@ -205,7 +208,7 @@ where
 /// Only then has a stream been flushed: a program that ends takes what its pipe still holds with it.
 async fn flush<S>(shared: &Shared, pipe: &mut S) -> std::io::Result<()>
 where
-    S: Sink<Vec<u8>, Error = std::io::Error> + Unpin + ?Sized,
+    S: Sink<Bytes, Error = std::io::Error> + Unpin + ?Sized,
 {
     pipe.flush().await?;
     let mut state = shared.lock();
@@ -265,11 +268,13 @@ fn broken(why: &str) -> std::io::Error {
 impl AsyncRead for MuxStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         let mut state = self.shared.lock();
-        match state.mux.read(self.id, buffer.initialize_unfilled()) {
-            Read::Bytes(n) => {
-                buffer.advance(n);
+        match state.mux.read(self.id, buffer.remaining(), |slice| buffer.put_slice(slice)) {
+            Read::Bytes(_) => {
+                let urgent = state.mux.is_urgent();
                 drop(state);
-                self.shared.work.notify_one();
+                if urgent {
+                    self.shared.work.notify_one();
+                }
                 Poll::Ready(Ok(()))
             }
             Read::End => Poll::Ready(Ok(())),
@@ -286,24 +291,20 @@ impl AsyncRead for MuxStream {
 
 impl AsyncWrite for MuxStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
-        let this = self.get_mut();
-        this.flushed_at = None;
-        let mut state = this.shared.lock();
-        if let Some(why) = &state.gone {
-            return Poll::Ready(Err(broken(why)));
-        }
-        match state.mux.write(this.id, bytes) {
-            None => Poll::Ready(Err(broken("the other end reads no more"))),
-            Some(0) if !bytes.is_empty() => {
-                state.writers.insert(this.id, cx.waker().clone());
-                Poll::Pending
-            }
-            Some(n) => {
-                drop(state);
-                this.shared.work.notify_one();
-                Poll::Ready(Ok(n))
-            }
-        }
+        self.get_mut().write(cx, &[IoSlice::new(bytes)])
+    }
+
+    /// What is written together leaves together.
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        self.get_mut().write(cx, parts)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
@@ -333,6 +334,35 @@ impl AsyncWrite for MuxStream {
     }
 }
 
+impl MuxStream {
+    fn write(&mut self, cx: &Context<'_>, parts: &[IoSlice<'_>]) -> Poll<std::io::Result<usize>> {
+        self.flushed_at = None;
+        let mut state = self.shared.lock();
+        if let Some(why) = &state.gone {
+            return Poll::Ready(Err(broken(why)));
+        }
+        let mut written = 0_usize;
+        for part in parts {
+            match state.mux.write(self.id, part) {
+                None => return Poll::Ready(Err(broken("the other end reads no more"))),
+                Some(n) => {
+                    written = written.saturating_add(n);
+                    if n < part.len() {
+                        break;
+                    }
+                }
+            }
+        }
+        if written == 0 && parts.iter().any(|part| !part.is_empty()) {
+            state.writers.insert(self.id, cx.waker().clone());
+            return Poll::Pending;
+        }
+        drop(state);
+        self.shared.work.notify_one();
+        Poll::Ready(Ok(written))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use futures::channel::mpsc::{self, Sender};
@@ -341,24 +371,24 @@ mod tests {
     use super::*;
 
     /// A pipe on which nothing comes, and whose flush waits until what was put on it has been taken.
-    struct OneWay(Sender<Vec<u8>>);
+    struct OneWay(Sender<Bytes>);
 
     impl futures::Stream for OneWay {
-        type Item = std::io::Result<Vec<u8>>;
+        type Item = std::io::Result<Bytes>;
 
         fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
             Poll::Pending
         }
     }
 
-    impl Sink<Vec<u8>> for OneWay {
+    impl Sink<Bytes> for OneWay {
         type Error = std::io::Error;
 
         fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
             self.0.poll_ready_unpin(cx).map_err(std::io::Error::other)
         }
 
-        fn start_send(mut self: Pin<&mut Self>, message: Vec<u8>) -> std::io::Result<()> {
+        fn start_send(mut self: Pin<&mut Self>, message: Bytes) -> std::io::Result<()> {
             self.0.start_send_unpin(message).map_err(std::io::Error::other)
         }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -113,12 +114,12 @@ where
     socket
         .filter_map(|message| {
             std::future::ready(match message {
-                Ok(Message::Binary(bytes)) => Some(Ok(bytes.to_vec())),
+                Ok(Message::Binary(bytes)) => Some(Ok(bytes)),
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_)) => None,
                 Ok(Message::Text(_)) => Some(Err(std::io::ErrorKind::InvalidData.into())),
                 Err(error) => Some(Err(std::io::Error::other(error))),
             })
         })
         .sink_map_err(std::io::Error::other)
-        .with(|bytes: Vec<u8>| std::future::ready(Ok::<_, std::io::Error>(Message::Binary(bytes.into()))))
+        .with(|bytes: Bytes| std::future::ready(Ok::<_, std::io::Error>(Message::Binary(bytes))))
 }

@@ -6,6 +6,9 @@
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+/// Bytes of one read: a frame takes as many.
+const CHUNK: usize = crate::limits::MAX_PAYLOAD;
+
 /// A connection that is reset when it is dropped before both directions ended in order.
 #[derive(Debug)]
 pub struct Cut {
@@ -36,7 +39,7 @@ impl Drop for Cut {
 /// What broke.
 pub async fn carry<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, mut tcp: Cut) -> std::io::Result<()> {
     tcp.tcp.set_nodelay(true)?;
-    tokio::io::copy_bidirectional(&mut stream, &mut tcp.tcp).await?;
+    tokio::io::copy_bidirectional_with_sizes(&mut stream, &mut tcp.tcp, CHUNK, CHUNK).await?;
     tcp.whole = true;
     Ok(())
 }

@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::driver::Machine;
+use crate::mux::move_front;
 use crate::stream::{Answer, StreamRequest, Why};
 
 /// Bytes that a writer may be ahead of the machine.
@@ -141,7 +142,8 @@ impl One {
         let room = machine.writable(stream).min(self.outgoing.len());
         let left = self.dropped && self.finish == Finish::No;
         if room > 0 && !left {
-            let bytes = self.outgoing.drain(..room).collect();
+            let mut bytes = Vec::with_capacity(room);
+            move_front(&mut self.outgoing, room, |slice| bytes.extend_from_slice(slice));
             moved |= tell(machine, now, StreamAction::Bytes(stream, bytes));
             self.writer.take().into_iter().for_each(Waker::wake);
         }

@@ -220,13 +220,12 @@ impl Receiver {
                 Ok((Received { kind, stream, payload, peer: header.peer, unwanted: false }, commitment))
             }
             (Mode::Sealed, None) => {
-                let inner = self.unlock(header, frame, HEADER_BYTES)?;
-                let (&[kind], rest) = inner.split_first_chunk::<1>().ok_or(Misbehavior::Malformed)?;
-                let (stream, payload) = rest.split_first_chunk::<4>().ok_or(Misbehavior::Malformed)?;
-                let kind = Kind::from_byte(kind);
+                let mut payload = self.unlock(header, frame, HEADER_BYTES)?;
+                let &[kind, ref stream @ ..] = payload.first_chunk::<5>().ok_or(Misbehavior::Malformed)?;
+                let (kind, stream) = (Kind::from_byte(kind), u32::from_be_bytes(*stream));
+                payload.drain(..5);
                 // What is for everybody is said to everybody.
                 let kind = kind.filter(|kind| !kind.is_outside(self.signer.direction)).ok_or(Misbehavior::Malformed)?;
-                let (stream, payload) = (u32::from_be_bytes(*stream), payload.to_vec());
                 let received = Received { kind, stream, payload, peer: header.peer, unwanted: false };
                 Ok((received, sealed_commitment(frame)))
             }

@@ -306,11 +306,17 @@ impl Sender {
         self.cursor = self.first;
     }
 
-    pub(super) fn poll(&mut self) -> Option<Vec<u8>> {
+    /// Whether there is a frame for the present carrier.
+    pub(super) fn has_next(&self) -> bool {
+        self.cursor < self.next
+    }
+
+    /// The next frame for the present carrier, which is kept until the peer acknowledged it.
+    pub(super) fn poll(&mut self) -> Option<&[u8]> {
         let at = usize::try_from(self.cursor.checked_sub(self.first)?).ok()?;
         let unacked = self.unacked.get(at)?;
         self.cursor = self.cursor.saturating_add(1);
-        Some(unacked.frame.clone())
+        Some(&unacked.frame)
     }
 
     fn push(&mut self, kind: Kind, stream: u32, payload: &[u8], peer: u64) -> Result<(), SendError> {
@@ -319,7 +325,7 @@ impl Sender {
                 let header = Header { number: self.next, peer, kind: Some(kind), stream }.to_bytes();
                 let salt = self.channel.salt(self.next);
                 let mut frame = [header.as_slice(), &salt].concat();
-                self.channel.seal(self.next, &mut frame, payload).map_err(|_| SendError::NotOpen)?;
+                self.channel.seal(self.next, &mut frame, &[payload]).map_err(|_| SendError::NotOpen)?;
                 (frame, commitment(&salt, payload), header)
             }
             // Outside the seal: readable by whoever passes it on, and under the same tag.
@@ -332,8 +338,9 @@ impl Sender {
             }
             Mode::Sealed => {
                 let header = Header { number: self.next, peer, kind: None, stream: 0 }.to_bytes();
-                let inner = [&[kind.byte()], stream.to_be_bytes().as_slice(), payload].concat();
+                let (kind, stream) = ([kind.byte()], stream.to_be_bytes());
                 let mut frame = header.to_vec();
+                let inner = [kind.as_slice(), &stream, payload];
                 self.channel.seal(self.next, &mut frame, &inner).map_err(|_| SendError::NotOpen)?;
                 let commitment = sealed_commitment(&frame);
                 (frame, commitment, header)

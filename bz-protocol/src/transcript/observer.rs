@@ -265,11 +265,11 @@ impl Observer {
     /// # Errors
     /// [`Violation`]: the packet must not go on, and the session must end.
     pub fn observe(&mut self, direction: Direction, packet: &[u8]) -> Result<Observed, Violation> {
-        match (direction, Packet::decode(packet)?) {
+        match (direction, Packet::peek(packet)?) {
             (Direction::ToAgent, Packet::Syn(syn)) => self.syn(*syn),
             (Direction::ToClient, Packet::SynAck(answer)) => self.answer(&answer),
             (Direction::ToAgent, Packet::Data(frame)) | (Direction::ToClient, Packet::DataAck(frame)) => {
-                let frame = Frame::of_packet(&frame).ok_or(Violation::Malformed(WireError::Malformed))?;
+                let frame = Frame::of_packet(frame).ok_or(Violation::Malformed(WireError::Malformed))?;
                 self.frame(direction, &frame)
             }
             // Sealed anew each time, proved to the ends alone, or proving nothing.

@@ -15,8 +15,7 @@ use crate::store::target::{NewTarget, TargetRegistration};
 const WINDOW: Duration = Duration::from_secs(600);
 
 /// `POST agent/register`.
-pub(super) async fn register(call: Call) -> Result<Answer, ApiError> {
-    let body: RegisterAgent = call.json()?;
+pub(super) async fn register(call: Call, body: RegisterAgent) -> Result<Answer<AgentRegistered>, ApiError> {
     call.note(body.target_name.clone());
     let now = call.now();
     check(&call, &body)?;

@@ -1,18 +1,21 @@
 //! One call as a handler sees it, and its answer.
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Bytes;
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use bz_core::api::record::Actor;
 use bz_core::time::UnixTime;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::api::openapi::{Nothing, Whole};
+use crate::api::{Operation, query};
 use crate::app::App;
 use crate::auth::{Caller, LoggedIn};
 use crate::error::ApiError;
@@ -32,6 +35,7 @@ pub struct Call {
     pub(super) head: Parts,
     pub(super) body: Bytes,
     pub(super) noted: Arc<Mutex<Noted>>,
+    pub(super) operation: &'static Operation,
 }
 
 /// What a handler knows better than the way in, for the log.
@@ -81,16 +85,30 @@ impl Call {
     ///
     /// # Errors
     /// [`ApiError::bad_request`], naming what is wrong with it.
-    pub fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
         serde_json::from_slice(&self.body).map_err(|e| ApiError::bad_request(format!("the body: {e}")))
     }
 
-    /// The values of a query parameter, which may be repeated.
+    /// The values of a query parameter, which may be repeated. The table says which there are.
     #[must_use]
     pub fn query(&self, name: &str) -> Vec<String> {
+        if !self.operation.query.iter().chain(&[query::LIMIT, query::CURSOR]).any(|param| param.name == name) {
+            tracing::error!(name, operation = ?self.operation, "the table does not know this parameter");
+            return Vec::new();
+        }
         let query = self.head.uri.query().unwrap_or_default();
         let pairs = url::form_urlencoded::parse(query.as_bytes());
         pairs.filter(|(key, _)| key == name).map(|(_, value)| value.into_owned()).collect()
+    }
+
+    /// Checks what the query gives for each parameter. What the table does not know is left alone.
+    pub(super) fn check_query(&self) -> Result<(), ApiError> {
+        let query = self.head.uri.query().unwrap_or_default();
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+            let mut params = self.operation.query.iter().chain(&[query::LIMIT, query::CURSOR]);
+            params.find(|param| param.name == name).map_or(Ok(()), |param| param.check(&value))?;
+        }
+        Ok(())
     }
 
     /// The query's filter of a log.
@@ -147,35 +165,67 @@ pub(super) fn parse_time(text: &str) -> Option<UnixTime> {
     u64::try_from(stamp.as_millisecond()).ok().map(UnixTime::from_millis)
 }
 
-/// What a call that went well answers.
+/// What a call that went well answers: a `T`, as the table says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct Answer<T = ()> {
     /// The status.
     pub status: StatusCode,
+    /// Headers besides the usual ones.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The body and its media type; none at all for an empty answer.
     pub body: Option<(&'static str, Vec<u8>)>,
+    of: PhantomData<fn() -> T>,
 }
 
-impl Answer {
+impl<T> Answer<T> {
+    /// These bytes, of this media type.
+    #[must_use]
+    pub const fn of(media: &'static str, body: Vec<u8>) -> Self {
+        Self { status: StatusCode::OK, headers: Vec::new(), body: Some((media, body)), of: PhantomData }
+    }
+
+    /// Whatever it is.
+    #[must_use]
+    pub fn erased(self) -> Answer {
+        Answer { status: self.status, headers: self.headers, body: self.body, of: PhantomData }
+    }
+}
+
+impl<T: Serialize> Answer<T> {
     /// This, as JSON.
     ///
     /// # Errors
     /// [`ApiError::internal`] when it has no JSON.
-    pub fn json(value: &impl Serialize) -> Result<Self, ApiError> {
+    pub fn json(value: &T) -> Result<Self, ApiError> {
         let body = serde_json::to_vec(value).map_err(ApiError::internal)?;
         Ok(Self::of("application/json", body))
     }
 
-    /// These bytes, of this media type.
-    #[must_use]
-    pub const fn of(media: &'static str, body: Vec<u8>) -> Self {
-        Self { status: StatusCode::OK, body: Some((media, body)) }
+    /// These, as JSON.
+    ///
+    /// # Errors
+    /// [`ApiError::internal`] when one has no JSON.
+    pub fn array<A>(values: &[T]) -> Result<Answer<A>, ApiError> {
+        let body = serde_json::to_vec(values).map_err(ApiError::internal)?;
+        Ok(Answer::of("application/json", body))
     }
+}
 
+impl<T: Serialize> Answer<Whole<T>> {
+    /// All of these.
+    ///
+    /// # Errors
+    /// [`ApiError::internal`] when one has no JSON.
+    pub fn whole(values: &[T]) -> Result<Self, ApiError> {
+        Answer::array(values)
+    }
+}
+
+impl Answer<Nothing> {
     /// Nothing.
     #[must_use]
     pub const fn empty() -> Self {
-        Self { status: StatusCode::NO_CONTENT, body: None }
+        Self { status: StatusCode::NO_CONTENT, headers: Vec::new(), body: None, of: PhantomData }
     }
 }
 

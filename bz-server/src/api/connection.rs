@@ -1,8 +1,10 @@
 //! Connections: asking for one, attaching, listing, closing.
 
 use bz_core::access::{Access, request::Parameters};
-use bz_core::api::access::{AttachShell, Connection as ConnectionBody, ConnectionState, NewConnection};
+use bz_core::api::access::{AttachShell, Connection as ConnectionBody, ConnectionMade, ConnectionState, NewConnection};
 
+use crate::api::openapi::Nothing;
+use crate::api::page::List;
 use crate::api::{Answer, Call};
 use crate::connection::life::{By, State};
 use crate::connection::{self, Wanted, aim};
@@ -10,8 +12,7 @@ use crate::error::ApiError;
 use crate::store::connection::{Connection, ConnectionFilter};
 
 /// `POST connections/universal`.
-pub(super) async fn open(call: Call) -> Result<Answer, ApiError> {
-    let new: NewConnection = call.json()?;
+pub(super) async fn open(call: Call, new: NewConnection) -> Result<Answer<ConnectionMade>, ApiError> {
     let named = new.target_id.map(|t| t.to_string()).or_else(|| new.target_name.clone());
     call.note(named.unwrap_or_default());
     let who = call.person()?;
@@ -25,8 +26,7 @@ pub(super) async fn open(call: Call) -> Result<Answer, ApiError> {
 }
 
 /// `POST connections/{id}/shell/attach`.
-pub(super) async fn attach(call: Call) -> Result<Answer, ApiError> {
-    let body: AttachShell = call.json()?;
+pub(super) async fn attach(call: Call, body: AttachShell) -> Result<Answer<ConnectionMade>, ApiError> {
     let found = call.app.store.connection(call.id()?).await?;
     let found = found.ok_or_else(|| ApiError::not_found("connection"))?;
     let shell = match (found.life.state, found.life.shell) {
@@ -45,7 +45,7 @@ pub(super) async fn attach(call: Call) -> Result<Answer, ApiError> {
 }
 
 /// `GET connections`: the caller's own; others' for those who may.
-pub(super) async fn list(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn list(call: Call) -> Result<Answer<List<ConnectionBody>>, ApiError> {
     let email = call.query("userEmail").pop();
     let all = call.query("all").pop().is_some_and(|all| all == "true");
     let own = call.person().ok().map(|p| p.user.clone());
@@ -64,11 +64,11 @@ pub(super) async fn list(call: Call) -> Result<Answer, ApiError> {
     let closed = states.contains(&ConnectionState::Closed);
     let found = call.app.store.connections(ConnectionFilter { user, target: None, closed }).await?;
     let shown = found.iter().map(show).filter(|c| states.contains(&c.state));
-    Answer::json(&shown.collect::<Vec<_>>())
+    Answer::list(&call, shown.collect())
 }
 
 /// `PATCH connections/{id}/close`.
-pub(super) async fn close(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn close(call: Call) -> Result<Answer<Nothing>, ApiError> {
     let id = call.id()?;
     let found = call.app.store.connection(id).await?.ok_or_else(|| ApiError::not_found("connection"))?;
     let own = call.person().is_ok_and(|p| p.user.id == found.user);

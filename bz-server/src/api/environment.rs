@@ -4,6 +4,7 @@ use bz_core::api::target::{Environment as EnvironmentBody, EnvironmentMade, NewE
 use bz_core::id::EnvironmentId;
 
 use crate::api::call::{check_name, check_text};
+use crate::api::page::List;
 use crate::api::{Answer, Call};
 use crate::error::ApiError;
 use crate::store::environment::Environment;
@@ -12,14 +13,13 @@ use crate::store::environment::Environment;
 const MOST_HOURS: u32 = 2160;
 
 /// `GET environments`.
-pub(super) async fn list(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn list(call: Call) -> Result<Answer<List<EnvironmentBody>>, ApiError> {
     let all = call.app.store.environments().await?;
-    Answer::json(&all.into_iter().map(show).collect::<Vec<_>>())
+    Answer::list(&call, all.into_iter().map(show).collect())
 }
 
 /// `POST environments`.
-pub(super) async fn add(call: Call) -> Result<Answer, ApiError> {
-    let new: NewEnvironment = call.json()?;
+pub(super) async fn add(call: Call, new: NewEnvironment) -> Result<Answer<EnvironmentMade>, ApiError> {
     check_name("name", &new.name)?;
     check_text("description", &new.description, 1000)?;
     call.note(new.name.clone());

@@ -8,6 +8,7 @@ use bz_core::grant::Mfa;
 use bz_core::id::{LoginId, UserId};
 use bz_core::totp::TotpSecret;
 
+use crate::api::openapi::Nothing;
 use crate::api::user::{find, refuse_self};
 use crate::api::{Answer, Call};
 use crate::auth::{self, LoggedIn};
@@ -17,9 +18,8 @@ use crate::mfa::{self, Attempt, Enrolment, Factor, Outcome, Standing};
 use crate::store::user::User;
 
 /// `POST mfa/totp`: a code passes the factor, or confirms the secret that was proposed to this login.
-pub(super) async fn totp(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn totp(call: Call, body: PassMfa) -> Result<Answer<MfaPassed>, ApiError> {
     let who = call.person()?;
-    let body: PassMfa = call.json()?;
     Answer::json(&judge(&call, (who.user.id, who.login.id), &body.token).await?)
 }
 
@@ -73,9 +73,8 @@ const fn method(outcome: Outcome) -> Option<&'static str> {
 }
 
 /// `POST mfa/reset`: a new secret for the caller, who has passed the old one a moment ago where there is one.
-pub(super) async fn reset(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn reset(call: Call, body: ResetMfa) -> Result<Answer<MfaSecret>, ApiError> {
     let who = call.person()?;
-    let body: ResetMfa = call.json()?;
     let factor = call.app.store.factor(who.user.id).await?;
     if factor.enrolment.is_verified() {
         if !body.force_setup {
@@ -94,7 +93,7 @@ pub(super) async fn reset(call: Call) -> Result<Answer, ApiError> {
 }
 
 /// `POST mfa/recovery-codes`: new ones in place of those that are left.
-pub(super) async fn recovery_codes(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn recovery_codes(call: Call) -> Result<Answer<RecoveryCodes>, ApiError> {
     let who = call.person()?;
     if !call.app.store.factor(who.user.id).await?.enrolment.is_verified() {
         return Err(ApiError::conflict("you have no second factor: `bz mfa setup` makes one, with recovery codes"));
@@ -113,7 +112,7 @@ fn freshly_passed(call: &Call, who: &LoggedIn) -> Result<(), ApiError> {
 }
 
 /// `GET mfa/me`.
-pub(super) async fn me(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn me(call: Call) -> Result<Answer<MfaStatus>, ApiError> {
     let who = call.person()?;
     let factor = call.app.store.factor(who.user.id).await?;
     let passed = who.login.mfa.as_ref();
@@ -127,7 +126,7 @@ pub(super) async fn me(call: Call) -> Result<Answer, ApiError> {
 }
 
 /// `GET mfa/{userId}`, by id or address.
-pub(super) async fn get(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn get(call: Call) -> Result<Answer<MfaStatus>, ApiError> {
     let user = find(&call).await?;
     let factor = call.app.store.factor(user.id).await?;
     Answer::json(&status(&call, &factor))
@@ -149,8 +148,8 @@ fn status(call: &Call, factor: &Factor) -> MfaStatus {
 
 /// `POST mfa/clear`: the person enrolls anew at the next login. Every login ends, for whoever has the lost device may be
 /// in one; shells run on, detached.
-pub(super) async fn clear(call: Call) -> Result<Answer, ApiError> {
-    let user = whose(&call).await?;
+pub(super) async fn clear(call: Call, body: WhoseMfa) -> Result<Answer<Nothing>, ApiError> {
+    let user = whose(&call, body).await?;
     refuse_self(&call, &user, "your own second factor is somebody else's to clear: `bz mfa reset` takes a new one")?;
     let logins = call.app.store.live_logins(user.id, call.now()).await?;
     call.app.store.clear_factor(user.id, call.now()).await?;
@@ -166,15 +165,15 @@ pub(super) async fn clear(call: Call) -> Result<Answer, ApiError> {
 }
 
 /// `POST mfa/setup`: this person needs a second factor, whatever the organization asks of others.
-pub(super) async fn setup(call: Call) -> Result<Answer, ApiError> {
-    let user = whose(&call).await?;
+pub(super) async fn setup(call: Call, body: WhoseMfa) -> Result<Answer<Nothing>, ApiError> {
+    let user = whose(&call, body).await?;
     enable(&call, &user, true).await?;
     Ok(Answer::empty())
 }
 
 /// `POST mfa/disable`: this person needs none. Discouraged, and said so in the log.
-pub(super) async fn disable(call: Call) -> Result<Answer, ApiError> {
-    let user = whose(&call).await?;
+pub(super) async fn disable(call: Call, body: WhoseMfa) -> Result<Answer<Nothing>, ApiError> {
+    let user = whose(&call, body).await?;
     refuse_self(&call, &user, "your own second factor is somebody else's to disable")?;
     call.note_context("WARNING: this person's logins need no second factor any more");
     enable(&call, &user, false).await?;
@@ -186,8 +185,7 @@ async fn enable(call: &Call, user: &User, enabled: bool) -> Result<(), ApiError>
     Ok(call.app.store.change_factor(user.id, change).await?)
 }
 
-async fn whose(call: &Call) -> Result<User, ApiError> {
-    let WhoseMfa { user_id } = call.json()?;
+async fn whose(call: &Call, WhoseMfa { user_id }: WhoseMfa) -> Result<User, ApiError> {
     let found = call.app.store.users_called(user_id.to_string()).await?.pop();
     let user = found.ok_or_else(|| ApiError::not_found("user"))?;
     call.note(user.name());

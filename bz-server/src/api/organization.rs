@@ -7,14 +7,14 @@ use crate::config::ProviderLogin;
 use crate::error::ApiError;
 
 /// `GET trust-bundle`: for trust on first use of this server.
-pub(super) async fn bundle(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn bundle(call: Call) -> Result<Answer<TrustBundleText>, ApiError> {
     let bundle = call.app.bundle().to_text().map_err(ApiError::internal)?;
     let logins = call.app.config.logins.iter().map(ProviderLogin::settings).collect();
     Answer::json(&TrustBundleText { bundle, logins })
 }
 
 /// `GET organization`.
-pub(super) async fn get(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn get(call: Call) -> Result<Answer<Organization>, ApiError> {
     let found = call.app.store.organization().await?.ok_or_else(|| ApiError::not_found("organization"))?;
     Answer::json(&Organization {
         id: found.id,

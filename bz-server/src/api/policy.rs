@@ -10,6 +10,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::api::call::{check_name, check_text, parse_time};
+use crate::api::openapi::Nothing;
+use crate::api::page::{List, Listed};
 use crate::api::{Answer, Call};
 use crate::connection;
 use crate::error::ApiError;
@@ -28,7 +30,7 @@ pub(super) trait Authored {
     /// What it says, and the body that makes one.
     type Content: Serialize + DeserializeOwned + Send + Sync;
     /// How it is shown.
-    type Shown: Serialize;
+    type Shown: Serialize + Listed;
 
     /// What every kind has.
     fn words(content: &Self::Content) -> Words<'_>;
@@ -65,15 +67,14 @@ struct Places {
 }
 
 /// `GET policies/KIND`.
-pub(super) async fn list<K: Authored>(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn list<K: Authored>(call: Call) -> Result<Answer<List<K::Shown>>, ApiError> {
     let all = call.app.store.policies().await?.all;
     let shown: Result<Vec<_>, _> = all.into_iter().filter(|p| p.kind == K::KIND).map(show::<K>).collect();
-    Answer::json(&shown?)
+    Answer::list(&call, shown?)
 }
 
 /// `POST policies/KIND`.
-pub(super) async fn add<K: Authored>(call: Call) -> Result<Answer, ApiError> {
-    let content: K::Content = call.json()?;
+pub(super) async fn add<K: Authored>(call: Call, content: K::Content) -> Result<Answer<K::Shown>, ApiError> {
     let words = K::words(&content);
     let name = words.name.to_owned();
     call.note(name.clone());
@@ -95,13 +96,13 @@ pub(super) async fn add<K: Authored>(call: Call) -> Result<Answer, ApiError> {
 }
 
 /// `GET policies/KIND/{id}`.
-pub(super) async fn get<K: Authored>(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn get<K: Authored>(call: Call) -> Result<Answer<K::Shown>, ApiError> {
     let policy = call.app.store.policy(K::KIND, call.id()?).await?;
     Answer::json(&show::<K>(policy.ok_or_else(|| ApiError::not_found("policy"))?)?)
 }
 
 /// `DELETE policies/KIND/{id}`: what it alone allowed ends.
-pub(super) async fn delete<K: Authored>(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn delete<K: Authored>(call: Call) -> Result<Answer<Nothing>, ApiError> {
     if !call.app.store.delete_policy(K::KIND, call.id()?).await? {
         return Err(ApiError::not_found("policy"));
     }

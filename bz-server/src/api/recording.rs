@@ -6,16 +6,15 @@ use bz_core::oidc::SKEW;
 use bz_protocol::transcript::{Reader, redact, restore};
 
 use crate::api::connection::state;
+use crate::api::openapi::{Asciicast, Nothing, Transcript};
+use crate::api::page::List;
 use crate::api::{Answer, Call};
 use crate::error::ApiError;
 use crate::record::{Part, RecordError, asciicast};
 use crate::store::connection::{Connection, ConnectionFilter};
 
-const ASCIICAST: &str = "application/x-asciicast";
-const TRANSCRIPT: &str = "application/octet-stream";
-
 /// `GET session-recordings`: of connections that policy has recorded, newest first.
-pub(super) async fn list(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn list(call: Call) -> Result<Answer<List<SessionRecording>>, ApiError> {
     let all = ConnectionFilter { closed: true, ..ConnectionFilter::default() };
     let mut shown = Vec::new();
     for connection in call.app.store.connections(all).await? {
@@ -26,23 +25,23 @@ pub(super) async fn list(call: Call) -> Result<Answer, ApiError> {
             }
         }
     }
-    Answer::json(&shown)
+    Answer::list(&call, shown)
 }
 
 /// `GET session-recordings/{id}`: asciicast, also while the session runs.
-pub(super) async fn get(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn get(call: Call) -> Result<Answer<Asciicast>, ApiError> {
     let (connection, parts) = recorded(&call).await?;
     let mut files = Vec::new();
     for part in parts {
         files.extend(call.app.records.read(connection, part.number).await?);
     }
     let text = asciicast(files.iter().map(Vec::as_slice)).map_err(ApiError::internal)?;
-    Ok(Answer::of(ASCIICAST, text.into_bytes()))
+    Ok(Answer::of(Asciicast::MEDIA, text.into_bytes()))
 }
 
 /// `DELETE session-recordings/{id}`: withholds the content recorded so far, also while the session runs. Recording goes
 /// on as policy says, unless `stop=true`.
-pub(super) async fn delete(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn delete(call: Call) -> Result<Answer<Nothing>, ApiError> {
     let (connection, _) = recorded(&call).await?;
     let stop = call.query("stop").pop().is_some_and(|stop| stop == "true");
     call.note_context(if stop { "stopped" } else { "goes on" });
@@ -51,15 +50,15 @@ pub(super) async fn delete(call: Call) -> Result<Answer, ApiError> {
 }
 
 /// `GET connections/{id}/transcripts`.
-pub(super) async fn transcripts(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn transcripts(call: Call) -> Result<Answer<List<TranscriptFile>>, ApiError> {
     let connection = known(&call).await?;
     let parts = call.app.records.parts(connection.id).await?;
-    Answer::json(&parts.iter().map(|p| TranscriptFile { number: p.number, size: p.size }).collect::<Vec<_>>())
+    Answer::list(&call, parts.iter().map(|p| TranscriptFile { number: p.number, size: p.size }).collect())
 }
 
 /// `GET connections/{id}/transcripts/{n}`: without tokens, which would be good for a login as long as they last; with
 /// `tokens=true` and a right of its own with them, when the last one has ended.
-pub(super) async fn transcript(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn transcript(call: Call) -> Result<Answer<Transcript>, ApiError> {
     let connection = known(&call).await?;
     let number = call.param("n").parse().map_err(|_| ApiError::bad_request("a transcript has a number"))?;
     let bytes = call.app.records.read(connection.id, number).await?;
@@ -69,7 +68,7 @@ pub(super) async fn transcript(call: Call) -> Result<Answer, ApiError> {
     } else {
         redact(&bytes).map_err(ApiError::internal)?
     };
-    Ok(Answer::of(TRANSCRIPT, bytes))
+    Ok(Answer::of(Transcript::MEDIA, bytes))
 }
 
 async fn with_tokens(

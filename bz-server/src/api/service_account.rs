@@ -5,7 +5,8 @@
 use bz_core::api::login::{MfaActionRequired, Registered};
 use bz_core::api::policy::SubjectType;
 use bz_core::api::service_account::{
-    ChangeServiceAccount, LoginServiceAccount, NewServiceAccount, ServiceAccount as Body, ServiceAccountMade,
+    ChangeServiceAccount, LoginServiceAccount, NewServiceAccount, RotatedSecret, ServiceAccount as Body,
+    ServiceAccountMade,
 };
 use bz_core::cert::BzCert;
 use bz_core::id::{OrganizationId, UserId};
@@ -15,6 +16,8 @@ use bz_core::totp::TotpSecret;
 use bz_core::trust::TrustBundle;
 
 use crate::api::call::check_name;
+use crate::api::openapi::Nothing;
+use crate::api::page::List;
 use crate::api::{Answer, Call, mfa, user};
 use crate::auth;
 use crate::connection;
@@ -25,9 +28,8 @@ use crate::store::service_account::ServiceAccount;
 use crate::store::user::User;
 
 /// `POST service-accounts/login`: two roots at once, the account's own signature and a code.
-pub(super) async fn login(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn login(call: Call, body: LoginServiceAccount) -> Result<Answer<Registered>, ApiError> {
     let proof = auth::proof(&call.head.headers)?;
-    let body: LoginServiceAccount = call.json()?;
     let unknown = || ApiError::not_logged_in("there is no such service account, or it is disabled");
     let issuer = BzCert::claimed_issuer(&body.certificate.0).unwrap_or_default();
     let address = service::address(&issuer).ok_or_else(unknown)?.to_owned();
@@ -55,13 +57,13 @@ pub(super) async fn login(call: Call) -> Result<Answer, ApiError> {
 }
 
 /// `GET service-accounts`.
-pub(super) async fn list(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn list(call: Call) -> Result<Answer<List<Body>>, ApiError> {
     let all = call.app.store.service_accounts().await?;
-    Answer::json(&all.iter().map(|account| show(account, call.app.organization)).collect::<Vec<_>>())
+    Answer::list(&call, all.iter().map(|account| show(account, call.app.organization)).collect())
 }
 
 /// `GET service-accounts/me`.
-pub(super) async fn me(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn me(call: Call) -> Result<Answer<Body>, ApiError> {
     let id = call.person()?.user.id;
     let account = call.app.store.service_account(id).await?;
     let account = account.ok_or_else(|| ApiError::not_found("service account"))?;
@@ -69,13 +71,12 @@ pub(super) async fn me(call: Call) -> Result<Answer, ApiError> {
 }
 
 /// `GET service-accounts/{id}`.
-pub(super) async fn get(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn get(call: Call) -> Result<Answer<Body>, ApiError> {
     Answer::json(&show(&find(&call).await?, call.app.organization))
 }
 
 /// `POST service-accounts`.
-pub(super) async fn add(call: Call) -> Result<Answer, ApiError> {
-    let new: NewServiceAccount = call.json()?;
+pub(super) async fn add(call: Call, new: NewServiceAccount) -> Result<Answer<ServiceAccountMade>, ApiError> {
     call.note(new.email.clone());
     check_name("email", &new.email)?;
     check_name("externalId", &new.external_id)?;
@@ -109,9 +110,8 @@ pub(super) async fn add(call: Call) -> Result<Answer, ApiError> {
 }
 
 /// `PATCH service-accounts/{id}`. One that is disabled ends at once, with all it opened.
-pub(super) async fn edit(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn edit(call: Call, change: ChangeServiceAccount) -> Result<Answer<Body>, ApiError> {
     let mut account = find(&call).await?;
-    let change: ChangeServiceAccount = call.json()?;
     call.note_context(format!("{change:?}"));
     if let Some(is_admin) = change.is_admin {
         call.app.store.set_admin(account.user.id, is_admin).await?;
@@ -128,7 +128,7 @@ pub(super) async fn edit(call: Call) -> Result<Answer, ApiError> {
 }
 
 /// `DELETE service-accounts/{id}`: out of all policies, everything ended; logs stay.
-pub(super) async fn delete(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn delete(call: Call) -> Result<Answer<Nothing>, ApiError> {
     let account = find(&call).await?;
     let logins = call.app.store.live_logins(account.user.id, call.now()).await?;
     call.app.store.delete_user(account.user.id, call.now()).await?;
@@ -141,19 +141,19 @@ pub(super) async fn delete(call: Call) -> Result<Answer, ApiError> {
 }
 
 /// `PATCH service-accounts/invalidate-cache/{id}`: its key set is fetched anew when it is needed.
-pub(super) async fn invalidate_cache(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn invalidate_cache(call: Call) -> Result<Answer<Nothing>, ApiError> {
     let account = find(&call).await?;
     call.app.jwks.forget(&account.user.person.issuer).await;
     Ok(Answer::empty())
 }
 
 /// `PATCH mfa/rotate/{id}`: a new secret, shown once; every login under the old one ends.
-pub(super) async fn rotate(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn rotate(call: Call) -> Result<Answer<RotatedSecret>, ApiError> {
     let account = find(&call).await?;
     let (secret, factor) = new_factor(&call, account.user.id)?;
     call.app.store.change_factor(account.user.id, move |_| (factor, ())).await?;
     end(&call, &account, "the second factor of the service account was rotated").await?;
-    Answer::json(&secret.to_base32().as_str())
+    Answer::json(&RotatedSecret(secret.to_base32().to_string()))
 }
 
 fn new_factor(call: &Call, id: UserId) -> Result<(TotpSecret, Enrolment), ApiError> {

@@ -4,6 +4,8 @@ use bz_core::access::{Mode, Verb};
 use bz_core::api::target::{Target as TargetBody, TargetUserName};
 use bz_core::id::TargetId;
 
+use crate::api::openapi::Nothing;
+use crate::api::page::List;
 use crate::api::{Answer, Call};
 use crate::auth::Caller;
 use crate::connection::aim::Aim;
@@ -14,16 +16,16 @@ use crate::store::policy::Policies;
 use crate::store::target::Target;
 
 /// `GET targets/bzero`.
-pub(super) async fn list(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn list(call: Call) -> Result<Answer<List<TargetBody>>, ApiError> {
     let all = call.app.store.targets().await?;
     let policies = call.app.store.policies().await?;
     let everything = call.has("targetservice:list-all");
     let shown = all.into_iter().filter_map(|target| show(&call, target, &policies, everything));
-    Answer::json(&shown.collect::<Vec<_>>())
+    Answer::list(&call, shown.collect())
 }
 
 /// `GET targets/bzero/{id}`.
-pub(super) async fn get(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn get(call: Call) -> Result<Answer<TargetBody>, ApiError> {
     let target = call.app.store.target(call.id()?).await?;
     let policies = call.app.store.policies().await?;
     let everything = call.has("targetservice:list-all");
@@ -32,7 +34,7 @@ pub(super) async fn get(call: Call) -> Result<Answer, ApiError> {
 }
 
 /// `DELETE targets/bzero/{id}`: closes its connections, too.
-pub(super) async fn delete(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn delete(call: Call) -> Result<Answer<Nothing>, ApiError> {
     let id: TargetId = call.id()?;
     let target = call.app.store.target(id).await?.ok_or_else(|| ApiError::not_found("target"))?;
     call.note(target.name.clone());

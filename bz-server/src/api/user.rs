@@ -8,6 +8,8 @@ use bz_core::oidc::TokenError;
 use bz_core::oidc::provider::Provider;
 use bz_core::target::UserRule;
 
+use crate::api::openapi::Nothing;
+use crate::api::page::List;
 use crate::api::{Answer, Call, mfa};
 use crate::auth;
 use crate::connection;
@@ -17,9 +19,8 @@ use crate::store::login::{Login, Registration};
 use crate::store::user::User;
 
 /// `POST users/register`.
-pub(super) async fn register(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn register(call: Call, body: RegisterUser) -> Result<Answer<Registered>, ApiError> {
     let proof = auth::proof(&call.head.headers)?;
-    let body: RegisterUser = call.json()?;
     let cert = verify(&call, proof.login, &body.certificate.0).await?;
     auth::check_proof(&call.app, &proof, &call.signed(), &cert.client_key())?;
     let (login, seen) = (login(proof.login, &cert), seen(&call, &cert)?);
@@ -45,7 +46,7 @@ pub(super) async fn register(call: Call) -> Result<Answer, ApiError> {
 }
 
 /// `POST users/logout`.
-pub(super) async fn logout(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn logout(call: Call) -> Result<Answer<Nothing>, ApiError> {
     let who = call.person()?;
     call.app.store.logout(who.login.id, call.now()).await?;
     connection::after_logout(&call.app, who).await?;
@@ -54,25 +55,24 @@ pub(super) async fn logout(call: Call) -> Result<Answer, ApiError> {
 }
 
 /// `GET users/me`.
-pub(super) async fn me(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn me(call: Call) -> Result<Answer<UserBody>, ApiError> {
     Answer::json(&show(&call.person()?.user, call.app.organization))
 }
 
 /// `GET users`.
-pub(super) async fn list(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn list(call: Call) -> Result<Answer<List<UserBody>>, ApiError> {
     let all = call.app.store.users().await?;
-    Answer::json(&all.iter().map(|u| show(u, call.app.organization)).collect::<Vec<_>>())
+    Answer::list(&call, all.iter().map(|u| show(u, call.app.organization)).collect())
 }
 
 /// `GET users/{id}`, by id or address.
-pub(super) async fn get(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn get(call: Call) -> Result<Answer<UserBody>, ApiError> {
     Answer::json(&show(&find(&call).await?, call.app.organization))
 }
 
 /// `PATCH users/{id}`: the role. Nobody changes their own.
-pub(super) async fn edit(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn edit(call: Call, change: ChangeUser) -> Result<Answer<UserBody>, ApiError> {
     let user = find(&call).await?;
-    let change: ChangeUser = call.json()?;
     refuse_self(&call, &user, "your own role is somebody else's to change")?;
     call.note_context(format!("role {:?}", change.role));
     let is_admin = change.role == Role::Admin;
@@ -82,7 +82,7 @@ pub(super) async fn edit(call: Call) -> Result<Answer, ApiError> {
 
 /// `DELETE users/{id}`: out of all policies, connections closed at once, logins ended. Logs keep the person's id, and who
 /// comes back is somebody new.
-pub(super) async fn delete(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn delete(call: Call) -> Result<Answer<Nothing>, ApiError> {
     let user = find(&call).await?;
     refuse_self(&call, &user, "somebody else must delete you: an organization needs an administrator")?;
     let logins = call.app.store.live_logins(user.id, call.now()).await?;
@@ -97,7 +97,7 @@ pub(super) async fn delete(call: Call) -> Result<Answer, ApiError> {
 }
 
 /// `PATCH users/{id}/close-connections`.
-pub(super) async fn close_connections(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn close_connections(call: Call) -> Result<Answer<Nothing>, ApiError> {
     let user = find(&call).await?;
     let by = connection::administrator(&call.caller);
     let closed =

@@ -4,15 +4,16 @@ use bz_core::access::destination::{Destination, Host};
 use bz_core::access::upstream::Wire;
 use bz_core::api::target::{TargetKind, TargetStatus, TargetUserName};
 use bz_core::api::virtual_target::{
-    DatabaseAuthentication, DatabaseTarget, KubeTarget, NewVirtualTarget, Port, Remote, VirtualTarget as Base,
-    VirtualTargetMade, WebTarget,
+    DatabaseAuthentication, DatabaseTarget, KubeTarget, NewVirtualTarget, Port, Remote, SupportedDatabase,
+    VirtualTarget as Base, VirtualTargetMade, WebTarget,
 };
 use bz_core::database::{DATABASES, Database};
 use bz_core::id::TargetId;
 use serde::Serialize;
-use serde_json::json;
 
 use crate::api::call::{check_name, check_text};
+use crate::api::openapi::{Nothing, Whole};
+use crate::api::page::{List, Listed};
 use crate::api::{Answer, Call};
 use crate::auth::Caller;
 use crate::connection::aim::Aim;
@@ -28,7 +29,7 @@ pub(super) trait Kind {
     /// Which.
     const KIND: TargetKind;
     /// How it is shown.
-    type Shown: Serialize;
+    type Shown: Serialize + Listed;
 
     /// It, as this caller sees it.
     fn shown(target: &VirtualTarget, base: Base, decision: Decision) -> Self::Shown;
@@ -100,7 +101,7 @@ fn remote(target: &VirtualTarget, scheme: String) -> Remote {
 }
 
 /// `GET targets/KIND`.
-pub(super) async fn list<K: Kind>(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn list<K: Kind>(call: Call) -> Result<Answer<List<K::Shown>>, ApiError> {
     let (names, ids) = (call.query("targetNames"), call.query("targetIds"));
     let environments = [call.query("envName"), call.query("envId")].concat();
     let world = Seen::of(&call).await?;
@@ -114,19 +115,18 @@ pub(super) async fn list<K: Kind>(call: Call) -> Result<Answer, ApiError> {
                 || environments.contains(&target.environment_name))
     };
     let shown = all.filter(asked).filter_map(|target| world.show::<K>(&call, &target));
-    Answer::json(&shown.collect::<Vec<_>>())
+    Answer::list(&call, shown.collect())
 }
 
 /// `GET targets/KIND/{id}`.
-pub(super) async fn get<K: Kind>(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn get<K: Kind>(call: Call) -> Result<Answer<K::Shown>, ApiError> {
     let target = find::<K>(&call).await?;
     let shown = Seen::of(&call).await?.show::<K>(&call, &target);
     Answer::json(&shown.ok_or_else(|| ApiError::not_found("target"))?)
 }
 
 /// `POST targets/KIND`.
-pub(super) async fn add<K: Kind>(call: Call) -> Result<Answer, ApiError> {
-    let new: NewVirtualTarget = call.json()?;
+pub(super) async fn add<K: Kind>(call: Call, new: NewVirtualTarget) -> Result<Answer<VirtualTargetMade>, ApiError> {
     call.note(new.target_name.clone());
     let id = TargetId::from_random(call.app.random()?);
     let target = made::<K>(&call, id, new).await?;
@@ -136,9 +136,8 @@ pub(super) async fn add<K: Kind>(call: Call) -> Result<Answer, ApiError> {
 }
 
 /// `PATCH targets/KIND/{id}`: what is given changes, and connections to the place as it was end.
-pub(super) async fn edit<K: Kind>(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn edit<K: Kind>(call: Call, change: NewVirtualTarget) -> Result<Answer<K::Shown>, ApiError> {
     let old = find::<K>(&call).await?;
-    let change: NewVirtualTarget = call.json()?;
     call.note(old.name.clone());
     let new = made::<K>(&call, old.id, over(&old, change)).await?;
     let moved = VirtualTarget { name: old.name.clone(), label: old.label.clone(), ..new.clone() } != old;
@@ -151,7 +150,7 @@ pub(super) async fn edit<K: Kind>(call: Call) -> Result<Answer, ApiError> {
 }
 
 /// `DELETE targets/KIND/{id}`: closes its connections, too.
-pub(super) async fn delete<K: Kind>(call: Call) -> Result<Answer, ApiError> {
+pub(super) async fn delete<K: Kind>(call: Call) -> Result<Answer<Nothing>, ApiError> {
     let target = find::<K>(&call).await?;
     call.note(target.name.clone());
     let by = connection::administrator(&call.caller);
@@ -161,12 +160,13 @@ pub(super) async fn delete<K: Kind>(call: Call) -> Result<Answer, ApiError> {
 }
 
 /// `GET targets/database/supported-database-configs`.
-pub(super) async fn supported(_: Call) -> Result<Answer, ApiError> {
+pub(super) async fn supported(_: Call) -> Result<Answer<Whole<SupportedDatabase>>, ApiError> {
     let row = |row: &Database| {
-        let read = row.wire != Wire::Plain;
-        json!({"authenticationType": "Default", "database": row.name, "port": row.port, "queryLog": read})
+        let authentication_type = "Default".to_owned();
+        let query_log = row.wire != Wire::Plain;
+        SupportedDatabase { authentication_type, database: row.name.to_owned(), port: row.port, query_log }
     };
-    Answer::json(&DATABASES.iter().map(row).collect::<Vec<_>>())
+    Answer::whole(&DATABASES.iter().map(row).collect::<Vec<_>>())
 }
 
 async fn find<K: Kind>(call: &Call) -> Result<VirtualTarget, ApiError> {

@@ -14,8 +14,7 @@ use crate::policy::{AccessQuestion, Decision};
 use crate::store::policy::Policy;
 
 /// `POST policy-query/why`.
-pub(super) async fn why(call: Call) -> Result<Answer, ApiError> {
-    let ask: WhyQuestion = call.json()?;
+pub(super) async fn why(call: Call, ask: WhyQuestion) -> Result<Answer<Why>, ApiError> {
     let who = about(&call, ask.user_email.as_deref()).await?;
     let names = (ask.target_name, ask.environment_name);
     let aim = aim::find(&call.app, ask.target_id, names).await?;

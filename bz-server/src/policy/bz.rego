@@ -18,6 +18,7 @@ import rego.v1
 # registration  a registration key: registers agents, nothing else
 
 operations := {
+	"apiservice:describe": {"anyone"},
 	"trustservice:bundle": {"anyone"},
 	"userservice:register": {"anyone"},
 	"userservice:logout": {"login"},

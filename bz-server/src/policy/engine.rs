@@ -1,5 +1,7 @@
 //! The engine: regorus over `bz.rego`, compiled once. Each decision runs on a copy, so none leaves a trace in another.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bz_core::access::Verb;
 use bz_core::grant::Recording;
 use serde::Deserialize;
@@ -88,13 +90,12 @@ impl Engine {
         }
     }
 
-    /// The names of all operations the rules know.
+    /// All operations the rules know, and who may call each.
     ///
     /// # Errors
     /// [`EngineError`].
-    pub fn operations(&self) -> Result<Vec<String>, EngineError> {
-        let table: serde_json::Map<String, serde_json::Value> = self.eval(&(), "data.bz.operations")?;
-        Ok(table.into_iter().map(|(name, _)| name).collect())
+    pub fn operations(&self) -> Result<BTreeMap<String, BTreeSet<String>>, EngineError> {
+        self.eval(&(), "data.bz.operations")
     }
 
     fn eval<T: serde::de::DeserializeOwned>(

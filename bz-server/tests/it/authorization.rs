@@ -14,10 +14,10 @@ async fn every_operation_is_decided_and_logged() {
     let world = World::new().await;
     let rules = world.app.engine.operations().unwrap();
     for operation in OPERATIONS {
-        assert!(rules.iter().any(|r| r == operation.name), "policy/bz.rego has no row for {}", operation.name);
+        assert!(rules.contains_key(operation.name), "policy/bz.rego has no row for {}", operation.name);
         let before = world.log().await.len();
         let reply = world.raw(As::Nobody, operation.method.as_str(), &path(operation), b"{}".to_vec()).await;
-        if operation.name == "trustservice:bundle" {
+        if ["trustservice:bundle", "apiservice:describe"].contains(&operation.name) {
             reply.done();
         } else {
             reply.refused(Code::NotLoggedIn);
@@ -27,7 +27,7 @@ async fn every_operation_is_decided_and_logged() {
         assert_eq!(log[0].service_action, operation.name);
         assert_eq!(log[0].evaluation, reply.status.is_success(), "{operation:?}");
     }
-    for rule in rules {
+    for rule in rules.into_keys() {
         let known = OPERATIONS.iter().any(|o| o.name == rule) || RIGHTS.contains(&rule.as_str());
         assert!(known, "policy/bz.rego has a row for {rule}, which is no operation");
     }

@@ -16,6 +16,7 @@ mod idp;
 mod logged;
 mod world;
 mod authorization;
+mod openapi;
 mod users;
 mod agents;
 mod api_keys;

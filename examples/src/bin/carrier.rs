@@ -17,10 +17,10 @@ use bz_examples::world::{Way, World};
 use bz_protocol::carrier::{Boxed, Carrier, Link, LinkError, MuxLink, Pipe, Role};
 use bz_protocol::limits::MUX_MESSAGE;
 use bz_server::relay::Relay;
-use futures::{SinkExt as _, TryStreamExt as _};
+use futures::TryStreamExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
-use tokio_util::bytes::Bytes;
+use tokio_util::bytes::BytesMut;
 use tokio_util::codec::LengthDelimitedCodec;
 
 /// Dials a Unix socket.
@@ -41,11 +41,7 @@ impl Carrier for UnixSocket {
 
 /// A pipe of whole messages: a length before each is enough.
 fn pipe(stream: UnixStream) -> impl Pipe {
-    LengthDelimitedCodec::builder()
-        .max_frame_length(MUX_MESSAGE + 64)
-        .new_framed(stream)
-        .map_ok(|message| message.to_vec())
-        .with(|message: Vec<u8>| std::future::ready(Ok::<_, std::io::Error>(Bytes::from(message))))
+    LengthDelimitedCodec::builder().max_frame_length(MUX_MESSAGE + 64).new_framed(stream).map_ok(BytesMut::freeze)
 }
 
 /// The other end: every connection is a link of the relay.

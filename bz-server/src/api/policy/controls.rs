@@ -3,6 +3,7 @@
 use bz_core::api::mfa::{ChangeControls, ControlsContent, ControlsPolicy};
 use bz_core::id::PolicyId;
 
+use crate::api::openapi::Nothing;
 use crate::api::policy::{Authored, Words, check, show};
 use crate::api::{Answer, Call};
 use crate::error::ApiError;
@@ -35,8 +36,7 @@ impl Authored for OrganizationControls {
 }
 
 /// `POST policies/organization-controls`.
-pub(in crate::api) async fn add(call: Call) -> Result<Answer, ApiError> {
-    let content: ControlsContent = call.json()?;
+pub(in crate::api) async fn add(call: Call, content: ControlsContent) -> Result<Answer<ControlsPolicy>, ApiError> {
     call.note(content.name.clone());
     check(&call, &OrganizationControls::words(&content))?;
     OrganizationControls::check(&content)?;
@@ -53,9 +53,8 @@ pub(in crate::api) async fn add(call: Call) -> Result<Answer, ApiError> {
 }
 
 /// `PATCH policies/organization-controls/{id}`.
-pub(in crate::api) async fn edit(call: Call) -> Result<Answer, ApiError> {
+pub(in crate::api) async fn edit(call: Call, change: ChangeControls) -> Result<Answer<ControlsPolicy>, ApiError> {
     let id: PolicyId = call.id()?;
-    let change: ChangeControls = call.json()?;
     let judge = call.clone();
     let edited = move |before: Policy| {
         let content: ControlsContent = serde_json::from_value(before.content.clone()).map_err(ApiError::internal)?;
@@ -81,7 +80,7 @@ pub(in crate::api) async fn edit(call: Call) -> Result<Answer, ApiError> {
 }
 
 /// `DELETE policies/organization-controls/{id}`.
-pub(in crate::api) async fn delete(call: Call) -> Result<Answer, ApiError> {
+pub(in crate::api) async fn delete(call: Call) -> Result<Answer<Nothing>, ApiError> {
     let id: PolicyId = call.id()?;
     let policy = call.app.store.policy(OrganizationControls::KIND, id).await?;
     let policy = policy.ok_or_else(|| ApiError::not_found("policy"))?;

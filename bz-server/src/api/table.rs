@@ -1,0 +1,297 @@
+//! The table of operations: what each is called, takes and answers. The API's document is made from it.
+
+use bz_core::api::access::{AttachShell, Connection, ConnectionMade, NewConnection, Why, WhyQuestion};
+use bz_core::api::login::{ChangeUser, Organization, RegisterUser, Registered, TrustBundleText, User};
+use bz_core::api::mfa::{
+    ChangeControls, ControlsContent, ControlsPolicy, MfaPassed, MfaSecret, MfaStatus, PassMfa, RecoveryCodes, ResetMfa,
+    WhoseMfa,
+};
+use bz_core::api::policy::{
+    ApiKey, ApiKeyMade, ChangeApiKey, KubernetesContent, KubernetesPolicy, NewApiKey, ProxyContent, ProxyPolicy,
+    RecordingContent, RecordingPolicy, TargetConnectContent, TargetConnectPolicy,
+};
+use bz_core::api::record::{
+    CommandEvent, ConnectionEvent, FileEvent, KubeEvent, QueryEvent, SessionRecording, TranscriptFile, UserEvent,
+    WebEvent,
+};
+use bz_core::api::register::{AgentRegistered, RegisterAgent};
+use bz_core::api::service_account::{
+    ChangeServiceAccount, LoginServiceAccount, NewServiceAccount, RotatedSecret, ServiceAccount, ServiceAccountMade,
+};
+use bz_core::api::target::{Environment, EnvironmentMade, NewEnvironment, Target};
+use bz_core::api::virtual_target::{
+    DatabaseTarget, KubeTarget, NewVirtualTarget, SupportedDatabase, VirtualTargetMade, WebTarget,
+};
+
+use crate::api::openapi::{self, Answers, Asciicast, Nothing, OpenApi, Transcript, Whole, body_of};
+use crate::api::page::List;
+use crate::api::query::{ALL, LOG, STATE, STATES, STOP, TOKENS, USER_EMAIL, VIRTUAL};
+use crate::api::{
+    About, Method, Operation, ProofOf, agent, api_key, connection, environment, event, mfa, organization, policy,
+    recording, service_account, target, typed, user, virtual_target, why,
+};
+
+/// `NAME METHOD PATH HANDLER [QUERY]: BODY => ANSWER, SUMMARY, FIELD: VALUE;`: query, body and fields may be left out. A
+/// handler is given the body that stands here, and can give no other answer.
+macro_rules! operations {
+    ($(
+        $name:literal $method:ident $path:literal $run:path $([$($query:expr),*])? $(: $body:ty)? => $answer:ty,
+        $about:literal $(, $field:ident: $value:expr)*;
+    )*) => {
+        /// All operations.
+        pub const OPERATIONS: &[Operation] = &[$({
+            // Not in the expression below, where `..` takes the place of what is not named.
+            #[allow(unused_mut, reason = "few rows have fields of their own")]
+            let mut row = Operation {
+                name: $name,
+                method: Method::$method,
+                path: $path,
+                summary: $about,
+                query: operations!(@query $($($query),*)?),
+                proof: ProofOf::Known,
+                about: About::Nothing,
+                body: operations!(@body $($body)?),
+                answer: <$answer as Answers>::described,
+                run: operations!(@run $run, $answer $(, $body)?),
+            };
+            $(row.$field = $value;)*
+            row
+        }),*];
+    };
+    (@query) => { &[] };
+    (@query $query:expr) => { $query };
+    (@body) => { None };
+    (@body $body:ty) => { Some(body_of::<$body>) };
+    (@run $run:path, $answer:ty) => { |call| Box::pin(async move { typed::<$answer>($run(call).await) }) };
+    (@run $run:path, $answer:ty, $body:ty) => {
+        |call| Box::pin(async move {
+            let body: $body = call.json()?;
+            typed::<$answer>($run(call, body).await)
+        })
+    };
+}
+
+operations! {
+    "apiservice:describe" Get "/openapi.json" openapi::get => OpenApi,
+        "Answers with this document.";
+    "trustservice:bundle" Get "/trust-bundle" organization::bundle => TrustBundleText,
+        "Answers with the trust bundle, for the first use of a server, and with what clients need in order to log in.";
+    "organizationservice:get" Get "/organization" organization::get => Organization,
+        "Answers with the organization.";
+    "userservice:register" Post "/users/register" user::register: RegisterUser => Registered,
+        "Registers a login by its certificate, and its person at the first time; again after each refresh.",
+        proof: ProofOf::Body;
+    "userservice:logout" Post "/users/logout" user::logout => Nothing,
+        "Ends the caller's login.";
+    "userservice:me" Get "/users/me" user::me => User,
+        "Answers with the caller.";
+    "userservice:list" Get "/users" user::list => List<User>,
+        "Lists the people who have logged in.";
+    "userservice:get" Get "/users/{id}" user::get => User,
+        "Answers with one person, named by id or address.";
+    "userservice:edit" Patch "/users/{id}" user::edit: ChangeUser => User,
+        "Changes somebody's role; nobody changes their own.";
+    "userservice:delete" Delete "/users/{id}" user::delete => Nothing,
+        "Takes a person out of all policies, ends their logins and closes their connections. Logs keep their id.";
+    "userservice:close-connections" Patch "/users/{id}/close-connections" user::close_connections => Nothing,
+        "Closes all connections of a person.";
+    "agentservice:register" Post "/agent/register" agent::register: RegisterAgent => AgentRegistered,
+        "Registers an agent as a target, by a registration key and proofs of the agent's own keys.";
+    "apikeyservice:list" Get "/api-keys" api_key::list => List<ApiKey>,
+        "Lists API keys and registration keys, without their secrets.";
+    "apikeyservice:add" Post "/api-keys" api_key::add: NewApiKey => ApiKeyMade,
+        "Makes a key; its secret is in this answer only.";
+    "apikeyservice:get" Get "/api-keys/{id}" api_key::get => ApiKey,
+        "Answers with one key, without its secret.";
+    "apikeyservice:edit" Patch "/api-keys/{id}" api_key::edit: ChangeApiKey => ApiKey,
+        "Renames a key.";
+    "apikeyservice:delete" Delete "/api-keys/{id}" api_key::delete => Nothing,
+        "Deletes a key, which opens nothing from then on.";
+    "environmentservice:list" Get "/environments" environment::list => List<Environment>,
+        "Lists environments.";
+    "environmentservice:add" Post "/environments" environment::add: NewEnvironment => EnvironmentMade,
+        "Makes an environment.";
+    "targetservice:list" Get "/targets/bzero" target::list => List<Target>,
+        "Lists the hosts that the caller may use, with what policy gives there; all for administrators.";
+    "targetservice:get" Get "/targets/bzero/{id}" target::get => Target,
+        "Answers with one host.";
+    "targetservice:delete" Delete "/targets/bzero/{id}" target::delete => Nothing,
+        "Deletes a host and closes its connections.";
+    "targetservice:list" Get "/targets/database/supported-database-configs" virtual_target::supported
+        => Whole<SupportedDatabase>,
+        "Lists the databases that have a name here.";
+    "targetservice:list" Get "/targets/database" virtual_target::list::<virtual_target::Databases> [VIRTUAL]
+        => List<DatabaseTarget>,
+        "Lists the databases that the caller may use; all for administrators.";
+    "targetservice:add" Post "/targets/database" virtual_target::add::<virtual_target::Databases>: NewVirtualTarget
+        => VirtualTargetMade,
+        "Makes a database target behind a host or environment.";
+    "targetservice:get" Get "/targets/database/{id}" virtual_target::get::<virtual_target::Databases>
+        => DatabaseTarget,
+        "Answers with one database.";
+    "targetservice:edit" Patch "/targets/database/{id}" virtual_target::edit::<virtual_target::Databases>
+        : NewVirtualTarget => DatabaseTarget,
+        "Changes a database target; what is absent stays.";
+    "targetservice:delete" Delete "/targets/database/{id}" virtual_target::delete::<virtual_target::Databases>
+        => Nothing,
+        "Deletes a database target and closes its connections.";
+    "targetservice:list" Get "/targets/web" virtual_target::list::<virtual_target::WebServers> [VIRTUAL]
+        => List<WebTarget>,
+        "Lists the web servers that the caller may use; all for administrators.";
+    "targetservice:add" Post "/targets/web" virtual_target::add::<virtual_target::WebServers>: NewVirtualTarget
+        => VirtualTargetMade,
+        "Makes a web target behind a host or environment.";
+    "targetservice:get" Get "/targets/web/{id}" virtual_target::get::<virtual_target::WebServers> => WebTarget,
+        "Answers with one web server.";
+    "targetservice:edit" Patch "/targets/web/{id}" virtual_target::edit::<virtual_target::WebServers>
+        : NewVirtualTarget => WebTarget,
+        "Changes a web target; what is absent stays.";
+    "targetservice:delete" Delete "/targets/web/{id}" virtual_target::delete::<virtual_target::WebServers> => Nothing,
+        "Deletes a web target and closes its connections.";
+    "targetservice:list" Get "/targets/kube" virtual_target::list::<virtual_target::Clusters> [VIRTUAL]
+        => List<KubeTarget>,
+        "Lists the clusters that the caller may use; all for administrators.";
+    "targetservice:add" Post "/targets/kube" virtual_target::add::<virtual_target::Clusters>: NewVirtualTarget
+        => VirtualTargetMade,
+        "Makes a cluster target behind the host or environment whose agent is in it.";
+    "targetservice:get" Get "/targets/kube/{id}" virtual_target::get::<virtual_target::Clusters> => KubeTarget,
+        "Answers with one cluster.";
+    "targetservice:edit" Patch "/targets/kube/{id}" virtual_target::edit::<virtual_target::Clusters>
+        : NewVirtualTarget => KubeTarget,
+        "Changes a cluster target; what is absent stays.";
+    "targetservice:delete" Delete "/targets/kube/{id}" virtual_target::delete::<virtual_target::Clusters> => Nothing,
+        "Deletes a cluster target and closes its connections.";
+    "policymanagementservice:list" Get "/policies/target-connect" policy::list::<policy::TargetConnect>
+        => List<TargetConnectPolicy>,
+        "Lists target access policies.";
+    "policymanagementservice:add" Post "/policies/target-connect" policy::add::<policy::TargetConnect>
+        : TargetConnectContent => TargetConnectPolicy,
+        "Makes a target access policy.";
+    "policymanagementservice:get" Get "/policies/target-connect/{id}" policy::get::<policy::TargetConnect>
+        => TargetConnectPolicy,
+        "Answers with one target access policy.";
+    "policymanagementservice:delete" Delete "/policies/target-connect/{id}" policy::delete::<policy::TargetConnect>
+        => Nothing,
+        "Deletes a target access policy; what it alone allowed ends.";
+    "policymanagementservice:list" Get "/policies/session-recording" policy::list::<policy::SessionRecording>
+        => List<RecordingPolicy>,
+        "Lists session recording policies.";
+    "policymanagementservice:add" Post "/policies/session-recording" policy::add::<policy::SessionRecording>
+        : RecordingContent => RecordingPolicy,
+        "Makes a session recording policy.";
+    "policymanagementservice:get" Get "/policies/session-recording/{id}" policy::get::<policy::SessionRecording>
+        => RecordingPolicy,
+        "Answers with one session recording policy.";
+    "policymanagementservice:delete" Delete "/policies/session-recording/{id}"
+        policy::delete::<policy::SessionRecording> => Nothing,
+        "Deletes a session recording policy.";
+    "policymanagementservice:list" Get "/policies/proxy" policy::list::<policy::Proxy> => List<ProxyPolicy>,
+        "Lists proxy policies.";
+    "policymanagementservice:add" Post "/policies/proxy" policy::add::<policy::Proxy>: ProxyContent => ProxyPolicy,
+        "Makes a proxy policy.";
+    "policymanagementservice:get" Get "/policies/proxy/{id}" policy::get::<policy::Proxy> => ProxyPolicy,
+        "Answers with one proxy policy.";
+    "policymanagementservice:delete" Delete "/policies/proxy/{id}" policy::delete::<policy::Proxy> => Nothing,
+        "Deletes a proxy policy; what it alone allowed ends.";
+    "policymanagementservice:list" Get "/policies/kubernetes" policy::list::<policy::Kubernetes>
+        => List<KubernetesPolicy>,
+        "Lists Kubernetes policies.";
+    "policymanagementservice:add" Post "/policies/kubernetes" policy::add::<policy::Kubernetes>: KubernetesContent
+        => KubernetesPolicy,
+        "Makes a Kubernetes policy.";
+    "policymanagementservice:get" Get "/policies/kubernetes/{id}" policy::get::<policy::Kubernetes>
+        => KubernetesPolicy,
+        "Answers with one Kubernetes policy.";
+    "policymanagementservice:delete" Delete "/policies/kubernetes/{id}" policy::delete::<policy::Kubernetes>
+        => Nothing,
+        "Deletes a Kubernetes policy; what it alone allowed ends.";
+    "policyqueryservice:why" Post "/policy-query/why" why::why: WhyQuestion => Why,
+        "Says whether somebody may do something somewhere, by which policies, and what is missing where not.";
+    "connectionservice:connect" Post "/connections/universal" connection::open: NewConnection => ConnectionMade,
+        "Opens a connection to a target and answers with its grant.";
+    "connectionservice:list" Get "/connections" connection::list [&[USER_EMAIL, ALL, STATE, STATES]]
+        => List<Connection>,
+        "Lists the caller's connections; others' for administrators.";
+    "connectionservice:close" Patch "/connections/{id}/close" connection::close => Nothing,
+        "Closes a connection of any kind.", about: About::Connection;
+    "connectionservice:attach" Post "/connections/{id}/shell/attach" connection::attach: AttachShell
+        => ConnectionMade,
+        "Asks for a grant to attach to the shell behind a connection.", about: About::Connection;
+    "recordservice:list" Get "/session-recordings" recording::list => List<SessionRecording>,
+        "Lists recordings.";
+    "recordservice:get" Get "/session-recordings/{id}" recording::get => Asciicast,
+        "Answers with the recording of a connection, also while it runs.";
+    "recordservice:delete" Delete "/session-recordings/{id}" recording::delete [&[STOP]] => Nothing,
+        "Deletes what was recorded of a connection so far. Recording goes on as policy says, unless it is stopped.";
+    "recordservice:transcripts" Get "/connections/{id}/transcripts" recording::transcripts => List<TranscriptFile>,
+        "Lists the transcripts of a connection.";
+    "recordservice:transcript" Get "/connections/{id}/transcripts/{n}" recording::transcript [&[TOKENS]] => Transcript,
+        "Answers with a transcript, without the tokens in it.";
+    "eventservice:subject" Get "/events/subject" event::subject [LOG] => Whole<UserEvent>,
+        "Lists calls of this API, newest first.";
+    "eventservice:connection" Get "/events/connection" event::connection [LOG] => Whole<ConnectionEvent>,
+        "Lists what happened to connections, newest first.";
+    "eventservice:command" Get "/events/command" event::command [LOG] => Whole<CommandEvent>,
+        "Lists commands, newest first.";
+    "eventservice:file" Get "/events/file" event::file [LOG] => Whole<FileEvent>,
+        "Lists files that were copied, or were to be, newest first.";
+    "eventservice:query" Get "/events/query" event::query [LOG] => Whole<QueryEvent>,
+        "Lists statements that databases were asked to run, newest first.";
+    "eventservice:web" Get "/events/web" event::web [LOG] => Whole<WebEvent>,
+        "Lists requests to web servers behind targets, newest first.";
+    "eventservice:kube" Get "/events/kube" event::kube [LOG] => Whole<KubeEvent>,
+        "Lists requests to clusters, newest first.";
+    "policymanagementservice:list" Get "/policies/organization-controls" policy::list::<policy::OrganizationControls>
+        => List<ControlsPolicy>,
+        "Lists organization controls policies, of which there is at most one.";
+    "organizationcontrolsservice:add" Post "/policies/organization-controls" policy::controls::add: ControlsContent
+        => ControlsPolicy,
+        "Makes the organization controls policy.";
+    "policymanagementservice:get" Get "/policies/organization-controls/{id}"
+        policy::get::<policy::OrganizationControls> => ControlsPolicy,
+        "Answers with the organization controls policy.";
+    "organizationcontrolsservice:edit" Patch "/policies/organization-controls/{id}" policy::controls::edit
+        : ChangeControls => ControlsPolicy,
+        "Changes the organization controls policy; what it switched on stays on.";
+    "policymanagementservice:delete" Delete "/policies/organization-controls/{id}" policy::controls::delete
+        => Nothing,
+        "Deletes the organization controls policy, unless it demands a second factor.";
+    "mfaservice:totp" Post "/mfa/totp" mfa::totp: PassMfa => MfaPassed,
+        "Takes a code, which finishes a login or confirms a new secret.";
+    "mfaservice:reset" Post "/mfa/reset" mfa::reset: ResetMfa => MfaSecret,
+        "Makes a new secret for the caller, which counts once a code of it is given.";
+    "mfaservice:recovery-codes" Post "/mfa/recovery-codes" mfa::recovery_codes => RecoveryCodes,
+        "Makes new recovery codes for the caller; those from before are void.";
+    "mfaservice:clear" Post "/mfa/clear" mfa::clear: WhoseMfa => Nothing,
+        "Forgets somebody's second factor and ends their logins; nobody clears their own.";
+    "mfaservice:setup" Post "/mfa/setup" mfa::setup: WhoseMfa => Nothing,
+        "Demands a second factor of somebody.";
+    "mfaservice:disable" Post "/mfa/disable" mfa::disable: WhoseMfa => Nothing,
+        "Demands no second factor of somebody any more, which is discouraged; nobody disables their own.";
+    "mfaservice:me" Get "/mfa/me" mfa::me => MfaStatus,
+        "Says how the caller's second factor stands.";
+    "mfaservice:get" Get "/mfa/{id}" mfa::get => MfaStatus,
+        "Says how somebody's second factor stands, named by id or address.";
+    "serviceaccountservice:login" Post "/service-accounts/login" service_account::login: LoginServiceAccount
+        => Registered,
+        "Logs a service account in, by a token that it signed itself and a code.", proof: ProofOf::Body;
+    "serviceaccountservice:list" Get "/service-accounts" service_account::list => List<ServiceAccount>,
+        "Lists service accounts.";
+    "serviceaccountservice:add" Post "/service-accounts" service_account::add: NewServiceAccount
+        => ServiceAccountMade,
+        "Makes a service account; the secret of its codes is in this answer only.";
+    "serviceaccountservice:me" Get "/service-accounts/me" service_account::me => ServiceAccount,
+        "Answers with the service account that calls.";
+    "serviceaccountservice:get" Get "/service-accounts/{id}" service_account::get => ServiceAccount,
+        "Answers with one service account.";
+    "serviceaccountservice:edit" Patch "/service-accounts/{id}" service_account::edit: ChangeServiceAccount
+        => ServiceAccount,
+        "Changes a service account's role, or whether it may log in; one that is disabled ends at once.";
+    "serviceaccountservice:delete" Delete "/service-accounts/{id}" service_account::delete => Nothing,
+        "Takes a service account out of all policies, ends its logins and closes its connections.";
+    "serviceaccountservice:invalidate-cache" Patch "/service-accounts/invalidate-cache/{id}"
+        service_account::invalidate_cache => Nothing,
+        "Forgets a service account's key set, so that it is fetched anew.";
+    "serviceaccountservice:rotate-mfa" Patch "/mfa/rotate/{id}" service_account::rotate => RotatedSecret,
+        "Gives a service account a new secret for its codes, and ends its logins.";
+}
