@@ -143,7 +143,7 @@ async fn forgotten(context: &Context, resume: &Resume, mut stream: Box<dyn Strea
     let identity = &context.identity;
     let body = Forgotten { session: resume.session, random: resume.random };
     let signed = Signed::seal(&body, identity.organization, &identity.identity_key).map_err(std::io::Error::other)?;
-    let packet = Packet::<Vec<u8>>::Forgotten(Box::new(signed)).encode().map_err(std::io::Error::other)?;
+    let packet = Packet::Forgotten(Box::new(signed)).encode().map_err(std::io::Error::other)?;
     let told = async {
         write_message(&mut stream, &packet).await?;
         stream.shutdown().await

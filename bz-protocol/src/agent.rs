@@ -22,7 +22,7 @@ use crate::gate::{Admission, Confirmed, Opening, Renewal};
 use crate::handshake::{Attached, Fact, Syn, SynAck, session_id};
 use crate::keys::Direction;
 use crate::limits::{HANDSHAKE, PATIENCE, SUITES, VERSIONS};
-use crate::packet::Packet;
+use crate::packet::{Packet, PacketRef};
 use crate::receipt::Receipt;
 use crate::refusal::Code;
 use crate::segment::Delivered;
@@ -479,26 +479,26 @@ impl Agent {
 
     /// A packet on the carrier whose client proved itself: the first wrong one ends the session.
     fn packet(&mut self, open: &mut Open, now: Now, bytes: &[u8]) -> Result<(), End> {
-        match Packet::peek(bytes).map_err(|_| Misbehavior::Malformed)? {
-            Packet::Data(frame) => {
+        match PacketRef::peek(bytes).map_err(|_| Misbehavior::Malformed)? {
+            PacketRef::Data(frame) => {
                 let received = open.line.flow.data(now, frame)?;
                 self.received(open, now, received)
             }
-            Packet::Control(frame) => {
+            PacketRef::Control(frame) => {
                 let before = open.line.flow.delivered();
                 open.line.flow.control(frame)?;
                 let delivered = open.line.flow.delivered().filter(|now| before.is_none_or(|b| b.frames < now.frames));
                 self.events.extend(delivered.map(Event::Delivered));
                 Ok(())
             }
-            Packet::Syn(_)
-            | Packet::SynAck(_)
-            | Packet::DataAck(_)
-            | Packet::Refusal(_)
-            | Packet::Resume(_)
-            | Packet::ResumeAck(_)
-            | Packet::ResumeDone(_)
-            | Packet::Forgotten(_) => Err(Misbehavior::OutOfTurn.into()),
+            PacketRef::Syn(_)
+            | PacketRef::SynAck(_)
+            | PacketRef::DataAck(_)
+            | PacketRef::Refusal(_)
+            | PacketRef::Resume(_)
+            | PacketRef::ResumeAck(_)
+            | PacketRef::ResumeDone(_)
+            | PacketRef::Forgotten(_) => Err(Misbehavior::OutOfTurn.into()),
         }
     }
 

@@ -21,7 +21,7 @@ use crate::frame::{Fin, Kind, Notice};
 use crate::handshake::{Attached, Fact, Syn, SynAck, session_id};
 use crate::keys::Direction;
 use crate::limits::{HANDSHAKE, SUITES, VERSIONS};
-use crate::packet::{Forgotten, Packet, SynPacket};
+use crate::packet::{Forgotten, Packet, PacketRef, SynPacket};
 use crate::receipt::Receipt;
 use crate::refusal::Code;
 use crate::session::{CarrierId, End, Input, Line, Output, earliest, encode};
@@ -351,7 +351,7 @@ impl Client {
                 Some(carrier) => {
                     sent.queued = false;
                     let certificate = sent.with_certificate.then(|| self.opening.certificate.clone());
-                    let packet: Packet = Packet::Syn(Box::new(SynPacket { syn: sent.syn.clone(), certificate }));
+                    let packet = Packet::Syn(Box::new(SynPacket { syn: sent.syn.clone(), certificate }));
                     match packet.encode() {
                         Ok(bytes) => Output::Transmit { carrier, bytes },
                         Err(_) => Output::CloseCarrier(carrier),
@@ -494,20 +494,20 @@ impl Client {
 
     /// A packet on the carrier whose agent proved itself: the first wrong one ends the session.
     fn packet(&mut self, open: &mut Running, now: Now, bytes: &[u8]) -> Result<(), End> {
-        match Packet::peek(bytes).map_err(|_| Misbehavior::Malformed)? {
-            Packet::DataAck(frame) => {
+        match PacketRef::peek(bytes).map_err(|_| Misbehavior::Malformed)? {
+            PacketRef::DataAck(frame) => {
                 let received = open.line.flow.data(now, frame)?;
                 self.received(open, received)
             }
-            Packet::Control(frame) => Ok(open.line.flow.control(frame)?),
-            Packet::Syn(_)
-            | Packet::SynAck(_)
-            | Packet::Data(_)
-            | Packet::Refusal(_)
-            | Packet::Resume(_)
-            | Packet::ResumeAck(_)
-            | Packet::ResumeDone(_)
-            | Packet::Forgotten(_) => Err(Misbehavior::OutOfTurn.into()),
+            PacketRef::Control(frame) => Ok(open.line.flow.control(frame)?),
+            PacketRef::Syn(_)
+            | PacketRef::SynAck(_)
+            | PacketRef::Data(_)
+            | PacketRef::Refusal(_)
+            | PacketRef::Resume(_)
+            | PacketRef::ResumeAck(_)
+            | PacketRef::ResumeDone(_)
+            | PacketRef::Forgotten(_) => Err(Misbehavior::OutOfTurn.into()),
         }
     }
 

@@ -9,9 +9,14 @@ use crate::handshake::{Syn, SynAck};
 use crate::limits::MAX_PACKET;
 use crate::refusal::Code;
 
-/// A packet. Its frames are bytes of their own, or borrowed from where the packet stands: see [`Packet::peek`].
+/// A packet.
+pub type Packet = PacketOf<Vec<u8>>;
+/// A packet whose frame was not copied out of the bytes that it came in.
+pub type PacketRef<'a> = PacketOf<&'a [u8]>;
+
+/// A packet whose frames are such bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Packet<B = Vec<u8>> {
+pub enum PacketOf<B> {
     /// The client's opening.
     Syn(Box<SynPacket>),
     /// The agent's answer.
@@ -101,7 +106,7 @@ impl Object for Forgotten {
     const LIMIT: usize = 256;
 }
 
-impl<B: AsRef<[u8]>> Packet<B> {
+impl<B: AsRef<[u8]>> PacketOf<B> {
     /// The packet's bytes.
     ///
     /// # Errors
@@ -148,22 +153,22 @@ impl Packet {
     /// # Errors
     /// [`WireError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, WireError> {
-        Ok(match Packet::peek(bytes)? {
-            Packet::Data(frame) => Self::Data(frame.to_vec()),
-            Packet::DataAck(frame) => Self::DataAck(frame.to_vec()),
-            Packet::Control(frame) => Self::Control(frame.to_vec()),
-            Packet::Syn(syn) => Self::Syn(syn),
-            Packet::SynAck(ack) => Self::SynAck(ack),
-            Packet::Refusal(code) => Self::Refusal(code),
-            Packet::Resume(resume) => Self::Resume(resume),
-            Packet::ResumeAck(ack) => Self::ResumeAck(ack),
-            Packet::ResumeDone(done) => Self::ResumeDone(done),
-            Packet::Forgotten(forgotten) => Self::Forgotten(forgotten),
+        Ok(match PacketRef::peek(bytes)? {
+            PacketRef::Data(frame) => Self::Data(frame.to_vec()),
+            PacketRef::DataAck(frame) => Self::DataAck(frame.to_vec()),
+            PacketRef::Control(frame) => Self::Control(frame.to_vec()),
+            PacketRef::Syn(syn) => Self::Syn(syn),
+            PacketRef::SynAck(ack) => Self::SynAck(ack),
+            PacketRef::Refusal(code) => Self::Refusal(code),
+            PacketRef::Resume(resume) => Self::Resume(resume),
+            PacketRef::ResumeAck(ack) => Self::ResumeAck(ack),
+            PacketRef::ResumeDone(done) => Self::ResumeDone(done),
+            PacketRef::Forgotten(forgotten) => Self::Forgotten(forgotten),
         })
     }
 }
 
-impl<'a> Packet<&'a [u8]> {
+impl<'a> PacketRef<'a> {
     /// The packet in exactly these bytes, its frame not copied.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use bz_core::wire;
 use crate::flow::{Flow, Misbehavior, Outgoing, SendError};
 use crate::frame::Fin;
 use crate::keys::Direction;
-use crate::packet::Packet;
+use crate::packet::{Packet, PacketRef};
 use crate::refusal::Code;
 
 /// Payloads that are one small value.
@@ -157,8 +157,8 @@ impl Line {
         let carrier = self.active?;
         let packet = match (self.flow.poll(now)?, self.direction) {
             (Outgoing::Control(frame), _) => Packet::Control(frame).encode(),
-            (Outgoing::Data(frame), Direction::ToAgent) => Packet::Data(frame).encode(),
-            (Outgoing::Data(frame), Direction::ToClient) => Packet::DataAck(frame).encode(),
+            (Outgoing::Data(frame), Direction::ToAgent) => PacketRef::Data(frame).encode(),
+            (Outgoing::Data(frame), Direction::ToClient) => PacketRef::DataAck(frame).encode(),
         };
         packet.ok().map(|bytes| (carrier, bytes))
     }

@@ -15,7 +15,7 @@ use crate::frame::{Fin, Kind, Notice};
 use crate::handshake::{Syn, SynAck, session_id};
 use crate::keys::Direction;
 use crate::limits::MAX_UNACKED;
-use crate::packet::{Packet, SynPacket};
+use crate::packet::{PacketRef, SynPacket};
 use crate::segment::SegmentOpening;
 use crate::ssh;
 use crate::transcript::evidence::unverified;
@@ -265,30 +265,31 @@ impl Observer {
     /// # Errors
     /// [`Violation`]: the packet must not go on, and the session must end.
     pub fn observe(&mut self, direction: Direction, packet: &[u8]) -> Result<Observed, Violation> {
-        match (direction, Packet::peek(packet)?) {
-            (Direction::ToAgent, Packet::Syn(syn)) => self.syn(*syn),
-            (Direction::ToClient, Packet::SynAck(answer)) => self.answer(&answer),
-            (Direction::ToAgent, Packet::Data(frame)) | (Direction::ToClient, Packet::DataAck(frame)) => {
+        match (direction, PacketRef::peek(packet)?) {
+            (Direction::ToAgent, PacketRef::Syn(syn)) => self.syn(*syn),
+            (Direction::ToClient, PacketRef::SynAck(answer)) => self.answer(&answer),
+            (Direction::ToAgent, PacketRef::Data(frame)) | (Direction::ToClient, PacketRef::DataAck(frame)) => {
                 let frame = Frame::of_packet(frame).ok_or(Violation::Malformed(WireError::Malformed))?;
                 self.frame(direction, &frame)
             }
             // Sealed anew each time, proved to the ends alone, or proving nothing.
-            (_, Packet::Control(_))
-            | (Direction::ToAgent, Packet::Resume(_) | Packet::ResumeDone(_))
-            | (Direction::ToClient, Packet::ResumeAck(_) | Packet::Refusal(_) | Packet::Forgotten(_)) => {
+            (_, PacketRef::Control(_))
+            | (Direction::ToAgent, PacketRef::Resume(_) | PacketRef::ResumeDone(_))
+            | (Direction::ToClient, PacketRef::ResumeAck(_) | PacketRef::Refusal(_) | PacketRef::Forgotten(_)) => {
                 Ok(Observed::default())
             }
             (
                 Direction::ToAgent,
-                Packet::SynAck(_)
-                | Packet::DataAck(_)
-                | Packet::Refusal(_)
-                | Packet::ResumeAck(_)
-                | Packet::Forgotten(_),
+                PacketRef::SynAck(_)
+                | PacketRef::DataAck(_)
+                | PacketRef::Refusal(_)
+                | PacketRef::ResumeAck(_)
+                | PacketRef::Forgotten(_),
             )
-            | (Direction::ToClient, Packet::Syn(_) | Packet::Data(_) | Packet::Resume(_) | Packet::ResumeDone(_)) => {
-                Err(Violation::OutOfTurn)
-            }
+            | (
+                Direction::ToClient,
+                PacketRef::Syn(_) | PacketRef::Data(_) | PacketRef::Resume(_) | PacketRef::ResumeDone(_),
+            ) => Err(Violation::OutOfTurn),
         }
     }
 

@@ -111,13 +111,13 @@ impl TestServer {
 async fn link(upgrade: WebSocketUpgrade) -> Response {
     upgrade.protocols(["bz.1"]).on_upgrade(|socket| async move {
         let incoming = |message| match message {
-            Ok(Message::Binary(bytes)) => Ok(bytes.to_vec()),
+            Ok(Message::Binary(bytes)) => Ok(bytes),
             other => Err(std::io::Error::other(format!("{other:?}"))),
         };
         let pipe = socket
             .map(incoming)
             .sink_map_err(std::io::Error::other)
-            .with(|bytes: Vec<u8>| std::future::ready(Ok::<_, std::io::Error>(Message::Binary(bytes.into()))));
+            .with(|bytes: Body| std::future::ready(Ok::<_, std::io::Error>(Message::Binary(bytes))));
         let link = MuxLink::new(Role::Listener, pipe);
         let Ok(mut control) = link.accept().await else { return };
         drop(greet(&mut control, ORGANIZATION, [7; 32]).await);
