@@ -3,7 +3,9 @@
 pub mod administer;
 mod ask;
 mod made;
+mod mfa;
 mod record;
+mod service_account;
 mod session;
 mod virtual_target;
 

@@ -20,10 +20,13 @@ mod list_targets;
 mod login;
 mod logout;
 mod logs;
+mod mfa;
 mod policy;
 mod port;
 mod recording;
 mod save;
+#[cfg(unix)]
+mod service_account;
 #[cfg(unix)]
 mod ssh_proxy;
 mod target;
@@ -36,6 +39,8 @@ use clap::Subcommand;
 
 use crate::context::Context;
 use crate::exit::Exit;
+
+pub(crate) use mfa::NoCode;
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -96,6 +101,13 @@ pub(crate) enum Command {
     /// The people of the organization (for administrators)
     #[command(subcommand)]
     User(user::User),
+    /// Your second factor
+    #[command(subcommand)]
+    Mfa(mfa::Mfa),
+    /// Programs that log in by themselves
+    #[cfg(unix)]
+    #[command(subcommand)]
+    ServiceAccount(service_account::ServiceAccount),
     /// Keys for programs and for registering targets (for administrators)
     #[command(subcommand)]
     ApiKey(api_key::ApiKey),
@@ -138,6 +150,9 @@ pub(crate) async fn run(command: Command, context: &Context<'_>) -> anyhow::Resu
         Command::Agent(agent) => agent.run(context).await,
         Command::Policy(policy) => policy.run(context).await,
         Command::User(user) => user.run(context).await,
+        Command::Mfa(mfa) => mfa.run(context).await,
+        #[cfg(unix)]
+        Command::ServiceAccount(account) => account.run(context).await,
         Command::ApiKey(key) => key.run(context).await,
         Command::Doctor(doctor) => doctor.run(context).await,
         Command::Completion(completion) => completion.run(),

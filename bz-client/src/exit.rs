@@ -14,6 +14,8 @@ use bz_client::{FileError, RestError};
 use bz_core::api::error::Code;
 use bz_protocol::stream::Why;
 
+use crate::command::NoCode;
+
 /// For `--help`.
 pub(crate) const HELP: &str = "\
 Exit status:
@@ -28,7 +30,7 @@ Exit status:
   15  the same: its certificate is of an authority that the target's host does not know
   16  the same: its certificate has expired
   17  the same: its certificate is for another name
-  18  not logged in, or the login is no longer good: log in again
+  18  not logged in, the login is no longer good, or it lacks the second factor
 
 `bz exec`, `connect` and `attach` exit as the command or shell on the target does.";
 
@@ -107,6 +109,9 @@ fn one(error: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     if let Some(TrustError::Server(error)) = error.downcast_ref() {
         return Some(rest(error));
     }
+    if error.is::<NoCode>() {
+        return Some(Exit::Login);
+    }
     (error.is::<ServerError>() || error.is::<TrustError>() || error.is::<FileError>()).then_some(Exit::Configuration)
 }
 
@@ -143,7 +148,14 @@ fn session(error: &SessionError) -> Option<Exit> {
 fn rest(error: &RestError) -> Exit {
     match error {
         RestError::NoAnswer(_) => Exit::Unreachable,
-        RestError::Refused(refused) if refused.body.code == Code::NotLoggedIn => Exit::Login,
+        RestError::Refused(refused)
+            if matches!(
+                refused.body.code,
+                Code::NotLoggedIn | Code::MfaNeeded | Code::MfaCode | Code::MfaUsed | Code::MfaLocked
+            ) =>
+        {
+            Exit::Login
+        }
         RestError::Refused(_) | RestError::Answer(_) | RestError::Request | RestError::Random(_) => Exit::Failed,
     }
 }
@@ -154,7 +166,7 @@ fn login(error: &LoginError) -> Exit {
         LoginError::Provider(ProviderFailed::NoAnswer(_)) => Exit::Unreachable,
         LoginError::Provider(ProviderFailed::Client(_)) => Exit::Configuration,
         LoginError::Server(error) | LoginError::Settings(error) => rest(error),
-        LoginError::Trust(_) => Exit::Configuration,
+        LoginError::Trust(_) | LoginError::Credentials(_) => Exit::Configuration,
         LoginError::Provider(_)
         | LoginError::Redirect(_)
         | LoginError::Browser(_)

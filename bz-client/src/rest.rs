@@ -126,6 +126,17 @@ impl Rest {
         self.send(Some(caller), Draft { method, path, query: &[], body: Vec::new(), tag: None }).await.map(|_| ())
     }
 
+    /// The same, with a body.
+    pub(crate) async fn tell<B: Serialize>(
+        &self,
+        caller: &Caller,
+        (method, path): (Method, &str),
+        body: &B,
+    ) -> Result<(), RestError> {
+        let body = serde_json::to_vec(body).map_err(|_| RestError::Request)?;
+        self.send(Some(caller), Draft { method, path, query: &[], body }).await.map(|_| ())
+    }
+
     /// A file, as it comes.
     pub(crate) async fn download(
         &self,

@@ -8,6 +8,7 @@
 pub mod access;
 pub mod error;
 pub mod login;
+pub mod mfa;
 pub mod policy;
 pub mod proof;
 pub mod reach;
@@ -15,6 +16,7 @@ pub mod record;
 pub mod register;
 #[cfg(feature = "openapi")]
 mod schema;
+pub mod service_account;
 pub mod target;
 pub mod virtual_target;
 

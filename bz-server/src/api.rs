@@ -8,6 +8,7 @@ mod call;
 mod connection;
 mod environment;
 mod event;
+mod mfa;
 pub mod openapi;
 mod organization;
 pub mod page;
@@ -16,6 +17,7 @@ pub mod query;
 mod reach;
 mod recording;
 mod subject;
+mod service_account;
 mod table;
 mod target;
 mod user;
@@ -267,6 +269,7 @@ async fn decide(operation: &'static Operation, call: Call) -> Result<Answer, Api
     }
     Err(match call.caller {
         Caller::Anonymous => ApiError::not_logged_in("log in first: `bz login`"),
+        Caller::Person(who) if who.standing.is_pending() => ApiError::mfa_needed(who.standing.action),
         Caller::Person(_) => ApiError::denied("no policy lets you do this"),
         Caller::Key(_) => ApiError::denied("no policy lets this API key do this"),
     })
@@ -290,7 +293,10 @@ async fn record(
         actor: noted.actor.unwrap_or_else(|| Caller::Anonymous.actor()),
         service_action: operation.name.to_owned(),
         resource: noted.resource.unwrap_or_else(|| call.params.get("id").cloned().unwrap_or_default()),
-        evaluation: !matches!(code, Some(Code::Denied | Code::NotLoggedIn)),
+        evaluation: !matches!(
+            code,
+            Some(Code::Denied | Code::NotLoggedIn | Code::MfaNeeded | Code::MfaCode | Code::MfaUsed | Code::MfaLocked)
+        ),
         timestamp: now.to_string(),
         ip_address: call.from.to_string(),
         context: json!({

@@ -8,8 +8,10 @@ pub mod connection;
 pub mod environment;
 pub mod event;
 pub mod login;
+pub mod mfa;
 pub mod organization;
 pub mod policy;
+pub mod service_account;
 pub mod target;
 pub mod user;
 pub mod virtual_target;
@@ -36,6 +38,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0003_virtual_targets.sql"),
     include_str!("../migrations/0004_queries.sql"),
     include_str!("../migrations/0005_requests.sql"),
+    include_str!("../migrations/0007_mfa.sql"),
+    include_str!("../migrations/0008_service_accounts.sql"),
 ];
 
 /// Why the store did not do it.

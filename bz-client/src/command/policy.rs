@@ -1,9 +1,11 @@
 //! `bz policy`: who may do what.
 
+mod controls;
 mod create;
 mod edit;
 
 use bz_core::access::Verb;
+use bz_core::api::mfa::ControlsPolicy;
 use bz_core::api::policy::{
     ClusterName, Enabled, Group, KubernetesPolicy, ProxyPolicy, RecordingPolicy, Subject, SubjectType, TargetConnectPolicy,
 };
@@ -31,6 +33,8 @@ pub(crate) enum Policy {
         /// The policy, by name or id
         policy: String,
     },
+    /// What the organization demands of everybody; without options, what it demands now
+    OrganizationControls(controls::OrganizationControls),
 }
 
 impl Policy {
@@ -40,6 +44,7 @@ impl Policy {
             Self::Create(create) => create.run(context).await,
             Self::Edit(edit) => edit.run(context).await,
             Self::Delete { policy } => edit::delete(context, &policy).await,
+            Self::OrganizationControls(controls) => controls.run(context).await,
         }
     }
 }
@@ -51,6 +56,7 @@ async fn list(context: &Context<'_>) -> anyhow::Result<Exit> {
     listed.take(&client.proxy_policies().await?)?;
     listed.take(&client.kubernetes_policies().await?)?;
     listed.take(&client.recording_policies().await?)?;
+    listed.take(client.organization_controls().await?.as_slice())?;
     let Listed { values, rows } = listed;
     context.output.list(&values, || table(rows))?;
     Ok(Exit::Fine)
@@ -156,6 +162,21 @@ impl AsRow for RecordingPolicy {
             places: "everywhere".to_owned(),
             users: String::new(),
             verbs: what.to_owned(),
+            ends: ends(None),
+        }
+    }
+}
+
+impl AsRow for ControlsPolicy {
+    fn row(&self) -> Row {
+        Row {
+            id: self.id,
+            name: self.content.name.clone(),
+            kind: self.kind.clone(),
+            who: "everybody".to_owned(),
+            places: "everywhere".to_owned(),
+            users: String::new(),
+            verbs: if self.content.mfa_enabled { "with a second factor" } else { "" }.to_owned(),
             ends: ends(None),
         }
     }

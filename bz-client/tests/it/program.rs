@@ -53,6 +53,13 @@ async fn help_says_everything() {
     for command in [
         &[][..],
         &["login"],
+        &["mfa"],
+        &["mfa", "verify"],
+        &["user", "mfa"],
+        &["policy", "organization-controls"],
+        &["service-account"],
+        &["service-account", "create"],
+        &["service-account", "login"],
         &["logout"],
         &["list-targets"],
         &["list-connections"],

@@ -58,6 +58,14 @@ pub enum Code {
     TooMany,
     /// Larger than this call takes.
     TooLarge,
+    /// The login lacks the second factor, or passed it too long ago for this call: the candidate says what to do.
+    MfaNeeded,
+    /// The code is wrong, or too old.
+    MfaCode,
+    /// The code was good, and was taken before: the next one will be.
+    MfaUsed,
+    /// Too many wrong codes: nothing is taken for a while.
+    MfaLocked,
     /// A newer server says something this program does not know, or the server failed.
     #[default]
     #[serde(other)]

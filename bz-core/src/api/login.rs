@@ -36,6 +36,8 @@ pub enum MfaActionRequired {
     Totp,
     /// Enrolment.
     Reset,
+    /// Enrolment, which may wait: until then the login may do everything.
+    ResetDeferAllowed,
 }
 
 /// The answer to [`RegisterUser`].

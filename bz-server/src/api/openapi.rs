@@ -256,6 +256,7 @@ fn id(operation: &Operation) -> String {
 fn callers(roles: &BTreeSet<String>) -> String {
     let word = |role: &String| match role.as_str() {
         "anyone" => "anybody",
+        "login" => "people who are logged in, also before they gave their second factor",
         "person" => "people who are logged in",
         "owner" => "the person whose it is",
         "admin" => "administrators",

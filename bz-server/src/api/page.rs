@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use axum::http::{HeaderValue, Uri, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bz_core::api::{access, login, policy, reach, record, target, virtual_target};
+use bz_core::api::{access, login, mfa, policy, reach, record, service_account, target, virtual_target};
 use serde::Serialize;
 
 use crate::api::call::{Answer, Call, parse_time};
@@ -135,4 +135,6 @@ listed! {
     access::Connection: |it| newest(&it.time_created, it.id);
     record::SessionRecording: |it| newest(&it.time_created, it.connection_id);
     record::TranscriptFile: |it| format!("{:010}", it.number);
+    mfa::ControlsPolicy: |it| it.id.to_string();
+    service_account::ServiceAccount: |it| it.id.to_string();
 }

@@ -1,6 +1,7 @@
 //! Policies: each kind has its words ([`Authored`]), and all are listed, made, shown and deleted in one way.
 
 pub(super) mod change;
+mod controls;
 mod kinds;
 
 use bz_core::api::target::TargetKind;
@@ -19,6 +20,7 @@ use crate::error::ApiError;
 use crate::store::policy::{Change as Stored, Policy, PolicyKind};
 
 use change::Change;
+pub(super) use controls::OrganizationControls;
 pub(super) use kinds::{Kubernetes, Proxy, SessionRecording, TargetConnect};
 
 /// The most entries of one list of a policy.
@@ -41,6 +43,30 @@ pub(super) trait Authored {
     /// # Errors
     /// [`ApiError::field`] for what is wrong.
     fn check(content: &Self::Content) -> Result<(), ApiError>;
+
+    /// Whether there is at most one.
+    const ONLY: bool = false;
+
+    /// Whether one that says this may say that from now on.
+    ///
+    /// # Errors
+    /// [`ApiError::conflict`].
+    fn may_become(_before: &Self::Content, _after: &Self::Content) -> Result<(), ApiError> {
+        Ok(())
+    }
+
+    /// Whether one that says this may be deleted.
+    ///
+    /// # Errors
+    /// [`ApiError::conflict`].
+    fn may_go(_content: &Self::Content) -> Result<(), ApiError> {
+        Ok(())
+    }
+
+    /// What the log says of it beside its name.
+    fn said(_content: &Self::Content) -> Option<String> {
+        None
+    }
 
     /// With its id and kind.
     fn shown(id: PolicyId, kind: String, content: Self::Content) -> Self::Shown;
@@ -99,8 +125,11 @@ pub(super) async fn add<K: Authored>(call: Call, content: K::Content) -> Result<
     call.note(K::words(&content).name);
     let id = PolicyId::from_random(call.app.random()?);
     let policy = authored::<K>(&call, id, &content).await?;
-    call.note_context(policy.id.to_string());
-    let version = call.app.store.add_policy(policy.clone(), call.now()).await?;
+    call.note_context(K::said(&content).unwrap_or_else(|| policy.id.to_string()));
+    let version = match K::ONLY {
+        true => call.app.store.add_only_policy(policy.clone(), call.now()).await?,
+        false => call.app.store.add_policy(policy.clone(), call.now()).await?,
+    };
     if K::KIND == PolicyKind::SessionRecording {
         // The only kind that can take something away: a sealed shell of whoever is recorded from now on.
         connection::recheck(&call.app, &connection::administrator(&call.caller)).await?;
@@ -119,7 +148,12 @@ pub(super) async fn edit<K: Authored>(
     if guard.is_some_and(|version| version != old.version) {
         return Err(ApiError::changed());
     }
+    let before: K::Content = serde_json::from_value(old.content.clone()).map_err(ApiError::internal)?;
     let content = change.over(old.content)?;
+    K::may_become(&before, &content)?;
+    if let Some(said) = K::said(&content) {
+        call.note_context(said);
+    }
     let policy = Policy { version: old.version, ..authored::<K>(&call, old.id, &content).await? };
     let version = match call.app.store.change_policy(policy.clone()).await? {
         Stored::Done(version) => version,
@@ -153,7 +187,11 @@ pub(super) async fn get<K: Authored>(call: Call) -> Result<Answer<Tagged<K::Show
 
 /// `DELETE policies/KIND/{id}`: what it alone allowed ends.
 pub(super) async fn delete<K: Authored>(call: Call) -> Result<Answer<Nothing>, ApiError> {
-    match call.app.store.delete_policy(K::KIND, call.id()?, call.if_match()?).await? {
+    let old = call.app.store.policy(K::KIND, call.id()?).await?.ok_or_else(|| ApiError::not_found("policy"))?;
+    call.note(old.name.clone());
+    K::may_go(&serde_json::from_value(old.content).map_err(ApiError::internal)?)?;
+    let version = call.if_match()?.unwrap_or(old.version);
+    match call.app.store.delete_policy(K::KIND, old.id, Some(version)).await? {
         Stored::Done(_) => {}
         Stored::Unknown => return Err(ApiError::not_found("policy")),
         Stored::Other => return Err(ApiError::changed()),

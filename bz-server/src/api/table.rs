@@ -5,6 +5,9 @@ use bz_core::api::login::{
     CertValidation, ChangeUser, IdentityProvider, Organization, RegisterUser, Registered, SubjectDetails,
     TrustBundleText, User,
 };
+use bz_core::api::mfa::{
+    ControlsContent, ControlsPolicy, MfaPassed, MfaSecret, MfaStatus, PassMfa, RecoveryCodes, ResetMfa, WhoseMfa,
+};
 use bz_core::api::policy::{
     ApiKey, ApiKeyMade, ChangeApiKey, KubernetesContent, KubernetesPolicy, NewApiKey, ProxyContent, ProxyPolicy,
     RecordingContent, RecordingPolicy, TargetConnectContent, TargetConnectPolicy,
@@ -15,6 +18,9 @@ use bz_core::api::record::{
     WebEvent,
 };
 use bz_core::api::register::{AgentRegistered, RegisterAgent};
+use bz_core::api::service_account::{
+    ChangeServiceAccount, LoginServiceAccount, NewServiceAccount, RotatedSecret, ServiceAccount, ServiceAccountMade,
+};
 use bz_core::api::target::{ChangeEnvironment, ChangeTarget, Environment, EnvironmentMade, NewEnvironment, Target};
 use bz_core::api::virtual_target::{
     DatabaseTarget, KubeTarget, NewVirtualTarget, SupportedDatabase, VirtualTargetMade, WebTarget,
@@ -25,8 +31,8 @@ use crate::api::page::List;
 use crate::api::policy::change::Change;
 use crate::api::query::{AGENTS, CONNECTIONS, LOG, POLICIES, REACH, STOP, TOKENS, VIRTUAL};
 use crate::api::{
-    About, Method, Operation, ProofOf, agent, api_key, connection, environment, event, organization, policy, reach,
-    recording, subject, target, typed, user, virtual_target, why,
+    About, Method, Operation, ProofOf, agent, api_key, connection, environment, event, mfa, organization, policy, reach,
+    recording, service_account, subject, target, typed, user, virtual_target, why,
 };
 
 /// `NAME METHOD PATH HANDLER [QUERY]: BODY => ANSWER, SUMMARY, FIELD: VALUE;`: query, body and fields may be left out. A
@@ -302,4 +308,57 @@ operations! {
         "Lists requests to web servers behind targets, newest first.";
     "eventservice:kube" Get "/events/kube" event::kube [LOG] => Whole<KubeEvent>,
         "Lists requests to clusters, newest first.";
+    "policymanagementservice:list" Get "/policies/organization-controls" policy::list::<policy::OrganizationControls>
+        [POLICIES] => List<ControlsPolicy>,
+        "Lists organization controls policies, of which there is at most one.";
+    "organizationcontrolsservice:add" Post "/policies/organization-controls"
+        policy::add::<policy::OrganizationControls>: ControlsContent => Tagged<ControlsPolicy>,
+        "Makes the organization controls policy.";
+    "policymanagementservice:get" Get "/policies/organization-controls/{id}"
+        policy::get::<policy::OrganizationControls> => Tagged<ControlsPolicy>,
+        "Answers with the organization controls policy.";
+    "organizationcontrolsservice:edit" Patch "/policies/organization-controls/{id}"
+        policy::edit::<policy::OrganizationControls>: Change<ControlsContent> => Tagged<ControlsPolicy>,
+        "Changes the organization controls policy; what it switched on stays on.";
+    "policymanagementservice:delete" Delete "/policies/organization-controls/{id}"
+        policy::delete::<policy::OrganizationControls> => Nothing,
+        "Deletes the organization controls policy, unless it demands a second factor.";
+    "mfaservice:totp" Post "/mfa/totp" mfa::totp: PassMfa => MfaPassed,
+        "Takes a code, which finishes a login or confirms a new secret.";
+    "mfaservice:reset" Post "/mfa/reset" mfa::reset: ResetMfa => MfaSecret,
+        "Makes a new secret for the caller, which counts once a code of it is given.";
+    "mfaservice:recovery-codes" Post "/mfa/recovery-codes" mfa::recovery_codes => RecoveryCodes,
+        "Makes new recovery codes for the caller; those from before are void.";
+    "mfaservice:clear" Post "/mfa/clear" mfa::clear: WhoseMfa => Nothing,
+        "Forgets somebody's second factor and ends their logins; nobody clears their own.";
+    "mfaservice:setup" Post "/mfa/setup" mfa::setup: WhoseMfa => Nothing,
+        "Demands a second factor of somebody.";
+    "mfaservice:disable" Post "/mfa/disable" mfa::disable: WhoseMfa => Nothing,
+        "Demands no second factor of somebody any more, which is discouraged; nobody disables their own.";
+    "mfaservice:me" Get "/mfa/me" mfa::me => MfaStatus,
+        "Says how the caller's second factor stands.";
+    "mfaservice:get" Get "/mfa/{id}" mfa::get => MfaStatus,
+        "Says how somebody's second factor stands, named by id or address.";
+    "serviceaccountservice:login" Post "/service-accounts/login" service_account::login: LoginServiceAccount
+        => Registered,
+        "Logs a service account in, by a token that it signed itself and a code.", proof: ProofOf::Body;
+    "serviceaccountservice:list" Get "/service-accounts" service_account::list => List<ServiceAccount>,
+        "Lists service accounts.";
+    "serviceaccountservice:add" Post "/service-accounts" service_account::add: NewServiceAccount
+        => ServiceAccountMade,
+        "Makes a service account; the secret of its codes is in this answer only.";
+    "serviceaccountservice:me" Get "/service-accounts/me" service_account::me => ServiceAccount,
+        "Answers with the service account that calls.";
+    "serviceaccountservice:get" Get "/service-accounts/{id}" service_account::get => ServiceAccount,
+        "Answers with one service account.";
+    "serviceaccountservice:edit" Patch "/service-accounts/{id}" service_account::edit: ChangeServiceAccount
+        => ServiceAccount,
+        "Changes a service account's role, or whether it may log in; one that is disabled ends at once.";
+    "serviceaccountservice:delete" Delete "/service-accounts/{id}" service_account::delete => Nothing,
+        "Takes a service account out of all policies, ends its logins and closes its connections.";
+    "serviceaccountservice:invalidate-cache" Patch "/service-accounts/invalidate-cache/{id}"
+        service_account::invalidate_cache => Nothing,
+        "Forgets a service account's key set, so that it is fetched anew.";
+    "serviceaccountservice:rotate-mfa" Patch "/mfa/rotate/{id}" service_account::rotate => RotatedSecret,
+        "Gives a service account a new secret for its codes, and ends its logins.";
 }

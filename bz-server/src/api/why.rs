@@ -9,6 +9,7 @@ use crate::auth::LoggedIn;
 use crate::connection::aim::{self, Aim};
 use crate::connection::question;
 use crate::error::ApiError;
+use crate::mfa::Standing;
 use crate::policy::{AccessQuestion, Decision};
 use crate::store::policy::Policy;
 
@@ -45,7 +46,7 @@ pub(super) async fn about(call: &Call, email: Option<&str>) -> Result<LoggedIn, 
     let login = login.ok_or_else(|| {
         ApiError::conflict("this person is not logged in, so the identity provider's groups are not known here")
     })?;
-    Ok(LoggedIn { login, user })
+    Ok(LoggedIn { login, user, standing: Standing::FREE })
 }
 
 fn explain(decision: Decision, policies: &[Policy], remedy: Option<String>) -> Why {

@@ -7,17 +7,21 @@ import rego.v1
 # --- Who may call what -----------------------------------------------------------------------------------------------
 #
 # anyone        no proof of anything; a registration key is not even that, for it registers agents and nothing else
-# person        whoever is logged in
+# login         whoever is logged in, also without the second factor that is asked for
+# person        whoever is logged in, with the second factor where it is asked for
 # owner         the person whose connection the call is about
 # admin         an administrator, logged in
 # key           an access key: does what an administrator does, but has no sessions
+#
+# A service account that is logged in is a person here, and does nothing of what no service account may.
+#
 # registration  a registration key: registers agents, nothing else
 
 operations := {
 	"apiservice:describe": {"anyone"},
 	"trustservice:bundle": {"anyone"},
 	"userservice:register": {"anyone"},
-	"userservice:logout": {"person"},
+	"userservice:logout": {"login"},
 	"userservice:me": {"person"},
 	"subjectservice:me": {"person", "key"},
 	"subjectservice:list": {"admin", "key"},
@@ -75,19 +79,74 @@ operations := {
 	"eventservice:query": {"admin", "key"},
 	"eventservice:web": {"admin", "key"},
 	"eventservice:kube": {"admin", "key"},
+	"mfaservice:totp": {"login"},
+	"mfaservice:reset": {"login"},
+	"mfaservice:me": {"login"},
+	"mfaservice:recovery-codes": {"person"},
+	"mfaservice:get": {"admin", "key"},
+	"mfaservice:clear": {"admin", "key"},
+	"mfaservice:setup": {"admin", "key"},
+	"mfaservice:disable": {"admin", "key"},
+	"organizationcontrolsservice:add": {"admin", "key"},
+	"organizationcontrolsservice:edit": {"admin", "key"},
+	"serviceaccountservice:login": {"anyone"},
+	"serviceaccountservice:list": {"admin", "key"},
+	"serviceaccountservice:add": {"admin", "key"},
+	"serviceaccountservice:me": {"person"},
+	"serviceaccountservice:get": {"admin", "key"},
+	"serviceaccountservice:edit": {"admin", "key"},
+	"serviceaccountservice:delete": {"admin", "key"},
+	"serviceaccountservice:invalidate-cache": {"admin", "key"},
+	"serviceaccountservice:rotate-mfa": {"admin", "key"},
 }
 
 roles contains "anyone" if input.caller.kind != "registration"
 
-roles contains "person" if input.caller.kind == "person"
+# What no service account does, whatever its role: who may log in and how, which roles they have, and keys, which are
+# held to no such list.
+never_by_service_accounts := {
+	"serviceaccountservice:add",
+	"serviceaccountservice:edit",
+	"serviceaccountservice:delete",
+	"serviceaccountservice:rotate-mfa",
+	"userservice:register",
+	"userservice:edit",
+	"userservice:delete",
+	"mfaservice:totp",
+	"mfaservice:reset",
+	"mfaservice:recovery-codes",
+	"mfaservice:clear",
+	"mfaservice:setup",
+	"mfaservice:disable",
+	"organizationcontrolsservice:add",
+	"organizationcontrolsservice:edit",
+	"apikeyservice:add",
+	"apikeyservice:edit",
+}
+
+in_person if input.caller.kind in {"person", "serviceaccount"}
+
+forbidden if {
+	input.caller.kind == "serviceaccount"
+	input.operation in never_by_service_accounts
+}
+
+roles contains "login" if in_person
+
+finished if {
+	in_person
+	not input.caller.pending
+}
+
+roles contains "person" if finished
 
 roles contains "owner" if {
-	input.caller.kind == "person"
+	finished
 	input.owner == input.caller.id
 }
 
 roles contains "admin" if {
-	input.caller.kind == "person"
+	finished
 	input.caller.is_admin
 }
 
@@ -98,6 +157,7 @@ roles contains "registration" if input.caller.kind == "registration"
 default operation_allowed := false
 
 operation_allowed if {
+	not forbidden
 	some role in roles
 	role in operations[input.operation]
 }
@@ -122,7 +182,7 @@ about := {
 
 names_person(policy) if {
 	some subject in policy.subjects
-	subject.type == "User"
+	subject.type == object.get(input.person, "type", "User")
 	subject.id == input.person.id
 }
 

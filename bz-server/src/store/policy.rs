@@ -21,10 +21,13 @@ pub enum PolicyKind {
     Proxy,
     /// Who may reach which clusters as whom.
     Kubernetes,
+    /// What the organization asks of everybody. At most one.
+    OrganizationControls,
 }
 
 impl PolicyKind {
-    const ALL: [Self; 4] = [Self::TargetConnect, Self::SessionRecording, Self::Proxy, Self::Kubernetes];
+    const ALL: [Self; 5] =
+        [Self::TargetConnect, Self::SessionRecording, Self::Proxy, Self::Kubernetes, Self::OrganizationControls];
 }
 
 /// The text names no kind.
@@ -38,6 +41,7 @@ impl fmt::Display for PolicyKind {
             Self::SessionRecording => "SessionRecording",
             Self::Proxy => "Proxy",
             Self::Kubernetes => "Kubernetes",
+            Self::OrganizationControls => "OrganizationControls",
         })
     }
 }
@@ -117,23 +121,20 @@ impl Store {
     /// # Errors
     /// [`StoreError::Exists`] when the name is taken.
     pub async fn add_policy(&self, policy: Policy, now: UnixTime) -> Result<u64, StoreError> {
+        self.transact(move |tx| insert(tx, &policy, now)).await
+    }
+
+    /// Adds one of a kind of which there is at most one.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] when there is one, or the name is taken.
+    pub async fn add_only_policy(&self, policy: Policy, now: UnixTime) -> Result<u64, StoreError> {
         self.transact(move |tx| {
-            let version = changed(tx)?;
-            tx.execute(
-                "INSERT INTO policy (id, kind, name, content, expires, version, created)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                params![
-                    policy.id.to_string(),
-                    policy.kind.to_string(),
-                    policy.name,
-                    to_json(&policy.content)?,
-                    policy.expires.map(millis),
-                    i64::try_from(version).unwrap_or(i64::MAX),
-                    millis(now)
-                ],
-            )
-            .map_err(exists("a policy of that name"))?;
-            Ok(version)
+            if of_kind(tx, policy.kind)?.is_empty() {
+                insert(tx, &policy, now)
+            } else {
+                Err(StoreError::Exists("a policy of this kind, of which there is at most one,"))
+            }
         })
         .await
     }
@@ -198,6 +199,30 @@ impl Store {
         })
         .await
     }
+}
+
+fn insert(tx: &Transaction<'_>, policy: &Policy, now: UnixTime) -> Result<u64, StoreError> {
+    let version = changed(tx)?;
+    tx.execute(
+        "INSERT INTO policy (id, kind, name, content, expires, version, created)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![
+            policy.id.to_string(),
+            policy.kind.to_string(),
+            policy.name,
+            to_json(&policy.content)?,
+            policy.expires.map(millis),
+            i64::try_from(version).unwrap_or(i64::MAX),
+            millis(now)
+        ],
+    )
+    .map_err(exists("a policy of that name"))?;
+    Ok(version)
+}
+
+/// All of one kind, by name.
+pub(super) fn of_kind(tx: &Transaction<'_>, kind: PolicyKind) -> Result<Vec<Policy>, StoreError> {
+    rows(tx, "SELECT * FROM policy WHERE kind = ?1 ORDER BY name", &[&kind.to_string()], read)
 }
 
 /// Takes a person out of every policy.

@@ -22,6 +22,8 @@ mod agents;
 mod api_keys;
 mod targets;
 mod virtual_targets;
+mod mfa;
+mod service_accounts;
 mod policies;
 mod policy_changes;
 mod environments;

@@ -147,6 +147,18 @@ impl World {
         Self { app, router, clock, links, issuer, claim: made.claim, folder, logged, seeds: AtomicU8::new(10) }
     }
 
+    /// The same world, its server started anew.
+    pub(crate) async fn restarted(self) -> Self {
+        let seams = Seams {
+            clock: Arc::clone(&self.clock) as _,
+            entropy: Arc::new(SystemEntropy),
+            jwks: Arc::clone(&self.issuer) as _,
+            links: Arc::clone(&self.links) as _,
+        };
+        let app = Arc::new(App::open(self.app.config.clone(), seams).await.unwrap());
+        Self { router: api::router(Arc::clone(&app)), app, ..self }
+    }
+
     pub(crate) fn seed(&self) -> [u8; 32] {
         [self.seeds.fetch_add(1, Ordering::SeqCst); 32]
     }

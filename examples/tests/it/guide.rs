@@ -6,6 +6,7 @@ mod databases;
 mod desk;
 mod files;
 mod kube;
+mod mfa;
 pub(crate) mod page;
 mod web;
 

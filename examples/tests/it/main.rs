@@ -56,6 +56,8 @@ mod relying_party;
 #[cfg(test)]
 mod segments;
 #[cfg(test)]
+mod service_accounts;
+#[cfg(test)]
 mod services;
 #[cfg(test)]
 mod session;
