@@ -2,6 +2,7 @@
 
 pub mod administer;
 mod ask;
+mod follow;
 mod made;
 mod mfa;
 mod record;
@@ -43,6 +44,7 @@ use crate::clock;
 use crate::link::Links;
 
 pub use ask::{AskError, Asked};
+pub use follow::{Followed, Following};
 pub use made::Lie;
 pub use record::{Download, EventFilter};
 pub use session::RefreshError;

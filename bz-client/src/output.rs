@@ -62,6 +62,11 @@ impl Table {
         Self { headings: headings.into(), rows: Vec::new(), empty }
     }
 
+    /// The same, to go on below another.
+    pub(crate) fn without_headings(self) -> Self {
+        Self { headings: Vec::new(), ..self }
+    }
+
     pub(crate) fn row(&mut self, fields: impl Into<Vec<Field>>) {
         self.rows.push(fields.into());
     }
@@ -90,6 +95,19 @@ impl Output {
     /// A result: the value as JSON, or one line.
     pub(crate) fn result<T: Serialize>(&self, value: &T, line: &str) -> io::Result<()> {
         if self.json { self.json(value) } else { writeln!(io::stdout(), "{}", shown(line)) }
+    }
+
+    /// Some of the results, of which more will come: each as JSON on a line of its own, or the table made of them.
+    pub(crate) fn stream<T: Serialize>(&self, values: &[T], table: &Table) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        if self.json {
+            values.iter().try_for_each(|value| writeln!(out, "{}", serde_json::to_string(value)?))?;
+        } else if !table.rows.is_empty() {
+            drop(out);
+            self.table(table)?;
+            out = io::stdout().lock();
+        }
+        out.flush()
     }
 
     /// What another program asked for, as JSON whatever was asked of this one.

@@ -134,7 +134,7 @@ impl Rest {
         body: &B,
     ) -> Result<(), RestError> {
         let body = serde_json::to_vec(body).map_err(|_| RestError::Request)?;
-        self.send(Some(caller), Draft { method, path, query: &[], body }).await.map(|_| ())
+        self.send(Some(caller), Draft { method, path, query: &[], body, tag: None }).await.map(|_| ())
     }
 
     /// A file, as it comes.

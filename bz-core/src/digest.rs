@@ -141,6 +141,10 @@ labels! {
     Record = "bz/1 record;"
     /// The next root of a server, signed by the one before.
     RootSuccession = "bz/1 root succession;"
+    /// One link of the chain of a server's logs.
+    LogRow = "bz/1 log row;"
+    /// A server's word about rows of its logs that retention cut off.
+    LogAnchor = "bz/1 log anchor;"
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ pub mod target;
 pub mod database;
 pub mod totp;
 pub mod grant;
+pub mod log;
 pub mod local;
 pub mod api;
 pub mod ssh;

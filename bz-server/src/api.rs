@@ -7,8 +7,8 @@ mod api_key;
 mod call;
 mod connection;
 mod environment;
-mod event;
 mod mfa;
+pub(crate) mod event;
 pub mod openapi;
 mod organization;
 pub mod page;
@@ -252,7 +252,12 @@ async fn go(
         }
         Err(error) => Err(error),
     };
-    record(operation, &log, &result, id).await?;
+    // A body that comes by and by cannot be looked at from here.
+    let outcome = match &result {
+        Ok(answer) => (answer.status, None),
+        Err(error) => (error.status(), Some(error.code())),
+    };
+    record(operation, &log, outcome, id).await?;
     result
 }
 
@@ -278,15 +283,11 @@ async fn decide(operation: &'static Operation, call: Call) -> Result<Answer, Api
 async fn record(
     operation: &'static Operation,
     call: &Call,
-    result: &Result<Answer, ApiError>,
+    (status, code): (StatusCode, Option<Code>),
     id: EventId,
 ) -> Result<(), ApiError> {
     let now = call.app.now().wall;
     let noted = call.noted();
-    let (status, code) = match result {
-        Ok(answer) => (answer.status, None),
-        Err(error) => (error.status(), Some(error.code())),
-    };
     let event = UserEvent {
         id,
         organization_id: call.app.organization,
@@ -349,7 +350,7 @@ impl Answer {
                 (header::CONTENT_TYPE, HeaderValue::from_static(media)),
                 (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
             ];
-            response = (self.status, kind, Body::from(body)).into_response();
+            response = (self.status, kind, body).into_response();
         }
         response.headers_mut().extend(self.headers);
         response

@@ -10,8 +10,11 @@ use bz_core::id::{LoginId, OrganizationId};
 use bz_core::key::{PrivateKey, PublicKey};
 use bz_core::time::{Now, UnixTime};
 use bz_core::trust::TrustBundle;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::api::event::stream::MOST_STREAMS;
 use crate::auth::limit::Limit;
 use crate::auth::replay::Replay;
 use crate::config::Config;
@@ -90,6 +93,10 @@ pub struct App {
     pub calls: TaskTracker,
     /// Opens the secrets of second factors.
     pub(crate) vault: Arc<Vault>,
+    /// Told when the server stops: what would go on for ever ends.
+    pub stopping: CancellationToken,
+    /// Places for readers of logs as they grow.
+    pub(crate) streams: Arc<Semaphore>,
     pub(crate) replay: Mutex<Replay>,
     pub(crate) limit: Mutex<Limit>,
     clock: Arc<dyn Clock>,
@@ -131,6 +138,8 @@ impl App {
             metrics: Metrics::new(),
             vault: Arc::new(vault),
             calls: TaskTracker::new(),
+            stopping: CancellationToken::new(),
+            streams: Arc::new(Semaphore::new(MOST_STREAMS)),
             replay: Mutex::new(Replay::default()),
             limit: Mutex::new(Limit::default()),
             clock: seams.clock,

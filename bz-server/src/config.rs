@@ -91,6 +91,9 @@ pub struct Config {
     /// What becomes of a session whose record cannot be written.
     #[serde(default)]
     pub on_record_failure: OnRecordFailure,
+    /// For how many days events are kept; for ever when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events_keep_days: Option<u32>,
     /// A PEM file of roots for the identity providers, instead of the platform's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_ca: Option<PathBuf>,
@@ -234,6 +237,8 @@ impl Config {
         value((30..=3600).contains(&self.offline_seconds), "offline_seconds", "must be 30 to 3600")?;
         value(self.mfa_grace_hours <= 720, "mfa_grace_hours", "must be at most 720")?;
         value(self.drain_seconds <= 300, "drain_seconds", "must be at most 300")?;
+        let kept = self.events_keep_days.is_none_or(|days| (1..=36_500).contains(&days));
+        value(kept, "events_keep_days", "must be 1 to 36500")?;
         let name = |text: &str| !text.trim().is_empty() && text.len() <= 100;
         value(name(&self.organization), "organization", "must be 1 to 100 bytes")?;
         value(name(&self.node), "node", "must be 1 to 100 bytes")

@@ -242,7 +242,9 @@ impl From<StoreError> for ApiError {
             | StoreError::Newer { .. }
             | StoreError::Unreadable(_)
             | StoreError::Failed(_)
-            | StoreError::Closed => Self::internal(error),
+            | StoreError::Closed
+            | StoreError::Older => Self::internal(error),
+            StoreError::TooLong => Self::bad_request(error.to_string()),
         }
     }
 }

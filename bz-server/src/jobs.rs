@@ -4,13 +4,19 @@
 
 use std::time::Duration;
 
+use bz_core::api::policy::SubjectType;
+use bz_core::api::record::{Actor, UserEvent};
 use bz_core::grant::MAX_OPENING;
+use bz_core::id::EventId;
+use bz_core::time::UnixTime;
 use bz_protocol::limits::{HANDSHAKE, PATIENCE};
+use serde_json::json;
 
 use crate::app::App;
 use crate::connection::life::By;
 use crate::connection::{close, recheck};
 use crate::error::ApiError;
+use crate::store::event::anchor::Signer;
 
 /// How often a server runs all of them.
 pub const EVERY: Duration = Duration::from_secs(30);
@@ -24,7 +30,8 @@ pub async fn tick(app: &App) -> Result<(), ApiError> {
     close_forsaken(app).await?;
     close_idle_shells(app).await?;
     remove_offline_targets(app).await?;
-    remove_expired_policies(app).await
+    remove_expired_policies(app).await?;
+    cut_old_events(app).await
 }
 
 /// Closes connections whose client never came: no grant opens them any more.
@@ -70,4 +77,48 @@ async fn remove_expired_policies(app: &App) -> Result<(), ApiError> {
         recheck(app, &By::Service).await?;
     }
     Ok(())
+}
+
+/// Cuts events off that are older than the settings keep them, in whole days, and says so in the log of calls.
+async fn cut_old_events(app: &App) -> Result<(), ApiError> {
+    let Some(days) = app.config.events_keep_days else { return Ok(()) };
+    let now = app.now().wall;
+    let day = Duration::from_secs(24 * 3600);
+    let today = UnixTime::from_secs(now.as_secs() / day.as_secs() * day.as_secs());
+    let before = today.before(day.saturating_mul(days));
+    let keys = app.online_keys().map_err(ApiError::internal)?;
+    let signer = || Signer { key: keys.record.clone(), organization: app.organization, now };
+    let mut gone = 0;
+    loop {
+        match app.store.cut_events(before, signer()).await? {
+            0 => break,
+            some => gone += some,
+        }
+    }
+    if gone > 0 {
+        tracing::info!(gone, "events were removed: they are older than they are kept");
+        let context = json!({ "rows": gone, "before": before.to_string(), "keepDays": days }).to_string();
+        app.store.add_user_event(own_event(app, "auditservice:cut", context)?, now).await?;
+    }
+    Ok(())
+}
+
+/// What the server does by itself, as an event in the log of calls.
+fn own_event(app: &App, action: &str, context: String) -> Result<UserEvent, ApiError> {
+    Ok(UserEvent {
+        id: EventId::from_random(app.random()?),
+        organization_id: app.organization,
+        actor: Actor {
+            subject_id: None,
+            subject_type: SubjectType::User,
+            subject_name: "the server itself".to_owned(),
+            is_admin: true,
+        },
+        service_action: action.to_owned(),
+        resource: "logs".to_owned(),
+        evaluation: true,
+        timestamp: app.now().wall.to_string(),
+        ip_address: String::new(),
+        context,
+    })
 }

@@ -15,6 +15,7 @@ use bz_server::seam::jwks::HttpJwks;
 use bz_server::seam::links::Links;
 use bz_server::seam::{Clock as _, SystemClock, SystemEntropy};
 use bz_server::store::Store;
+use bz_server::store::event::Head;
 use bz_server::{Seams, Server, keys};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
@@ -44,6 +45,24 @@ enum Command {
     Admin(Admin),
     /// Print the trust bundle that agents and clients pin.
     Bundle,
+    /// Prove that nothing was changed in the logs or removed from them, beside a running server or without one.
+    #[command(subcommand)]
+    Audit(Audit),
+}
+
+#[derive(Debug, Subcommand)]
+enum Audit {
+    /// Print the end of the logs, as number:hash: write it down where nobody of this host can change it.
+    Head,
+    /// Walk all rows of the logs, and say where they do not hold.
+    Verify {
+        /// An end that was written down before: it must lie on the way.
+        #[arg(long, value_name = "NUMBER:HASH")]
+        head: Option<Head>,
+        /// The trust bundle whose roots must have signed for what retention cut; this server's own when absent.
+        #[arg(long, value_name = "FILE")]
+        bundle: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -98,6 +117,10 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Some(Command::Bundle) => bundle(&read(&arguments.config)?).await,
             Some(Command::Admin(Admin::Claim)) => claim(&read(&arguments.config)?).await,
             Some(Command::Admin(Admin::ResetMfa { user })) => reset_mfa(&read(&arguments.config)?, user).await,
+            Some(Command::Audit(Audit::Head)) => audit_head(&read(&arguments.config)?).await,
+            Some(Command::Audit(Audit::Verify { head, bundle })) => {
+                audit_verify(&read(&arguments.config)?, head, bundle).await
+            }
             None => bail!("name a command, or --help"),
         }
     })
@@ -173,6 +196,31 @@ async fn reset_mfa(config: &Config, user: String) -> anyhow::Result<()> {
     let store = Store::open(&config.data)?;
     bz_server::admin::reset_mfa(config, &store, &SystemEntropy, (user, SystemClock::new().now().wall)).await?;
     print("The next login enrolls a second factor anew.\n")
+}
+
+async fn audit_head(config: &Config) -> anyhow::Result<()> {
+    let head = Store::inspect(&config.data)?.event_head().await?;
+    print(&format!("{head}\n"))
+}
+
+async fn audit_verify(config: &Config, known: Option<Head>, bundle: Option<PathBuf>) -> anyhow::Result<()> {
+    let store = Store::inspect(&config.data)?;
+    let bundle = bundle.unwrap_or_else(|| config.data.join(init::BUNDLE));
+    let text = std::fs::read_to_string(&bundle).with_context(|| bundle.display().to_string())?;
+    let bundle = TrustBundle::parse(&text)?;
+    let audited = store.audit_events(known, (bundle.organization, bundle.roots)).await?;
+    let audited = audited.context("the logs do not hold")?;
+    if let Some(cut) = &audited.cut {
+        print(&format!(
+            "Rows 1 to {} were cut by retention at {}; this server signed for it.\n",
+            cut.head.count, cut.at
+        ))?;
+    }
+    if let Some(known) = known {
+        print(&format!("Row {} has the hash that was written down.\n", known.count))?;
+    }
+    let first = audited.head.count.saturating_sub(audited.rows).saturating_add(1);
+    print(&format!("{} rows hold, {first} to {}.\nHead {}\n", audited.rows, audited.head.count, audited.head))
 }
 
 fn print(text: &str) -> anyhow::Result<()> {

@@ -13,6 +13,7 @@
 mod carrier;
 mod cast;
 mod pen;
+mod search;
 mod tokens;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ use tokio_util::task::TaskTracker;
 
 pub use crate::record::carrier::{Carrier, Ends, Unrecorded};
 pub use crate::record::cast::{Cast, asciicast};
+pub use crate::record::search::search;
 pub(crate) use crate::record::tokens::{TokenKey, Tokens};
 
 use crate::record::carrier::Session;

@@ -161,6 +161,7 @@ impl Server {
     /// Takes no more connections, lets running calls finish, and ends what is left after the configured time.
     pub async fn shutdown(self) {
         self.stop.cancel();
+        self.app.stopping.cancel();
         self.tasks.close();
         if let Some(relay) = &self.relay {
             relay.shutdown().await;

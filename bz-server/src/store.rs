@@ -1,7 +1,8 @@
 //! Everything that outlives the process, behind typed methods: the one place that knows SQL and SQLite.
 //!
-//! One thread owns the database; callers send it closures and wait for the answer. Each closure is one transaction:
-//! committed when it returns `Ok`, rolled back otherwise. Absent: rules about who may, which are policy's.
+//! One thread writes; callers send it closures and wait for the answer. Each closure is done or not, as a whole: see
+//! [`turn`]. Another thread reads the logs, so that a long question holds nobody up. Absent: rules about who may, which
+//! are policy's.
 
 pub mod api_key;
 pub mod connection;
@@ -13,16 +14,17 @@ pub mod organization;
 pub mod policy;
 pub mod service_account;
 pub mod target;
+mod turn;
 pub mod user;
 pub mod virtual_target;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use bz_core::time::UnixTime;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Transaction, TransactionBehavior};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// The database's file in the data folder.
 pub const FILE: &str = "bz-server.db";
@@ -38,9 +40,13 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0003_virtual_targets.sql"),
     include_str!("../migrations/0004_queries.sql"),
     include_str!("../migrations/0005_requests.sql"),
-    include_str!("../migrations/0007_mfa.sql"),
-    include_str!("../migrations/0008_service_accounts.sql"),
+    include_str!("../migrations/0006_mfa.sql"),
+    include_str!("../migrations/0007_service_accounts.sql"),
+    EVENTS,
 ];
+
+/// The step that goes on in [`event::migrate`].
+const EVENTS: &str = include_str!("../migrations/0008_events.sql");
 
 /// Why the store did not do it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -74,6 +80,12 @@ pub enum StoreError {
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
+    /// An older server wrote it, and it is only looked at.
+    #[error("the database is of an older server: start this one once, which brings it up to date")]
+    Older,
+    /// A question that would hold up others.
+    #[error("too many rows to look through: narrow the question, by time, person, target or connection")]
+    TooLong,
 }
 
 impl From<rusqlite::Error> for StoreError {
@@ -81,6 +93,7 @@ impl From<rusqlite::Error> for StoreError {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full,
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked,
+            Some(ErrorCode::OperationInterrupted) => Self::TooLong,
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Unreadable("pages".to_owned()),
             _ => {
                 if let rusqlite::Error::FromSqlConversionFailure(_, _, why) = error {
@@ -93,12 +106,15 @@ impl From<rusqlite::Error> for StoreError {
     }
 }
 
-type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+type Question = Box<dyn FnOnce(&mut Connection) + Send>;
 
 /// The store. Clones are handles to one database.
 #[derive(Clone)]
 pub struct Store {
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<Box<dyn turn::Job>>,
+    questions: mpsc::Sender<Question>,
+    events: watch::Receiver<i64>,
+    path: PathBuf,
 }
 
 impl std::fmt::Debug for Store {
@@ -113,19 +129,31 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn open(data: &Path) -> Result<Self, StoreError> {
-        let mut connection = open(&data.join(FILE))?;
+        let path = data.join(FILE);
+        let mut connection = open(&path)?;
         migrate(&mut connection)?;
-        let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
-        let run = move || {
-            while let Some(job) = queue.blocking_recv() {
-                job(&mut connection);
-            }
-        };
-        std::thread::Builder::new()
-            .name("store".to_owned())
-            .spawn(run)
-            .map_err(|e| StoreError::Failed(e.to_string()))?;
-        Ok(Self { jobs })
+        let reader = open_reader(&path)?;
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let (added, events) = watch::channel(0);
+        thread("store", move || turn::run(connection, queue, &added))?;
+        Ok(Self { jobs, questions: answering(reader)?, events, path })
+    }
+
+    /// Opens the database in this folder to be looked at, beside a server or without one: nothing in it is changed.
+    ///
+    /// # Errors
+    /// [`StoreError`]; also when it is of an older version, which only a server's start brings up to date.
+    pub fn inspect(data: &Path) -> Result<Self, StoreError> {
+        let path = data.join(FILE);
+        let reader = open_reader(&path)?;
+        let found = version(&reader)?;
+        match found.cmp(&MIGRATIONS.len()) {
+            std::cmp::Ordering::Less => return Err(StoreError::Older),
+            std::cmp::Ordering::Equal => {}
+            std::cmp::Ordering::Greater => return Err(StoreError::Newer { found, known: MIGRATIONS.len() }),
+        }
+        // Nobody takes jobs: who writes is told that the store is closed.
+        Ok(Self { jobs: mpsc::channel(1).0, questions: answering(reader)?, events: watch::channel(0).1, path })
     }
 
     /// Whether the database answers.
@@ -136,29 +164,91 @@ impl Store {
         self.transact(|tx| Ok(tx.query_row("SELECT 1", [], |_| Ok(()))?)).await
     }
 
+    /// Says each time rows of the logs were added by this process: the last one's number.
+    #[must_use]
+    pub fn added_events(&self) -> watch::Receiver<i64> {
+        self.events.clone()
+    }
+
     /// Runs one transaction.
     async fn transact<T: Send + 'static>(
         &self,
         run: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
-            // Nobody waits any more when the receiver is gone; the transaction has run all the same.
-            drop(answer.send(transact(connection, run)));
-        });
+        let (job, answered) = turn::job(run);
         self.jobs.send(job).await.map_err(|_| StoreError::Closed)?;
         answered.await.map_err(|_| StoreError::Closed)?
     }
+
+    /// Asks about the logs, beside the one who writes. Sees all that was answered before.
+    async fn read<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        let question: Question = Box::new(move |connection| {
+            // Nobody waits any more when the receiver is gone.
+            drop(answer.send(bounded(connection, ask)));
+        });
+        self.questions.send(question).await.map_err(|_| StoreError::Closed)?;
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Asks what takes its time, on a connection and thread of its own.
+    async fn read_all<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let path = self.path.clone();
+        let asked = tokio::task::spawn_blocking(move || {
+            let mut connection = open_reader(&path)?;
+            let tx = connection.transaction()?;
+            ask(&tx)
+        });
+        asked.await.map_err(|error| StoreError::Failed(error.to_string()))?
+    }
 }
 
-fn transact<T>(
+/// A thread that answers questions on this connection.
+fn answering(mut reader: Connection) -> Result<mpsc::Sender<Question>, StoreError> {
+    let (questions, mut asked) = mpsc::channel::<Question>(QUEUE);
+    thread("store-reader", move || {
+        while let Some(question) = asked.blocking_recv() {
+            question(&mut reader);
+        }
+    })?;
+    Ok(questions)
+}
+
+fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
+    let started = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+    started.map(drop).map_err(|e| StoreError::Failed(e.to_string()))
+}
+
+/// A question that ends when it has looked at too much. Counted in SQLite's own steps, of which a row takes tens.
+fn bounded<T>(
     connection: &mut Connection,
-    run: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
+    ask: impl FnOnce(&Transaction<'_>) -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
-    let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let answer = run(&tx)?;
-    tx.commit()?;
-    Ok(answer)
+    let mut left = MOST_STEPS / STEPS;
+    let count = move || {
+        left = left.saturating_sub(1);
+        left == 0
+    };
+    connection.progress_handler(STEPS, Some(count))?;
+    let tx = connection.transaction()?;
+    ask(&tx)
+}
+
+/// How often a question's steps are counted, and how many it may take: some seconds.
+const STEPS: i32 = 10_000;
+const MOST_STEPS: i32 = 500_000_000;
+
+fn open_reader(path: &Path) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    Ok(connection)
 }
 
 fn open(path: &Path) -> Result<Connection, StoreError> {
@@ -172,15 +262,22 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+fn version(connection: &Connection) -> Result<usize, StoreError> {
     let found: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    let found = usize::try_from(found).unwrap_or(usize::MAX);
+    Ok(usize::try_from(found).unwrap_or(usize::MAX))
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let found = version(connection)?;
     if found > MIGRATIONS.len() {
         return Err(StoreError::Newer { found, known: MIGRATIONS.len() });
     }
     for (step, version) in MIGRATIONS.iter().zip(1_u32..).skip(found) {
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         tx.execute_batch(step)?;
+        if *step == EVENTS {
+            event::migrate::into_one_chain(&tx)?;
+        }
         tx.pragma_update(None, "user_version", version)?;
         tx.commit()?;
     }

@@ -1,10 +1,10 @@
 //! What the server keeps: transcripts, recordings, and the three logs.
 
 use bz_core::api::record::{
-    CommandEvent, ConnectionEvent, FileEvent, KubeEvent, QueryEvent, SessionRecording, TranscriptFile, UserEvent,
-    WebEvent,
+    AgentStatusEvent, CommandEvent, ConnectionEvent, FileEvent, KubeEvent, QueryEvent, RecordingMatch,
+    SessionRecording, TranscriptFile, UserEvent, WebEvent,
 };
-use bz_core::id::ConnectionId;
+use bz_core::id::{ConnectionId, TargetId};
 use bz_core::time::UnixTime;
 
 use crate::client::Client;
@@ -36,14 +36,29 @@ pub struct EventFilter {
     pub from: Option<UnixTime>,
     /// Not after.
     pub to: Option<UnixTime>,
+    /// Of people or keys that were called so; all when empty.
+    pub subjects: Vec<String>,
+    /// On targets that were called so; all when empty.
+    pub targets: Vec<String>,
+    /// As these target users; all when empty.
+    pub target_users: Vec<String>,
+    /// Whose command or statement has this in it.
+    pub search: Option<String>,
+    /// Of calls: only those that policy denied.
+    pub denied: bool,
 }
 
 impl EventFilter {
-    fn query(&self) -> Vec<(&'static str, String)> {
+    pub(super) fn query(&self) -> Vec<(&'static str, String)> {
         let mut query = vec![("eventCount", self.count.to_string())];
         query.extend(self.connections.iter().map(|connection| ("connectionIds", connection.to_string())));
         query.extend(self.from.map(|time| ("startTimestamp", time.to_string())));
         query.extend(self.to.map(|time| ("endTimestamp", time.to_string())));
+        query.extend(self.subjects.iter().map(|name| ("subjectNames", name.clone())));
+        query.extend(self.targets.iter().map(|name| ("targetNames", name.clone())));
+        query.extend(self.target_users.iter().map(|user| ("targetUsers", user.clone())));
+        query.extend(self.search.iter().map(|text| ("commandSearch", text.clone())));
+        query.extend(self.denied.then(|| ("evaluation", "false".to_owned())));
         query
     }
 }
@@ -87,6 +102,18 @@ impl Client {
     /// [`RestError`].
     pub async fn recording(&self, connection: ConnectionId) -> Result<Download, RestError> {
         self.download(&format!("session-recordings/{connection}"), &[]).await
+    }
+
+    /// The lines shown in a recording that hold this text.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn search_recording(
+        &self,
+        connection: ConnectionId,
+        text: &str,
+    ) -> Result<Vec<RecordingMatch>, RestError> {
+        self.get(&format!("session-recordings/{connection}/search"), &[("q", text)]).await
     }
 
     /// Calls of the API that fit, newest first. Connections are no part of them.
@@ -137,12 +164,39 @@ impl Client {
         self.events("events/web", filter).await
     }
 
+    /// When agents of a target came, left and started again, newest first.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn agent_status_events(
+        &self,
+        target: TargetId,
+        filter: &EventFilter,
+    ) -> Result<Vec<AgentStatusEvent>, RestError> {
+        let mut query = filter.query();
+        query.push(("targetId", target.to_string()));
+        let query: Vec<(&str, &str)> = query.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        self.get("events/agent-status-change", &query).await
+    }
+
     /// Requests to clusters that fit, newest first.
     ///
     /// # Errors
     /// [`RestError`].
     pub async fn kube_events_where(&self, filter: &EventFilter) -> Result<Vec<KubeEvent>, RestError> {
         self.events("events/kube", filter).await
+    }
+
+    /// Events of the log of this name that fit, newest first.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn events_of<T: serde::de::DeserializeOwned>(
+        &self,
+        log: &str,
+        filter: &EventFilter,
+    ) -> Result<Vec<T>, RestError> {
+        self.events(&format!("events/{log}"), filter).await
     }
 
     async fn events<T: serde::de::DeserializeOwned>(

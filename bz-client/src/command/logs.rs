@@ -1,5 +1,7 @@
 //! `bz logs`: what happened, newest first.
 
+use std::collections::BTreeSet;
+
 use bz_client::client::EventFilter;
 use bz_core::api::record::{
     CommandEvent, ConnectionEvent, FileDirection, FileEvent, FileOutcome, KubeEvent, QueryEvent, QueryOutcome,
@@ -8,6 +10,9 @@ use bz_core::api::record::{
 use bz_core::id::ConnectionId;
 use bz_core::time::UnixTime;
 use clap::{Args, Subcommand};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::context::Context;
 use crate::exit::Exit;
@@ -19,17 +24,17 @@ pub(crate) enum Logs {
     /// Connections: opened, closed, clients that came and left, and why
     Connections(OfConnections),
     /// Command lines typed in shells or run by exec
-    Commands(OfConnections),
+    Commands(Searched),
     /// Files that were copied, or were to be, with their digests
     Files(OfConnections),
     /// Statements that databases were asked to run, with their parameters, rows and errors
-    Queries(OfConnections),
+    Queries(Searched),
     /// Requests to web servers behind targets, with their answers' status; of a query the names alone
     Web(OfConnections),
     /// Requests to clusters: as whom, what they asked for, and what the cluster said
     Kube(OfConnections),
     /// Calls of the API: who did what, and whether policy allowed it
-    Users(Which),
+    Users(OfCalls),
 }
 
 /// Which events.
@@ -44,6 +49,12 @@ pub(crate) struct Which {
     /// Not after this time
     #[arg(long, value_name = "TIME", value_parser = time)]
     until: Option<UnixTime>,
+    /// Only of this person or key, by address or name; may be given several times
+    #[arg(long, short, value_name = "NAME")]
+    user: Vec<String>,
+    /// Go on and show what comes, the newest last; with --json each event on a line of its own
+    #[arg(long, short, visible_alias = "watch")]
+    follow: bool,
 }
 
 /// Which events of connections.
@@ -54,54 +65,112 @@ pub(crate) struct OfConnections {
     /// Only of this connection; may be given several times
     #[arg(long, short, value_name = "CONNECTION")]
     connection: Vec<ConnectionId>,
+    /// Only on targets of this name; may be given several times
+    #[arg(long, short, value_name = "NAME")]
+    target: Vec<String>,
+    /// Only as this target user; may be given several times
+    #[arg(long, value_name = "USER")]
+    target_user: Vec<String>,
+}
+
+/// Which events of a log that is searched.
+#[derive(Debug, Args)]
+pub(crate) struct Searched {
+    #[command(flatten)]
+    of: OfConnections,
+    /// Only those with this text in them, whatever the case of its letters
+    #[arg(long, short, value_name = "TEXT")]
+    search: Option<String>,
+}
+
+/// Which calls.
+#[derive(Debug, Args)]
+pub(crate) struct OfCalls {
+    #[command(flatten)]
+    which: Which,
+    /// Only those that policy denied
+    #[arg(long)]
+    denied: bool,
 }
 
 impl Logs {
     pub(crate) async fn run(self, context: &Context<'_>) -> anyhow::Result<Exit> {
-        let client = context.client()?;
         match self {
-            Self::Connections(of) => {
-                let events = client.connection_events_where(&of.filter()).await?;
-                context.output.list(&events, || connections(&events))?;
-            }
-            Self::Commands(of) => {
-                let events = client.command_events_where(&of.filter()).await?;
-                context.output.list(&events, || commands(&events))?;
-            }
-            Self::Files(of) => {
-                let events = client.file_events_where(&of.filter()).await?;
-                context.output.list(&events, || files(&events))?;
-            }
-            Self::Queries(of) => {
-                let events = client.query_events_where(&of.filter()).await?;
-                context.output.list(&events, || queries(&events))?;
-            }
-            Self::Web(of) => {
-                let events = client.web_events_where(&of.filter()).await?;
-                context.output.list(&events, || requests(&events))?;
-            }
-            Self::Kube(of) => {
-                let events = client.kube_events_where(&of.filter()).await?;
-                context.output.list(&events, || cluster(&events))?;
-            }
-            Self::Users(which) => {
-                let events = client.user_events_where(&which.filter(Vec::new())).await?;
-                context.output.list(&events, || users(&events))?;
-            }
+            Self::Connections(of) => show(context, ("connection", of.which.follow, of.filter()), connections).await,
+            Self::Commands(of) => show(context, ("command", of.of.which.follow, of.filter()), commands).await,
+            Self::Files(of) => show(context, ("file", of.which.follow, of.filter()), files).await,
+            Self::Queries(of) => show(context, ("query", of.of.which.follow, of.filter()), queries).await,
+            Self::Web(of) => show(context, ("web", of.which.follow, of.filter()), requests).await,
+            Self::Kube(of) => show(context, ("kube", of.which.follow, of.filter()), cluster).await,
+            Self::Users(of) => show(context, ("subject", of.which.follow, of.filter()), users).await,
         }
-        Ok(Exit::Fine)
     }
 }
 
+/// Shows a log; with `follow` the oldest of what there is first, and then what comes, until the program is ended.
+async fn show<E: Serialize + DeserializeOwned>(
+    context: &Context<'_>,
+    (log, follow, filter): (&str, bool, EventFilter),
+    table: fn(&[E]) -> Table,
+) -> anyhow::Result<Exit> {
+    let client = context.client()?;
+    if !follow {
+        let events: Vec<E> = client.events_of(log, &filter).await?;
+        context.output.list(&events, || table(&events))?;
+        return Ok(Exit::Fine);
+    }
+    // Begun before the look, so that nothing falls between; what both have is shown once.
+    let mut following = client.follow(log, &filter).await?;
+    let mut events: Vec<Value> = client.events_of(log, &filter).await?;
+    events.reverse();
+    let known: BTreeSet<String> = events.iter().filter_map(id).collect();
+    let typed: Vec<E> = events.iter().map(E::deserialize).collect::<Result<_, _>>()?;
+    context.output.stream(&events, &table(&typed))?;
+    loop {
+        let event: Value = serde_json::from_str(&following.next().await?.event)?;
+        if id(&event).is_none_or(|id| !known.contains(&id)) {
+            let row = table(&[E::deserialize(&event)?]).without_headings();
+            context.output.stream(&[event], &row)?;
+        }
+    }
+}
+
+fn id(event: &Value) -> Option<String> {
+    event.get("id").and_then(Value::as_str).map(str::to_owned)
+}
+
 impl Which {
-    const fn filter(&self, connections: Vec<ConnectionId>) -> EventFilter {
-        EventFilter { count: self.count, connections, from: self.since, to: self.until }
+    fn filter(&self) -> EventFilter {
+        EventFilter {
+            count: self.count,
+            from: self.since,
+            to: self.until,
+            subjects: self.user.clone(),
+            ..EventFilter::default()
+        }
     }
 }
 
 impl OfConnections {
     fn filter(&self) -> EventFilter {
-        self.which.filter(self.connection.clone())
+        EventFilter {
+            connections: self.connection.clone(),
+            targets: self.target.clone(),
+            target_users: self.target_user.clone(),
+            ..self.which.filter()
+        }
+    }
+}
+
+impl Searched {
+    fn filter(&self) -> EventFilter {
+        EventFilter { search: self.search.clone(), ..self.of.filter() }
+    }
+}
+
+impl OfCalls {
+    fn filter(&self) -> EventFilter {
+        EventFilter { denied: self.denied, ..self.which.filter() }
     }
 }
 

@@ -7,7 +7,8 @@ mod edit;
 use bz_core::access::Verb;
 use bz_core::api::mfa::ControlsPolicy;
 use bz_core::api::policy::{
-    ClusterName, Enabled, Group, KubernetesPolicy, ProxyPolicy, RecordingPolicy, Subject, SubjectType, TargetConnectPolicy,
+    ClusterName, Enabled, Group, KubernetesPolicy, ProxyPolicy, RecordingPolicy, Subject, SubjectType,
+    TargetConnectPolicy,
 };
 use bz_core::id::PolicyId;
 use clap::Subcommand;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use bz_core::api::record::SessionRecording;
+use bz_core::api::record::{RecordingMatch, SessionRecording};
 use bz_core::id::ConnectionId;
 use clap::Subcommand;
 use serde_json::json;
@@ -25,6 +25,13 @@ pub(crate) enum Recording {
         #[arg(long, short, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Find what was shown in one, with the seconds from its beginning, also while its session runs
+    Search {
+        /// The connection
+        connection: ConnectionId,
+        /// The text, whatever the case of its letters
+        text: String,
+    },
 }
 
 impl Recording {
@@ -35,6 +42,10 @@ impl Recording {
                 let recordings = client.recordings().await?;
                 context.output.list(&recordings, || table(&recordings))?;
             }
+            Self::Search { connection, text } => {
+                let found = client.search_recording(connection, &text).await?;
+                context.output.list(&found, || lines(&found))?;
+            }
             Self::Get { connection, out: None } => save::to_stdout(client.recording(connection).await?, false).await?,
             Self::Get { connection, out: Some(path) } => {
                 let size = save::to_file(client.recording(connection).await?, &path).await?;
@@ -44,6 +55,14 @@ impl Recording {
         }
         Ok(Exit::Fine)
     }
+}
+
+fn lines(found: &[RecordingMatch]) -> Table {
+    let mut table = Table::new(["Seconds", "Line"], "Nothing was found.");
+    for RecordingMatch { offset_seconds, line } in found {
+        table.row([format!("{offset_seconds:.1}").into(), line.as_str().into()]);
+    }
+    table
 }
 
 fn table(recordings: &[SessionRecording]) -> Table {

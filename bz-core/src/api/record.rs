@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::access::ConnectionState;
 use crate::api::policy::SubjectType;
 use crate::id::{ConnectionId, EnvironmentId, EventId, OrganizationId, TargetId, UserId};
+use crate::key::PublicKey;
 
 /// Who did something, as every event names it. Kept when the person is deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -358,6 +359,68 @@ pub struct KubeEvent {
     pub kubectl: Option<String>,
 }
 
+/// The same with the names that the original has for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct KubeEventFields {
+    /// Our own.
+    #[serde(flatten)]
+    pub event: KubeEvent,
+    /// When.
+    pub creation_date: String,
+    /// As whom in the cluster.
+    pub role: String,
+    /// The API that was called: one, since each call is an event.
+    pub endpoints: Vec<KubeEndpoint>,
+    /// What was run in a container.
+    pub exec_commands: Vec<KubeEndpoint>,
+    /// The command on the person's machine.
+    pub kube_english_command: String,
+    /// The answer's status; 0 when there was none.
+    pub status_code: u16,
+    /// Whose.
+    pub user_id: Option<UserId>,
+    /// The person's address then.
+    pub user_email: String,
+    /// The cluster.
+    pub cluster_id: TargetId,
+}
+
+/// One call of a cluster's API, or one command in a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct KubeEndpoint {
+    /// The event.
+    pub id: EventId,
+    /// When.
+    pub time_created: String,
+    /// Method and path, or the command.
+    pub event: String,
+}
+
+impl KubeEventFields {
+    /// An event with both kinds of names.
+    #[must_use]
+    pub fn of(event: KubeEvent) -> Self {
+        let request = &event.request;
+        let endpoint = |event: String| KubeEndpoint { id: request.id, time_created: request.timestamp.clone(), event };
+        Self {
+            creation_date: request.timestamp.clone(),
+            role: request.place.target_user.clone(),
+            endpoints: vec![endpoint(format!("{} {}", request.method, request.path))],
+            exec_commands: event.action.command.iter().map(|command| endpoint(command.clone())).collect(),
+            kube_english_command: event.kubectl.clone().unwrap_or_default(),
+            status_code: request.status.unwrap_or_default(),
+            user_id: request.actor.subject_id,
+            user_email: request.actor.subject_name.clone(),
+            cluster_id: request.place.target_id,
+            event,
+        }
+    }
+}
+
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -371,6 +434,50 @@ pub enum WebOutcome {
     Upgraded,
     /// The stream was no HTTP: there may be more than the log knows.
     Unparsed,
+}
+
+/// `GET events/agent-status-change`: an agent that came, went or started again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct AgentStatusEvent {
+    /// The event.
+    pub id: EventId,
+    /// The organization.
+    pub organization_id: OrganizationId,
+    /// Its target.
+    pub target_id: TargetId,
+    /// The target's name then.
+    pub target_name: String,
+    /// Its environment.
+    pub environment_id: EnvironmentId,
+    /// The environment's name then.
+    pub environment_name: String,
+    /// From what to what, such as `OnlineToOffline`.
+    pub status_change: String,
+    /// When, RFC 3339.
+    #[serde(rename = "timeStamp")]
+    pub timestamp: String,
+    /// Why, in a sentence.
+    pub reason: String,
+    /// The agent's identity key.
+    pub agent_public_key: PublicKey,
+}
+
+/// `GET events/head`: the end of the chain of all logs. Whoever writes it down elsewhere can prove later that nothing
+/// before it was changed or removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct LogHead {
+    /// How many rows there ever were.
+    pub count: u64,
+    /// The hash of the last one.
+    pub hash: String,
+    /// Both, as `bz-server audit verify --head` takes them.
+    pub head: String,
+    /// When this was so, RFC 3339.
+    pub timestamp: String,
 }
 
 /// `GET session-recordings`.
@@ -398,6 +505,17 @@ pub struct SessionRecording {
     pub subject_id: UserId,
     /// The bytes of its transcripts.
     pub size: u64,
+}
+
+/// `GET session-recordings/{id}/search`: a line that was shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct RecordingMatch {
+    /// When it began, in seconds from the recording's beginning.
+    pub offset_seconds: f64,
+    /// The line, without colors.
+    pub line: String,
 }
 
 /// `GET connections/{id}/transcripts`.

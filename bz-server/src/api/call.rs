@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use bz_core::api::record::Actor;
@@ -20,7 +20,6 @@ use crate::app::App;
 use crate::auth::{Caller, LoggedIn};
 use crate::error::ApiError;
 use crate::policy::OperationQuestion;
-use crate::store::event::EventFilter;
 
 /// One call. Its caller is proved and allowed when a handler sees it.
 #[derive(Debug, Clone)]
@@ -135,24 +134,6 @@ impl Call {
         Ok(())
     }
 
-    /// The query's filter of a log.
-    ///
-    /// # Errors
-    /// [`ApiError::field`] for a value that is none.
-    pub fn event_filter(&self) -> Result<EventFilter, ApiError> {
-        let limit = self.query("eventCount").pop().map_or(Ok(crate::store::event::MOST), |text| {
-            text.parse().map_err(|_| ApiError::field("eventCount", "must be a number"))
-        });
-        Ok(EventFilter {
-            subjects: self.ids("subjectIds")?,
-            connections: self.ids("connectionIds")?,
-            targets: self.ids("targetIds")?,
-            from: self.time("startTimestamp")?,
-            to: self.time("endTimestamp")?,
-            limit: limit?,
-        })
-    }
-
     /// Says in the log what this call is about.
     pub fn note(&self, resource: impl Into<String>) {
         self.noted.lock().unwrap_or_else(PoisonError::into_inner).resource = Some(resource.into());
@@ -171,12 +152,12 @@ impl Call {
         self.noted.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn ids<T: FromStr<Err: std::fmt::Display>>(&self, name: &str) -> Result<Vec<T>, ApiError> {
+    pub(super) fn ids<T: FromStr<Err: std::fmt::Display>>(&self, name: &str) -> Result<Vec<T>, ApiError> {
         let parse = |text: &String| text.parse().map_err(|e: T::Err| ApiError::field(name, &e.to_string()));
         self.query(name).iter().map(parse).collect()
     }
 
-    fn time(&self, name: &str) -> Result<Option<UnixTime>, ApiError> {
+    pub(super) fn time(&self, name: &str) -> Result<Option<UnixTime>, ApiError> {
         let text = self.query(name).pop();
         text.map(|text| parse_time(&text).ok_or_else(|| ApiError::field(name, "must be a time as in RFC 3339")))
             .transpose()
@@ -190,21 +171,27 @@ pub(super) fn parse_time(text: &str) -> Option<UnixTime> {
 }
 
 /// What a call that went well answers: a `T`, as the table says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Answer<T = ()> {
     /// The status.
     pub status: StatusCode,
     /// Headers besides the usual ones.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The body and its media type; none at all for an empty answer.
-    pub body: Option<(&'static str, Vec<u8>)>,
+    pub body: Option<(&'static str, Body)>,
     of: PhantomData<fn() -> T>,
 }
 
 impl<T> Answer<T> {
     /// These bytes, of this media type.
     #[must_use]
-    pub const fn of(media: &'static str, body: Vec<u8>) -> Self {
+    pub fn of(media: &'static str, body: Vec<u8>) -> Self {
+        Self::flowing(media, Body::from(body))
+    }
+
+    /// What comes by and by, of this media type.
+    #[must_use]
+    pub const fn flowing(media: &'static str, body: Body) -> Self {
         Self { status: StatusCode::OK, headers: Vec::new(), body: Some((media, body)), of: PhantomData }
     }
 

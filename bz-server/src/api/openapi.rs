@@ -69,6 +69,10 @@ media! {
     Asciicast "application/x-asciicast";
     /// A transcript.
     Transcript "application/octet-stream";
+    /// Events as they come: `id`, `event` (the log) and `data` (the event) of each.
+    Events "text/event-stream";
+    /// Events, one on each line: its `seq`, `log`, `at`, `hash` and `event`.
+    Lines "application/x-ndjson";
     /// This document.
     OpenApi "application/vnd.oai.openapi+json;version=3.1";
 }

@@ -62,12 +62,18 @@ impl<T: Serialize> Answer<List<T>> {
     /// # Errors
     /// [`ApiError::internal`] when it has no JSON.
     pub fn page(call: &Call, items: &[T], next: Option<&str>) -> Result<Self, ApiError> {
-        let mut answer = Self::wire(items)?;
+        Self::wire(items)?.leading_on(call, next)
+    }
+}
+
+impl<T> Answer<List<T>> {
+    /// The same, with where the next page is.
+    pub(super) fn leading_on(mut self, call: &Call, next: Option<&str>) -> Result<Self, ApiError> {
         if let Some(place) = next {
             let link = link(&call.head.uri, &URL_SAFE_NO_PAD.encode(place));
-            answer.headers.push((header::LINK, HeaderValue::try_from(link).map_err(ApiError::internal)?));
+            self.headers.push((header::LINK, HeaderValue::try_from(link).map_err(ApiError::internal)?));
         }
-        Ok(answer)
+        Ok(self)
     }
 }
 

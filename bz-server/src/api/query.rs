@@ -52,6 +52,7 @@ pub(super) const STATE: Param =
     many("connectionState", Takes::OneOf(CONNECTION_STATES), "In these states; open and pending ones when absent.");
 pub(super) const STATES: Param = many("connectionStates", Takes::OneOf(CONNECTION_STATES), "The same.");
 pub(super) const STOP: Param = one("stop", Takes::Flag, "Whether recording stops, too.");
+pub(super) const FOUND: Param = one("q", Takes::Text, "The text, whatever its letters' case. Needed.");
 pub(super) const TOKENS: Param = one("tokens", Takes::Flag, "Whether to put back tokens that have ended.");
 
 /// The filters of a list of connections.
@@ -88,16 +89,6 @@ pub(super) const VIRTUAL: &[Param] = &[
     many("targetIds", Takes::Id, "These."),
     many("envName", Takes::Text, "In an environment of this name."),
     many("envId", Takes::Id, "In this environment."),
-];
-
-/// The filters of a log.
-pub(super) const LOG: &[Param] = &[
-    many("subjectIds", Takes::Id, "Of these subjects."),
-    many("connectionIds", Takes::Id, "Of these connections."),
-    many("targetIds", Takes::Id, "On these targets."),
-    one("startTimestamp", Takes::Time, "From this time on."),
-    one("endTimestamp", Takes::Time, "Up to this time."),
-    one("eventCount", Takes::Number(0, u32::MAX), "The most events to answer with."),
 ];
 
 pub(super) const fn one(name: &'static str, takes: Takes, about: &'static str) -> Param {

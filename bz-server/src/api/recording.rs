@@ -1,16 +1,16 @@
 //! Recordings and transcripts of connections: to see, to take along, to delete.
 
-use bz_core::api::record::{SessionRecording, TranscriptFile};
+use bz_core::api::record::{RecordingMatch, SessionRecording, TranscriptFile};
 use bz_core::id::ConnectionId;
 use bz_core::oidc::SKEW;
 use bz_protocol::transcript::{Reader, redact, restore};
 
 use crate::api::connection::state;
-use crate::api::openapi::{Asciicast, Nothing, Transcript};
+use crate::api::openapi::{Asciicast, Nothing, Transcript, Whole};
 use crate::api::page::List;
 use crate::api::{Answer, Call};
 use crate::error::ApiError;
-use crate::record::{Part, RecordError, asciicast};
+use crate::record::{Part, RecordError, asciicast, search};
 use crate::store::connection::{Connection, ConnectionFilter};
 
 /// `GET session-recordings`: of connections that policy has recorded, newest first.
@@ -30,13 +30,25 @@ pub(super) async fn list(call: Call) -> Result<Answer<List<SessionRecording>>, A
 
 /// `GET session-recordings/{id}`: asciicast, also while the session runs.
 pub(super) async fn get(call: Call) -> Result<Answer<Asciicast>, ApiError> {
-    let (connection, parts) = recorded(&call).await?;
+    Ok(Answer::of(Asciicast::MEDIA, cast(&call).await?.into_bytes()))
+}
+
+/// `GET session-recordings/{id}/search`: the lines that were shown with a text in them, also while the session runs.
+pub(super) async fn find(call: Call) -> Result<Answer<Whole<RecordingMatch>>, ApiError> {
+    let text = call.query("q").pop().unwrap_or_default();
+    if !(1..=200).contains(&text.len()) {
+        return Err(ApiError::field("q", "must have 1 to 200 bytes"));
+    }
+    Answer::whole(&search(&cast(&call).await?, &text))
+}
+
+async fn cast(call: &Call) -> Result<String, ApiError> {
+    let (connection, parts) = recorded(call).await?;
     let mut files = Vec::new();
     for part in parts {
         files.extend(call.app.records.read(connection, part.number).await?);
     }
-    let text = asciicast(files.iter().map(Vec::as_slice)).map_err(ApiError::internal)?;
-    Ok(Answer::of(Asciicast::MEDIA, text.into_bytes()))
+    asciicast(files.iter().map(Vec::as_slice)).map_err(ApiError::internal)
 }
 
 /// `DELETE session-recordings/{id}`: withholds the content recorded so far, also while the session runs. Recording goes

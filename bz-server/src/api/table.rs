@@ -14,8 +14,8 @@ use bz_core::api::policy::{
 };
 use bz_core::api::reach::{Agent, TargetsByAccess};
 use bz_core::api::record::{
-    CommandEvent, ConnectionEvent, FileEvent, KubeEvent, QueryEvent, SessionRecording, TranscriptFile, UserEvent,
-    WebEvent,
+    AgentStatusEvent, CommandEvent, ConnectionEvent, FileEvent, KubeEventFields, LogHead, QueryEvent, RecordingMatch,
+    SessionRecording, TranscriptFile, UserEvent, WebEvent,
 };
 use bz_core::api::register::{AgentRegistered, RegisterAgent};
 use bz_core::api::service_account::{
@@ -26,13 +26,15 @@ use bz_core::api::virtual_target::{
     DatabaseTarget, KubeTarget, NewVirtualTarget, SupportedDatabase, VirtualTargetMade, WebTarget,
 };
 
-use crate::api::openapi::{self, Answers, Asciicast, Nothing, OpenApi, Tagged, Transcript, Whole, body_of};
+use crate::api::openapi::{
+    self, Answers, Asciicast, Events, Lines, Nothing, OpenApi, Tagged, Transcript, Whole, body_of,
+};
 use crate::api::page::List;
 use crate::api::policy::change::Change;
-use crate::api::query::{AGENTS, CONNECTIONS, LOG, POLICIES, REACH, STOP, TOKENS, VIRTUAL};
+use crate::api::query::{AGENTS, CONNECTIONS, FOUND, POLICIES, REACH, STOP, TOKENS, VIRTUAL};
 use crate::api::{
-    About, Method, Operation, ProofOf, agent, api_key, connection, environment, event, mfa, organization, policy, reach,
-    recording, service_account, subject, target, typed, user, virtual_target, why,
+    About, Method, Operation, ProofOf, agent, api_key, connection, environment, event, mfa, organization, policy,
+    reach, recording, service_account, subject, target, typed, user, virtual_target, why,
 };
 
 /// `NAME METHOD PATH HANDLER [QUERY]: BODY => ANSWER, SUMMARY, FIELD: VALUE;`: query, body and fields may be left out. A
@@ -288,25 +290,27 @@ operations! {
         "Lists recordings.";
     "recordservice:get" Get "/session-recordings/{id}" recording::get => Asciicast,
         "Answers with the recording of a connection, also while it runs.";
+    "recordservice:search" Get "/session-recordings/{id}/search" recording::find [&[FOUND]] => Whole<RecordingMatch>,
+        "Lists the lines shown in a recording that hold a text, with their times, also while it runs.";
     "recordservice:delete" Delete "/session-recordings/{id}" recording::delete [&[STOP]] => Nothing,
         "Deletes what was recorded of a connection so far. Recording goes on as policy says, unless it is stopped.";
     "recordservice:transcripts" Get "/connections/{id}/transcripts" recording::transcripts => List<TranscriptFile>,
         "Lists the transcripts of a connection.";
     "recordservice:transcript" Get "/connections/{id}/transcripts/{n}" recording::transcript [&[TOKENS]] => Transcript,
         "Answers with a transcript, without the tokens in it.";
-    "eventservice:subject" Get "/events/subject" event::subject [LOG] => Whole<UserEvent>,
+    "eventservice:subject" Get "/events/subject" event::subject [event::filter::CALLS] => List<UserEvent>,
         "Lists calls of this API, newest first.";
-    "eventservice:connection" Get "/events/connection" event::connection [LOG] => Whole<ConnectionEvent>,
+    "eventservice:connection" Get "/events/connection" event::connection [event::filter::CONNECTIONS] => List<ConnectionEvent>,
         "Lists what happened to connections, newest first.";
-    "eventservice:command" Get "/events/command" event::command [LOG] => Whole<CommandEvent>,
+    "eventservice:command" Get "/events/command" event::command [event::filter::SEARCHED] => List<CommandEvent>,
         "Lists commands, newest first.";
-    "eventservice:file" Get "/events/file" event::file [LOG] => Whole<FileEvent>,
+    "eventservice:file" Get "/events/file" event::file [event::filter::OTHERS] => List<FileEvent>,
         "Lists files that were copied, or were to be, newest first.";
-    "eventservice:query" Get "/events/query" event::query [LOG] => Whole<QueryEvent>,
+    "eventservice:query" Get "/events/query" event::query [event::filter::SEARCHED] => List<QueryEvent>,
         "Lists statements that databases were asked to run, newest first.";
-    "eventservice:web" Get "/events/web" event::web [LOG] => Whole<WebEvent>,
+    "eventservice:web" Get "/events/web" event::web [event::filter::OTHERS] => List<WebEvent>,
         "Lists requests to web servers behind targets, newest first.";
-    "eventservice:kube" Get "/events/kube" event::kube [LOG] => Whole<KubeEvent>,
+    "eventservice:kube" Get "/events/kube" event::kube [event::filter::OTHERS] => List<KubeEventFields>,
         "Lists requests to clusters, newest first.";
     "policymanagementservice:list" Get "/policies/organization-controls" policy::list::<policy::OrganizationControls>
         [POLICIES] => List<ControlsPolicy>,
@@ -361,4 +365,13 @@ operations! {
         "Forgets a service account's key set, so that it is fetched anew.";
     "serviceaccountservice:rotate-mfa" Patch "/mfa/rotate/{id}" service_account::rotate => RotatedSecret,
         "Gives a service account a new secret for its codes, and ends its logins.";
+    "eventservice:agent-status-change" Get "/events/agent-status-change" event::agent_status_change
+        [event::filter::AGENTS] => List<AgentStatusEvent>,
+        "Lists when the agent of a target came, left and started again, newest first.";
+    "eventservice:stream" Get "/events/stream" event::stream::stream [event::filter::STREAM] => Events,
+        "Sends events of logs as they come, as server-sent events; after those that Last-Event-ID names, when it is sent.";
+    "eventservice:export" Get "/events/export" event::stream::export [event::filter::STREAM] => Lines,
+        "Sends all events of logs, oldest first, each with its number and hash in the chain.";
+    "eventservice:head" Get "/events/head" event::head => LogHead,
+        "Answers with the end of the chain of all logs: written down elsewhere, it proves later that nothing was changed.";
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use bz_core::api::record::ConnectionEventType;
 use bz_core::api::target::TargetStatus;
-use bz_core::id::{BootId, ConnectionId, LoginId, ShellId, TargetId};
+use bz_core::id::{BootId, ConnectionId, EventId, LoginId, ShellId, TargetId};
 use bz_core::key::PublicKey;
 
 use crate::app::App;
@@ -19,7 +19,7 @@ use crate::store::StoreError;
 use crate::store::connection::{Connection, ConnectionFilter, Stepped};
 use crate::store::event::EventFilter;
 use crate::store::login::Login;
-use crate::store::target::{Announced, Target};
+use crate::store::target::{Announced, StatusLog, Target};
 
 /// Why a stream is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -220,7 +220,7 @@ pub async fn closed(app: &App, connection: ConnectionId, by: &By, why: &str) -> 
 /// # Errors
 /// [`LinkError::Store`].
 pub async fn target_online(app: &App, target: TargetId, agent: Announced) -> Result<(), LinkError> {
-    Ok(app.store.target_online(target, agent, app.now().wall).await?)
+    Ok(app.store.target_online(target, agent, status_log(app)?).await?)
 }
 
 /// The target has had no link for the resume window: its connections close.
@@ -228,10 +228,16 @@ pub async fn target_online(app: &App, target: TargetId, agent: Announced) -> Res
 /// # Errors
 /// [`LinkError`].
 pub async fn target_offline(app: &App, target: TargetId) -> Result<(), LinkError> {
-    if app.store.target_offline(target, app.now().wall).await? {
+    let why = format!("its agent has had no link for {} seconds", app.config.offline_seconds);
+    if app.store.target_offline(target, why, status_log(app)?).await? {
         lose_all_on(app, target).await?;
     }
     Ok(())
+}
+
+fn status_log(app: &App) -> Result<StatusLog, ApiError> {
+    let id = || Ok::<_, ApiError>(EventId::from_random(app.random()?));
+    Ok(StatusLog { ids: [id()?, id()?], organization: app.organization, at: app.now().wall })
 }
 
 /// Targets that the store believes online: after a start, those whose window begins now.

@@ -68,6 +68,7 @@ operations := {
 	"connectionservice:close": {"owner", "admin", "key"},
 	"recordservice:list": {"admin"},
 	"recordservice:get": {"admin"},
+	"recordservice:search": {"admin"},
 	"recordservice:delete": {"admin"},
 	"recordservice:transcripts": {"admin"},
 	"recordservice:transcript": {"admin"},
@@ -98,6 +99,10 @@ operations := {
 	"serviceaccountservice:delete": {"admin", "key"},
 	"serviceaccountservice:invalidate-cache": {"admin", "key"},
 	"serviceaccountservice:rotate-mfa": {"admin", "key"},
+	"eventservice:agent-status-change": {"admin", "key"},
+	"eventservice:head": {"admin", "key"},
+	"eventservice:stream": {"admin", "key"},
+	"eventservice:export": {"admin", "key"},
 }
 
 roles contains "anyone" if input.caller.kind != "registration"

@@ -240,7 +240,7 @@ fn write_log(
             timestamp: log.at.to_string(),
             connection_node_id: log.node.clone(),
         };
-        event::add_connection_event(tx, &event, log.at)?;
+        event::add(tx, &event, log.at)?;
     }
     Ok(())
 }

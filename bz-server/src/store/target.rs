@@ -1,5 +1,7 @@
 //! Targets, and whether their agents are there.
 
+mod status;
+
 use bz_core::api::target::{Route, TargetStatus};
 use bz_core::id::{BootId, EnvironmentId, TargetId};
 use bz_core::key::PublicKey;
@@ -9,6 +11,8 @@ use rusqlite::{Row, Transaction, params};
 use crate::store::{
     Store, StoreError, environment, exists, first, json, millis, optional, optional_time, rows, text, time, to_json,
 };
+
+pub use crate::store::target::status::StatusLog;
 
 /// A target.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,30 +168,35 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn target_online(&self, id: TargetId, agent: Announced, now: UnixTime) -> Result<(), StoreError> {
+    pub async fn target_online(&self, id: TargetId, agent: Announced, log: StatusLog) -> Result<(), StoreError> {
         self.transact(move |tx| {
+            let Some(before) = by_id(tx, id)? else { return Ok(()) };
             tx.execute(
                 "UPDATE target SET boot = ?2, version = ?3, routes = ?4, last_seen = ?5,
                      status_changed = CASE status WHEN 'Online' THEN status_changed ELSE ?5 END, status = 'Online'
                  WHERE id = ?1",
-                params![id.to_string(), agent.boot.to_string(), agent.version, to_json(&agent.routes)?, millis(now)],
+                params![id.to_string(), agent.boot.to_string(), agent.version, to_json(&agent.routes)?, millis(log.at)],
             )?;
-            Ok(())
+            status::came(tx, &before, agent.boot, &log)
         })
         .await
     }
 
-    /// The target has had no link for the resume window; whether that is news.
+    /// The target has had no link for the resume window, in these words; whether that is news.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn target_offline(&self, id: TargetId, now: UnixTime) -> Result<bool, StoreError> {
+    pub async fn target_offline(&self, id: TargetId, why: String, log: StatusLog) -> Result<bool, StoreError> {
         self.transact(move |tx| {
-            let changed = tx.execute(
-                "UPDATE target SET status = 'Offline', status_changed = ?2 WHERE id = ?1 AND status = 'Online'",
-                params![id.to_string(), millis(now)],
+            let Some(before) = by_id(tx, id)?.filter(|target| target.status == TargetStatus::Online) else {
+                return Ok(false);
+            };
+            tx.execute(
+                "UPDATE target SET status = 'Offline', status_changed = ?2 WHERE id = ?1",
+                params![id.to_string(), millis(log.at)],
             )?;
-            Ok(changed == 1)
+            status::left(tx, &before, &why, &log)?;
+            Ok(true)
         })
         .await
     }

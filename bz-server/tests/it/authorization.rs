@@ -174,9 +174,9 @@ async fn strangers_cannot_flood_the_log() {
     for _ in 0..300 {
         world.get(As::Nobody, "/users/me").await.refused(Code::NotLoggedIn);
     }
-    let before = world.app.store.check_user_events().await.unwrap();
+    let before = world.app.store.event_head().await.unwrap();
     world.get(As::Nobody, "/users/me").await.refused(Code::TooMany);
-    assert_eq!(world.app.store.check_user_events().await.unwrap(), before);
+    assert_eq!(world.app.store.event_head().await.unwrap(), before);
     world.advance(61);
     world.get(As::Nobody, "/users/me").await.refused(Code::NotLoggedIn);
 }

@@ -1,7 +1,8 @@
 //! `/events`: the log of calls is whole, chained and filtered.
 
 use bz_core::api::error::Code;
-use bz_core::api::record::UserEvent;
+use bz_core::api::record::{LogHead, UserEvent};
+use bz_server::store::event::Broken;
 use serde_json::{Value, json};
 
 use crate::world::{As, World};
@@ -65,24 +66,26 @@ async fn logs_are_filtered() {
     assert_eq!(ask(format!("?subjectIds={id}&endTimestamp=2027-01-15T08:01:00Z")).await.len(), 2);
 }
 
-/// A row changed, taken out or put in breaks the chain where it was done.
+/// A row changed or taken out breaks the chain where it was done, and a head written down before stays good.
 #[tokio::test]
 async fn a_changed_log_shows() {
     let world = World::new().await;
     let admin = world.admin().await;
+    let head: LogHead = world.get(As::Client(&admin), "/events/head").await.ok();
     for _ in 0..5 {
         world.get(As::Client(&admin), "/users/me").await.done();
     }
-    let check = || world.app.store.check_user_events();
-    assert_eq!(check().await.unwrap(), Ok(6));
+    let trust = || (world.app.organization, vec![world.app.root()]);
+    let check = || world.app.store.audit_events(Some(head.head.parse().unwrap()), trust());
+    assert_eq!(check().await.unwrap().unwrap().rows, 7);
     let edit = |sql: &str| {
         let file = world.folder.path().join("data").join(bz_server::store::FILE);
         let connection = rusqlite::Connection::open(file).unwrap();
         assert_eq!(connection.execute(sql, []).unwrap(), 1, "{sql}");
     };
-    edit("UPDATE user_event SET body = replace(body, ':true', ':false') WHERE seq = 3");
-    assert_eq!(check().await.unwrap().unwrap_err().row, 3);
-    edit("UPDATE user_event SET body = replace(body, '\"evaluation\":false', '\"evaluation\":true') WHERE seq = 3");
-    edit("DELETE FROM user_event WHERE seq = 2");
-    assert_eq!(check().await.unwrap().unwrap_err().row, 3);
+    edit("UPDATE event SET body = replace(body, '\"evaluation\":true', '\"evaluation\":false') WHERE seq = 3");
+    assert_eq!(check().await.unwrap(), Err(Broken::Row(3)));
+    edit("UPDATE event SET body = replace(body, '\"evaluation\":false', '\"evaluation\":true') WHERE seq = 3");
+    edit("DELETE FROM event WHERE seq = 2");
+    assert_eq!(check().await.unwrap(), Err(Broken::Missing { expected: 2, found: 3 }));
 }

@@ -33,6 +33,7 @@ mod bad_bodies;
 mod connections;
 mod links;
 mod events;
+mod logs;
 mod lens;
 mod recordings;
 mod admin;

@@ -9,7 +9,7 @@ use bz_core::access::request::{CopyRequest, CopyWay, Parameters, Request, Size};
 use bz_core::api::Bytes;
 use bz_core::api::access::ConnectionMade;
 use bz_core::api::error::Code;
-use bz_core::api::record::{CommandEvent, FileEvent, FileOutcome, SessionRecording, TranscriptFile};
+use bz_core::api::record::{CommandEvent, FileEvent, FileOutcome, RecordingMatch, SessionRecording, TranscriptFile};
 use bz_core::digest::Digest;
 use bz_core::id::ConnectionId;
 use bz_core::wire;
@@ -31,8 +31,8 @@ const SECRET: &str = "a-line-that-only-the-screen-shows";
 const TYPED: &str = "a-line-that-only-the-keyboard-sent";
 const LATER: &str = "a-line-of-another-time";
 
-/// F-107, F-108, F-109, F-110~, F-113: output is recorded for whom a policy names, input where it says so, and an
-/// administrator sees it while the session runs.
+/// F-107, F-108, F-109, F-110~, F-113, F-114~: output is recorded for whom a policy names, input where it says so, and an
+/// administrator sees and searches it while the session runs.
 #[tokio::test]
 async fn a_recording_is_seen_while_it_is_made() {
     for input in [false, true] {
@@ -48,6 +48,10 @@ async fn a_recording_is_seen_while_it_is_made() {
         assert!(lines[1..].iter().any(|l| l[1] == "o" && l[2] == SECRET && l[0].as_f64().is_some()), "{cast}");
         assert_eq!(lines[1..].iter().any(|l| l[1] == "i" && l[2] == TYPED), input, "{cast}");
         assert_eq!(stage.at_rest(TYPED), input);
+        let path = format!("/session-recordings/{}/search?q=", stage.id());
+        let found: Vec<RecordingMatch> = stage.get(&format!("{path}THAT-ONLY-THE-SCREEN")).await.ok();
+        assert_eq!(found.iter().map(|found| found.line.as_str()).collect::<Vec<_>>(), [SECRET]);
+        stage.get(&path).await.refused(Code::BadRequest);
         let list: Vec<SessionRecording> = stage.get("/session-recordings").await.ok();
         assert_eq!((list.len(), list[0].connection_id, list[0].input_recorded), (1, stage.made.connection_id, input));
         let alice = As::Client(&stage.alice);

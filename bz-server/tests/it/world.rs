@@ -100,6 +100,12 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
+    async fn of(answer: axum::response::Response) -> Self {
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap().to_vec();
+        Self { status, headers, body }
+    }
+
     #[track_caller]
     pub(crate) fn ok<T: DeserializeOwned>(&self) -> T {
         assert_eq!(self.status, StatusCode::OK, "{}", String::from_utf8_lossy(&self.body));
@@ -269,11 +275,22 @@ impl World {
         self.raw(who, "GET", path, Vec::new()).await
     }
 
+    /// An answer, and where it says that more is.
+    pub(crate) async fn linked(&self, who: As<'_>, path: &str) -> (Reply, Option<String>) {
+        let answer = self.router.clone().oneshot(self.request(who, "GET", path, Vec::new())).await.unwrap();
+        let link = answer.headers().get("link").map(|link| link.to_str().unwrap().to_owned());
+        (Reply::of(answer).await, link)
+    }
+
     pub(crate) async fn call(&self, who: As<'_>, method: &str, path: &str, body: &impl Serialize) -> Reply {
         self.raw(who, method, path, serde_json::to_vec(body).unwrap()).await
     }
 
     pub(crate) async fn raw(&self, who: As<'_>, method: &str, path: &str, body: Vec<u8>) -> Reply {
+        self.send(self.request(who, method, path, body)).await
+    }
+
+    fn request(&self, who: As<'_>, method: &str, path: &str, body: Vec<u8>) -> Request<Body> {
         let path = format!("/api/v2{path}");
         let request = Request::builder().method(method).uri(&path);
         let request = match who {
@@ -284,7 +301,7 @@ impl World {
                 request.header("Authorization", header)
             }
         };
-        self.send(request.body(Body::from(body)).unwrap()).await
+        request.body(Body::from(body)).unwrap()
     }
 
     /// The API's description, as it is served.
@@ -297,11 +314,13 @@ impl World {
         Proof::sign(client.login, &Call { method, target, body }, self.app.now().wall, random, &client.key)
     }
 
+    /// An answer whose body comes by and by.
+    pub(crate) async fn answer(&self, request: Request<Body>) -> axum::response::Response {
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
     pub(crate) async fn send(&self, request: Request<Body>) -> Reply {
-        let answer = self.router.clone().oneshot(request).await.unwrap();
-        let (status, headers) = (answer.status(), answer.headers().clone());
-        let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap().to_vec();
-        Reply { status, headers, body }
+        Reply::of(self.router.clone().oneshot(request).await.unwrap()).await
     }
 
     /// The log of calls, newest first, read behind the API so that reading adds nothing.

@@ -474,7 +474,7 @@ impl Room {
 
     /// The log of statements of one connection, oldest first, once it holds.
     async fn log(&self, connection: ConnectionId, holds: impl Fn(&[QueryEvent]) -> bool) -> Vec<QueryEvent> {
-        let filter = EventFilter { count: 1000, connections: vec![connection], from: None, to: None };
+        let filter = EventFilter { count: 1000, connections: vec![connection], ..EventFilter::default() };
         let look = async || {
             let mut log = self.world.client.query_events_where(&filter).await.unwrap();
             log.reverse();

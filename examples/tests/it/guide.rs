@@ -2,6 +2,7 @@
 
 mod admin;
 pub(crate) mod api;
+mod auditing;
 mod databases;
 mod desk;
 mod files;

@@ -128,7 +128,7 @@ pub(super) async fn log_queries(app: &crate::app::App, events: Option<Vec<(Query
         return;
     };
     if !events.is_empty()
-        && let Err(error) = app.store.add_query_events(events).await
+        && let Err(error) = app.store.add_events(events).await
     {
         tracing::error!(%error, "statements could not be logged");
     }

@@ -105,8 +105,8 @@ pub(super) enum Requested {
 pub(super) async fn log_requests(app: &App, requested: Option<Requested>) {
     let at = app.now().wall;
     let logged = match requested {
-        Some(Requested::Web(events)) if !events.is_empty() => app.store.add_web_events(events, at).await,
-        Some(Requested::Kube(events)) if !events.is_empty() => app.store.add_kube_events(events, at).await,
+        Some(Requested::Web(events)) if !events.is_empty() => app.store.add_events(timed(events, at)).await,
+        Some(Requested::Kube(events)) if !events.is_empty() => app.store.add_events(timed(events, at)).await,
         Some(_) => return,
         None => {
             tracing::error!("requests could not be logged: the operating system gives no random bytes");
@@ -116,4 +116,8 @@ pub(super) async fn log_requests(app: &App, requested: Option<Requested>) {
     if let Err(error) = logged {
         tracing::error!(%error, "requests could not be logged");
     }
+}
+
+fn timed<E>(events: Vec<E>, at: UnixTime) -> Vec<(E, UnixTime)> {
+    events.into_iter().map(|event| (event, at)).collect()
 }

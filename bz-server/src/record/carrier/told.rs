@@ -109,7 +109,7 @@ impl Carrier {
 }
 
 impl Rows {
-    /// Writes them down, command lines one by one: their log has the order in which they were typed.
+    /// Writes them down, in the order in which they were typed.
     pub(super) async fn log(self, app: &App) {
         log_commands(app, self.commands).await;
         log_files(app, self.files).await;
@@ -124,7 +124,7 @@ async fn log_files(app: &App, events: Option<(Vec<FileEvent>, UnixTime)>) {
         return;
     };
     if !events.is_empty()
-        && let Err(error) = app.store.add_file_events(events, at).await
+        && let Err(error) = app.store.add_events(events.into_iter().map(|event| (event, at)).collect()).await
     {
         tracing::error!(%error, "files could not be logged");
     }
@@ -135,9 +135,9 @@ async fn log_commands(app: &App, events: Option<Vec<(CommandEvent, UnixTime)>>) 
         tracing::error!("a command could not be logged: the operating system gives no random bytes");
         return;
     };
-    for (event, at) in events {
-        if let Err(error) = app.store.add_command_event(event, at).await {
-            tracing::error!(%error, "a command could not be logged");
-        }
+    if !events.is_empty()
+        && let Err(error) = app.store.add_events(events).await
+    {
+        tracing::error!(%error, "commands could not be logged");
     }
 }
