@@ -31,9 +31,9 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli, output: &Output) -> anyhow::Result<Exit> {
-    // One thread: what a session's bytes pass through then follows without waking another one. Files and terminals are
-    // read by threads of their own.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // One thread for all that is spawned, so that what a session's bytes pass through follows without waking another;
+    // this one may wait for a terminal that stands still, and sessions and links live on.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let ran = runtime.block_on(async {
         let context = context::Context::new(&cli.global, output)?;
         let ran = command::run(cli.command, &context).await;

@@ -71,8 +71,10 @@ impl SshProxy {
             }
             std::future::pending::<()>().await;
         };
+        // Where the session itself is driven: each block would otherwise wake another thread.
+        let carried = tokio::spawn(carry(stream, signals));
         let end = tokio::select! {
-            end = carry(stream, &mut signals) => end,
+            end = carried => end?,
             () = serve => None,
         };
         // An end that sshd was too slow to say: what the server does not hear now it learns in some minutes.
@@ -105,7 +107,7 @@ fn finish(context: &Context<'_>, end: &End, reason: Option<String>) -> Exit {
 }
 
 /// Carries bytes between `ssh` and the session, until both have said their last; `None` when nobody listens any more.
-async fn carry(stream: Dialed, signals: &mut Signals) -> Option<End> {
+async fn carry(stream: Dialed, mut signals: Signals) -> Option<End> {
     let (mut from_sshd, mut to_sshd) = tokio::io::split(stream);
     let leaving = tokio::sync::Notify::new();
     let outward = async {
