@@ -143,7 +143,8 @@ async fn enroll(context: &Context<'_>, client: &Client, reset: ResetMfa) -> anyh
     let url = given_lately(context, client, async || client.reset_mfa(reset).await).await?.mfa_secret_url;
     let secret = TotpSecret::from_url(&url).context("the server gives no secret for an authenticator app")?;
     let code = QrCode::with_error_correction_level(&url, EcLevel::L).context("the secret fits into no QR code")?;
-    let picture = code.render::<Dense1x2>().dark_color(Dense1x2::Dark).light_color(Dense1x2::Light).build();
+    // As on a dark screen: what is printed is the light between the modules.
+    let picture = code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build();
     let text = secret.to_base32();
     let groups: Vec<_> = text.as_bytes().chunks(4).map(String::from_utf8_lossy).collect();
     context.output.warn(&format!(

@@ -32,7 +32,7 @@ async fn the_page_about_the_second_factor_is_as_written() {
 
     let status = page.next("bz mfa status");
     let said = place.desk.run(&status).await;
-    assert!(said.contains("Set up") && said.contains("Recovery codes left   10"), "{said}");
+    assert!(said.contains("Set up") && said.contains("Recovery codes left  10"), "{said}");
     page.put("CODE", &app.code());
     let login = page.next("bz login");
     let again = login_again(&mut place, &login, PERSON).await;
@@ -71,7 +71,7 @@ async fn somebody_elses(place: &mut Place, page: &mut Page) {
     let mut app = App::scan(place.desk.terminal("bz --profile bob mfa setup")).await;
     assert_eq!(app.window.ends().await, Some(0));
     let said = place.desk.run(&page.next("bz user mfa status")).await;
-    assert!(said.contains("Demanded") && said.contains("Recovery codes left   10"), "{said}");
+    assert!(said.contains("Demanded") && said.contains("Recovery codes left  10"), "{said}");
     place.desk.run(&page.next("bz user mfa reset")).await;
     let ended = place.desk.try_run("bz --profile bob lt").await;
     assert_eq!(ended.status.code(), Some(18), "{}", text(&ended.stderr));
