@@ -5,6 +5,7 @@
 
 use std::str::FromStr;
 
+use data_encoding::BASE32_NOPAD;
 use ring::hmac::{HMAC_SHA1_FOR_LEGACY_USE_ONLY, Key, sign};
 use subtle::ConstantTimeEq as _;
 use url::Url;
@@ -20,8 +21,6 @@ pub const DIGITS: usize = 6;
 pub const DRIFT: u64 = 1;
 /// The bytes of a secret: what RFC 4226 recommends.
 pub const SECRET_BYTES: usize = 20;
-
-const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
 /// What an authenticator app and its other end share.
 #[derive(Clone, PartialEq, Eq)]
@@ -107,20 +106,10 @@ impl FromStr for TotpSecret {
     type Err = ParseSecretError;
 
     fn from_str(text: &str) -> Result<Self, ParseSecretError> {
-        let mut bytes = Zeroizing::new([0_u8; SECRET_BYTES]);
-        let symbols: Vec<u8> = text.bytes().filter(|b| !matches!(b, b' ' | b'-' | b'=')).collect();
-        if symbols.len() != SECRET_BYTES * 8 / 5 {
-            return Err(ParseSecretError);
-        }
-        for (group, out) in symbols.chunks_exact(8).zip(bytes.chunks_exact_mut(5)) {
-            let mut value = 0_u64;
-            for symbol in group {
-                let symbol = symbol.to_ascii_uppercase();
-                let digit = ALPHABET.iter().position(|known| *known == symbol).ok_or(ParseSecretError)?;
-                value = value << 5 | u64::try_from(digit).unwrap_or_default();
-            }
-            out.copy_from_slice(value.to_be_bytes().get(3..).unwrap_or_default());
-        }
+        let symbols: String = text.chars().filter(|c| !matches!(c, ' ' | '-' | '=')).collect();
+        let symbols = Zeroizing::new(symbols.to_ascii_uppercase());
+        let decoded = BASE32_NOPAD.decode(symbols.as_bytes()).map(Zeroizing::new).map_err(|_| ParseSecretError)?;
+        let bytes = Zeroizing::new(decoded.as_slice().try_into().map_err(|_| ParseSecretError)?);
         Ok(Self(bytes))
     }
 }
@@ -131,13 +120,10 @@ pub const fn step(now: UnixTime) -> u64 {
     now.as_secs() / STEP_SECONDS
 }
 
-/// Base 32 (RFC 4648) of whole groups of five bytes; what is left over is not written.
+/// Base 32 (RFC 4648), without padding.
 #[must_use]
 pub fn base32(bytes: &[u8]) -> String {
-    let groups =
-        bytes.chunks_exact(5).map(|group| group.iter().fold(0_u64, |value, byte| value << 8 | u64::from(*byte)));
-    let symbol = |value: u64, at: u32| usize::try_from(value >> (35 - 5 * at) & 31).ok().and_then(|n| ALPHABET.get(n));
-    groups.flat_map(|value| (0..8).filter_map(move |at| symbol(value, at))).map(|b| char::from(*b)).collect()
+    BASE32_NOPAD.encode(bytes)
 }
 
 #[cfg(test)]
