@@ -218,7 +218,7 @@ pub(crate) async fn run(context: Arc<Context>, connection: ConnectionId, admitte
         Backend::Dial => Err(Code::Unavailable),
         #[cfg(feature = "ssh")]
         Backend::Ssh => match &context.backends.sshd {
-            Some(sshd) => ssh::run(sshd, &admitted, context.clock.now().wall, &mut io).await,
+            Some(sshd) => ssh::run(sshd, &admitted, &*context.clock, &mut io).await,
             None => Err(Code::Unavailable),
         },
         #[cfg(not(feature = "ssh"))]

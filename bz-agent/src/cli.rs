@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Status,
     /// Print what this host's sshd needs to let people in through this agent
     SshCa(SshCa),
+    /// Answer this host's sshd, which runs this (`AuthorizedKeysCommand`) and asks about a user and a key
+    SshKeys(SshKeys),
     /// The local policy: what this host's owner allows, whatever anybody else grants
     #[command(subcommand)]
     Policy(Policy),
@@ -106,6 +108,19 @@ pub(crate) struct Run {
         value_delimiter = ':'
     )]
     pub(crate) ssh_host_key: Vec<PathBuf>,
+    /// How that sshd is told whom to let in.
+    #[arg(
+        long,
+        help = "How that sshd is told whom to let in: ca, it trusts this agent's key; command, it asks this agent \
+                (AuthorizedKeysCommand); authorized-keys, a line for 30 seconds in the target user's own file. `bz-agent \
+                ssh-ca --help` says what each of them needs",
+        env = "BZ_AGENT_SSH_LOGIN",
+        hide_env_values = true,
+        value_enum,
+        value_name = "HOW",
+        default_value_t = SshLogin::Ca
+    )]
+    pub(crate) ssh_login: SshLogin,
     /// Certificates (PEM) of the authority that signed those of databases and web servers behind this host, beside the
     /// system's
     #[arg(long, env = "BZ_AGENT_UPSTREAM_CA", hide_env_values = true, value_name = "FILE")]
@@ -135,12 +150,45 @@ pub(crate) struct Run {
                   this host's own addresses, and only after it has checked login and grant.\n\n\
                   As root:\n  \
                   bz-agent ssh-ca > /etc/ssh/sshd_config.d/bz-agent.conf\n  \
-                  sshd -t && systemctl reload ssh"
+                  sshd -t && systemctl reload ssh\n\n\
+                  Where sshd cannot be made to trust a key, it can ask this agent about each one: the same with \
+                  `bz-agent ssh-ca --login command`, and `bz-agent run --ssh-login command`. It trusts nothing then but \
+                  the certificate of a session that is open, for one minute.\n\n\
+                  Last of all, `bz-agent run --ssh-login authorized-keys` needs nothing of sshd: for 30 seconds of each \
+                  session the target user's own ~/.ssh/authorized_keys has a line that names the key, for that user and \
+                  this host's own addresses. Links are not followed, and the other lines stay as they are."
 )]
 pub(crate) struct SshCa {
     /// Print the key alone, to be appended to a file that sshd trusts already
-    #[arg(long)]
+    #[arg(long, conflicts_with = "login")]
     pub(crate) key: bool,
+    /// What sshd is to do, as in `bz-agent run --ssh-login`
+    #[arg(long, value_enum, value_name = "HOW", default_value_t = SshLogin::Ca)]
+    pub(crate) login: SshLogin,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "`bz-agent ssh-ca --login command` prints how sshd is told of this. Prints the line that lets the \
+                        key in, when it is the certificate of a session of that user that opened within the last minute, \
+                        and nothing otherwise. Only this agent's own user and root may ask."
+)]
+pub(crate) struct SshKeys {
+    /// The target user: sshd's %u
+    pub(crate) user: String,
+    /// The key that somebody offers, in base64: sshd's %k
+    pub(crate) key: String,
+}
+
+/// How this host's sshd is told whom to let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SshLogin {
+    /// It trusts this agent's key
+    Ca,
+    /// It asks this agent
+    Command,
+    /// A line in the target user's own file
+    AuthorizedKeys,
 }
 
 #[derive(Debug, Args)]
@@ -241,7 +289,11 @@ mod tests {
         let check = |words: &[&str], seconds: Option<u64>| {
             let parsed = Cli::try_parse_from(["bz-agent"].iter().chain(words)).map(|cli| match cli.command {
                 Command::Run(run) | Command::RegisterAndRun(RegisterAndRun { run, .. }) => run.shell_idle.as_secs(),
-                Command::Register(_) | Command::Status | Command::SshCa(_) | Command::Policy(_) => 0,
+                Command::Register(_)
+                | Command::Status
+                | Command::SshCa(_)
+                | Command::SshKeys(_)
+                | Command::Policy(_) => 0,
             });
             assert_eq!(parsed.ok(), seconds, "{words:?}");
         };

@@ -38,6 +38,7 @@ pub(crate) async fn run(cli: Cli, helper: &Helper) -> anyhow::Result<()> {
         }
         Command::Status => status::status(&folder, &cli.policy_path()?),
         Command::SshCa(options) => ssh_ca::ssh_ca(&folder, options),
+        Command::SshKeys(question) => ssh_ca::answer(&folder, question).await,
         Command::Policy(Policy::Example) => policy::example(&folder),
         Command::Policy(Policy::Check) => policy::check(&cli.policy_path()?),
     }

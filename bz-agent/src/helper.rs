@@ -3,12 +3,14 @@
 //! Becoming another user between `fork` and `exec` of a threaded program is unsound to write in
 //! safe Rust, so it is not written: the agent re-executes itself, and the new process, alone and
 //! single-threaded, becomes the user and executes the shell (`launch`), keeps a shell beside the agent
-//! (`holder`), or becomes the user and copies files (`files`; `transfer` for `scp` and `sftp`). Requests come over a socket on standard input, never on the command
+//! (`holder`), or becomes the user and copies files (`files`; `transfer` for `scp` and `sftp`) or edits its keys (`keys`). Requests come over a socket on standard input, never on the command
 //! line, where every user of the machine could read them.
 
 #[cfg(feature = "files")]
 pub(crate) mod files;
 mod identity;
+#[cfg(feature = "ssh")]
+pub(crate) mod keys;
 pub(crate) mod launch;
 pub(crate) mod process;
 #[cfg(feature = "ssh-server")]
@@ -16,6 +18,8 @@ pub(crate) mod transfer;
 mod spawner;
 
 pub use identity::{SwitchError, SwitchStep};
+#[cfg(feature = "ssh")]
+pub use keys::EditError;
 pub use launch::LaunchError;
 pub use process::ExitStatus;
 
@@ -46,6 +50,8 @@ pub(crate) enum Role {
     Files,
     #[cfg(feature = "ssh-server")]
     Transfer,
+    #[cfg(feature = "ssh")]
+    Keys,
 }
 
 /// Must be the first line of `main`, before any thread, file or signal handler exists.
@@ -66,6 +72,8 @@ pub fn enter() -> Helper {
         (Some(Role::Files), Ok(())) => files::run(),
         #[cfg(feature = "ssh-server")]
         (Some(Role::Transfer), Ok(())) => transfer::run(),
+        #[cfg(feature = "ssh")]
+        (Some(Role::Keys), Ok(())) => keys::run(),
         (None, _) | (_, Err(_)) => 2,
     };
     #[expect(clippy::exit, reason = "a helper has no main to return to")]
@@ -80,6 +88,8 @@ impl Role {
         Self::Files,
         #[cfg(feature = "ssh-server")]
         Self::Transfer,
+        #[cfg(feature = "ssh")]
+        Self::Keys,
     ];
 
     const fn name(self) -> &'static str {
@@ -90,6 +100,8 @@ impl Role {
             Self::Files => "files",
             #[cfg(feature = "ssh-server")]
             Self::Transfer => "transfer",
+            #[cfg(feature = "ssh")]
+            Self::Keys => "keys",
         }
     }
 }

@@ -4,7 +4,15 @@
 //! how), and an admitted session gets a certificate for a minute, one user and this machine's own addresses. Whoever
 //! steals it cannot use it from elsewhere, and no other host believes it.
 //!
-//! **Absent:** users' long-lived keys, `authorized_keys`, and any key that more than one host accepts.
+//! Where sshd cannot be told so, it [asks](asked) the agent about each key, or, last of all, a [line](lines) in the
+//! user's own `authorized_keys` says so for half a minute. In all of these what is let in is the session's certificate:
+//! a line that stays behind names an authority that signs nothing for whoever finds it.
+//!
+//! **Absent:** users' long-lived keys, and any key that more than one host accepts.
+
+pub mod asked;
+#[cfg(feature = "shell")]
+pub mod lines;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
@@ -16,11 +24,14 @@ use bz_core::digest::Digest;
 use bz_core::ssh::{HostKey, SshKey, SshPublicKey, UserCertificate};
 use bz_core::target::TargetUser;
 use bz_core::time::UnixTime;
-use bz_protocol::driver::random;
+use bz_protocol::driver::{Clock, random};
 use tokio::net::TcpStream;
 use zeroize::Zeroizing;
 
 use crate::file::{self, FileError};
+use asked::{Asked, Offer};
+#[cfg(feature = "shell")]
+use lines::{Line, Lines};
 
 /// The public half, for sshd's `TrustedUserCAKeys`, in the agent's folder.
 pub const AUTHORITY: &str = "ssh-ca.pub";
@@ -33,6 +44,9 @@ const LIFE: Duration = Duration::from_secs(60);
 /// sshd reads its clock in whole seconds.
 const SKEW: Duration = Duration::from_secs(5);
 const SOURCES: &str = "127.0.0.1/32,::1/128";
+/// What a line of `authorized_keys` allows: what a certificate does, from this machine, and nothing that is invented
+/// later.
+const OPTIONS: &str = "restrict,pty,port-forwarding,agent-forwarding,X11-forwarding,user-rc,from=\"127.0.0.1,::1\"";
 const DIAL: Duration = Duration::from_secs(10);
 /// More than any sshd has: one of each kind.
 const MAX_HOST_KEYS: usize = 8;
@@ -87,6 +101,16 @@ impl Authority {
     pub fn line(&self) -> String {
         format!("{} bz-agent\n", self.key.public().to_line())
     }
+
+    /// What stands in each line that lets somebody in by a certificate of this authority, and in no other line.
+    fn mark(&self) -> String {
+        format!(" {} bz-agent session ", self.key.public().to_line())
+    }
+
+    /// The line that lets one user in so, for sshd.
+    fn user_line(&self, user: &TargetUser, session: Digest) -> String {
+        format!("{OPTIONS},cert-authority,principals=\"{user}\"{}{session}", self.mark())
+    }
 }
 
 /// The key that is kept in a file of the agent's folder, made where there is none, and the lock under which it was.
@@ -119,13 +143,55 @@ pub struct Sshd {
     authority: Authority,
     port: u16,
     host_keys: Vec<PathBuf>,
+    told: Told,
+}
+
+/// How sshd is told of a session's certificate.
+#[derive(Debug)]
+enum Told {
+    /// It believes the authority.
+    Before,
+    /// It asks.
+    Asked(Asked),
+    /// A line of the user's.
+    #[cfg(feature = "shell")]
+    Line(Lines),
+}
+
+/// A session's certificate, and what makes sshd take it; what of that is still there ends with this value.
+#[derive(Debug)]
+pub(crate) struct Pass {
+    pub(crate) certificate: Vec<u8>,
+    _told: Telling,
+}
+
+#[derive(Debug)]
+#[expect(dead_code, reason = "they are held, and end what they are")]
+enum Telling {
+    Before,
+    Asked(Offer),
+    #[cfg(feature = "shell")]
+    Line(Line),
 }
 
 impl Sshd {
     /// The sshd on [`PORT`] of this machine, with its host keys where sshd looks for them.
     #[must_use]
     pub const fn new(authority: Authority) -> Self {
-        Self { authority, port: PORT, host_keys: Vec::new() }
+        Self { authority, port: PORT, host_keys: Vec::new(), told: Told::Before }
+    }
+
+    /// One that does not believe the authority, and asks.
+    #[must_use]
+    pub fn asks(self, asked: Asked) -> Self {
+        Self { told: Told::Asked(asked), ..self }
+    }
+
+    /// One that neither believes nor asks: a line in the target user's own file lets each session in.
+    #[cfg(feature = "shell")]
+    #[must_use]
+    pub fn reads(self, lines: Lines) -> Self {
+        Self { told: Told::Line(lines), ..self }
     }
 
     /// On another port.
@@ -155,8 +221,27 @@ impl Sshd {
         Ok(keys)
     }
 
-    /// A certificate for a person's key, as one user of this host.
-    pub(crate) fn certify(
+    /// Has sshd let a person's key in, as one user of this host.
+    #[cfg_attr(not(feature = "shell"), expect(clippy::unused_async, reason = "only lines are waited for"))]
+    pub(crate) async fn admit(
+        &self,
+        (key, user): (&SshPublicKey, &TargetUser),
+        session: Digest,
+        clock: &dyn Clock,
+    ) -> io::Result<Pass> {
+        let certificate = self.certify((key, user), session, clock.now().wall)?;
+        let line = || self.authority.user_line(user, session);
+        let told = match &self.told {
+            Told::Before => Telling::Before,
+            Told::Asked(asked) => Telling::Asked(asked.offer(user, (&certificate, line()))),
+            #[cfg(feature = "shell")]
+            Told::Line(lines) => Telling::Line(lines.add(user, line()).await.map_err(io::Error::other)?),
+        };
+        Ok(Pass { certificate, _told: told })
+    }
+
+    /// A certificate for a person's key.
+    fn certify(
         &self,
         (key, user): (&SshPublicKey, &TargetUser),
         session: Digest,

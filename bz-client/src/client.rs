@@ -1,9 +1,12 @@
 //! One login at one server: its calls, its connections, its refreshes. In memory, and cheap to clone.
 
+pub mod administer;
 mod ask;
 mod follow;
 mod made;
+mod mfa;
 mod record;
+mod service_account;
 mod session;
 mod virtual_target;
 
@@ -26,6 +29,8 @@ use crate::issuer_keys::SeenKeys;
 use crate::login::{Login, LoginStore};
 use crate::pins::{FirstContact, KnownAgents, MemoryPins};
 use crate::rest::{Rest, RestError};
+#[cfg(feature = "tcp")]
+use crate::sealed::Sealed;
 use crate::server::Server;
 use crate::target_name::TargetRef;
 use crate::trust::Trust;
@@ -58,6 +63,8 @@ pub struct Client {
     receipts: Option<Arc<dyn Receipts>>,
     seen_keys: Option<Arc<dyn SeenKeys>>,
     clock: Arc<dyn Clock>,
+    #[cfg(feature = "tcp")]
+    sealed: Sealed,
 }
 
 impl Client {
@@ -78,6 +85,8 @@ impl Client {
             first: FirstContact::Refuse,
             receipts: None,
             seen_keys: None,
+            #[cfg(feature = "tcp")]
+            sealed: Sealed::default(),
         })
     }
 
@@ -85,6 +94,14 @@ impl Client {
     #[must_use]
     pub fn with_known_agents(self, known: Arc<dyn KnownAgents>, first: FirstContact) -> Self {
         Self { known, first, ..self }
+    }
+
+    /// The same client, the names that led to sealed sessions kept there. `may_be_read` opens one of them also where the
+    /// server says that it could read what passes from now on: when the person said so.
+    #[cfg(feature = "tcp")]
+    #[must_use]
+    pub fn with_sealed_names(self, names: Arc<dyn crate::sealed::SealedNames>, may_be_read: bool) -> Self {
+        Self { sealed: Sealed { names, may_be_read }, ..self }
     }
 
     /// The same client, its login shared with other programs through this store.
@@ -126,6 +143,11 @@ impl Client {
         let ways = crate::http::ways(self.server())?;
         let links = ways.map(|ways| Arc::new(Links::new(ways, Arc::clone(&clock))));
         Ok(Self { links, rest: self.rest.with_clock(&clock), clock, ..self })
+    }
+
+    #[cfg(feature = "tcp")]
+    pub(crate) const fn sealed(&self) -> &Sealed {
+        &self.sealed
     }
 
     pub(crate) fn links(&self) -> Option<&Arc<Links>> {

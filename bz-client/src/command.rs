@@ -1,5 +1,6 @@
 //! The commands, one file each. A new one is a file, a variant and a line in [`run`].
 
+mod agent;
 mod api_key;
 mod close;
 mod completion;
@@ -10,6 +11,7 @@ mod database;
 mod kube;
 mod web;
 mod doctor;
+mod environment;
 mod forward;
 #[cfg(unix)]
 mod generate;
@@ -18,10 +20,13 @@ mod list_targets;
 mod login;
 mod logout;
 mod logs;
+mod mfa;
 mod policy;
 mod port;
 mod recording;
 mod save;
+#[cfg(unix)]
+mod service_account;
 #[cfg(unix)]
 mod ssh_proxy;
 mod target;
@@ -34,6 +39,8 @@ use clap::Subcommand;
 
 use crate::context::Context;
 use crate::exit::Exit;
+
+pub(crate) use mfa::NoCode;
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -82,12 +89,25 @@ pub(crate) enum Command {
     /// Targets: what this machine knows of them, and what is behind them
     #[command(subcommand)]
     Target(target::Target),
+    /// Groups of targets (for administrators)
+    #[command(subcommand)]
+    Environment(environment::Environment),
+    /// The agents of hosts (for administrators)
+    #[command(subcommand)]
+    Agent(agent::Agent),
     /// Who may do what (for administrators)
     #[command(subcommand)]
     Policy(policy::Policy),
     /// The people of the organization (for administrators)
     #[command(subcommand)]
     User(user::User),
+    /// Your second factor
+    #[command(subcommand)]
+    Mfa(mfa::Mfa),
+    /// Programs that log in by themselves
+    #[cfg(unix)]
+    #[command(subcommand)]
+    ServiceAccount(service_account::ServiceAccount),
     /// Keys for programs and for registering targets (for administrators)
     #[command(subcommand)]
     ApiKey(api_key::ApiKey),
@@ -126,8 +146,13 @@ pub(crate) async fn run(command: Command, context: &Context<'_>) -> anyhow::Resu
         Command::Logs(logs) => logs.run(context).await,
         Command::Verify(verify) => verify.run(context),
         Command::Target(target) => target.run(context).await,
+        Command::Environment(environment) => environment.run(context).await,
+        Command::Agent(agent) => agent.run(context).await,
         Command::Policy(policy) => policy.run(context).await,
         Command::User(user) => user.run(context).await,
+        Command::Mfa(mfa) => mfa.run(context).await,
+        #[cfg(unix)]
+        Command::ServiceAccount(account) => account.run(context).await,
         Command::ApiKey(key) => key.run(context).await,
         Command::Doctor(doctor) => doctor.run(context).await,
         Command::Completion(completion) => completion.run(),

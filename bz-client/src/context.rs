@@ -72,6 +72,7 @@ impl<'a> Context<'a> {
             .with_login_store(Arc::new(profile.login_store()))
             .with_receipts(Arc::clone(&self.kept) as _)
             .with_seen_keys(Arc::clone(&self.kept) as _)
+            .with_sealed_names(Arc::new(profile.sealed_names()), false)
             .with_known_agents(Arc::new(profile.known_agents()), first))
     }
 }

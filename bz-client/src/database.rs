@@ -12,8 +12,9 @@ use bz_protocol::driver::{OpenError, SessionStream};
 use tokio::net::TcpListener;
 
 use crate::client::{AskError, Client, FindError};
+use crate::sealed::SealedError;
 use crate::session::SessionError;
-use crate::target_name::{TargetName, TargetRef};
+use crate::target_name::TargetName;
 use crate::tunnel::{Tunnel, Watcher};
 
 /// An open way to a database. Dropping it cuts every connection in it.
@@ -41,6 +42,9 @@ pub enum DatabaseError {
     /// No session.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// It was sealed, and would not be any more.
+    #[error(transparent)]
+    Sealed(#[from] SealedError),
 }
 
 /// The place a virtual target is at.
@@ -64,9 +68,7 @@ impl Client {
         let destination = destination(&target.remote, "").map_err(no_place)?;
         let (wire, tls) = (row(&target).wire, target.upstream_tls);
         let request = DatabaseRequest { destination: destination.clone(), wire, tls };
-        let by_id = TargetName { user: name.user.clone(), target: TargetRef::Id(target.base.id) };
-        let asked = self.ask(&by_id, Parameters::Database(request), None).await?;
-        let tunnel = Tunnel::new(self.clone(), self.session(asked).await?);
+        let tunnel = self.behind::<DatabaseError>((name, target.base.id), Parameters::Database(request)).await?;
         Ok(Database { target, destination, tunnel })
     }
 }

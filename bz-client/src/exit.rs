@@ -6,12 +6,15 @@ use bz_client::client::{AskError, FindError, RefreshError};
 use bz_client::database::DatabaseError;
 use bz_client::login::{LoginError, ProviderFailed, RedirectError};
 use bz_client::profile::ProfileError;
+use bz_client::sealed::SealedError;
 use bz_client::server::ServerError;
 use bz_client::session::SessionError;
 use bz_client::trust::TrustError;
 use bz_client::{FileError, RestError};
 use bz_core::api::error::Code;
 use bz_protocol::stream::Why;
+
+use crate::command::NoCode;
 
 /// For `--help`.
 pub(crate) const HELP: &str = "\
@@ -27,7 +30,7 @@ Exit status:
   15  the same: its certificate is of an authority that the target's host does not know
   16  the same: its certificate has expired
   17  the same: its certificate is for another name
-  18  not logged in, or the login is no longer good: log in again
+  18  not logged in, the login is no longer good, or it lacks the second factor
 
 `bz exec`, `connect` and `attach` exit as the command or shell on the target does.";
 
@@ -97,11 +100,17 @@ fn one(error: &(dyn std::error::Error + 'static)) -> Option<Exit> {
             DatabaseError::Find(FindError::Rest(error)) => Some(rest(error)),
             DatabaseError::Ask(error) => ask(error),
             DatabaseError::Session(error) => session(error),
-            DatabaseError::Find(_) | DatabaseError::Place(_) => None,
+            DatabaseError::Sealed(SealedError::Store(_)) => Some(Exit::Configuration),
+            DatabaseError::Find(_) | DatabaseError::Place(_) | DatabaseError::Sealed(SealedError::Inspected { .. }) => {
+                None
+            }
         };
     }
     if let Some(TrustError::Server(error)) = error.downcast_ref() {
         return Some(rest(error));
+    }
+    if error.is::<NoCode>() {
+        return Some(Exit::Login);
     }
     (error.is::<ServerError>() || error.is::<TrustError>() || error.is::<FileError>()).then_some(Exit::Configuration)
 }
@@ -139,7 +148,14 @@ fn session(error: &SessionError) -> Option<Exit> {
 fn rest(error: &RestError) -> Exit {
     match error {
         RestError::NoAnswer(_) => Exit::Unreachable,
-        RestError::Refused(refused) if refused.body.code == Code::NotLoggedIn => Exit::Login,
+        RestError::Refused(refused)
+            if matches!(
+                refused.body.code,
+                Code::NotLoggedIn | Code::MfaNeeded | Code::MfaCode | Code::MfaUsed | Code::MfaLocked
+            ) =>
+        {
+            Exit::Login
+        }
         RestError::Refused(_) | RestError::Answer(_) | RestError::Request | RestError::Random(_) => Exit::Failed,
     }
 }
@@ -150,7 +166,7 @@ fn login(error: &LoginError) -> Exit {
         LoginError::Provider(ProviderFailed::NoAnswer(_)) => Exit::Unreachable,
         LoginError::Provider(ProviderFailed::Client(_)) => Exit::Configuration,
         LoginError::Server(error) | LoginError::Settings(error) => rest(error),
-        LoginError::Trust(_) => Exit::Configuration,
+        LoginError::Trust(_) | LoginError::Credentials(_) => Exit::Configuration,
         LoginError::Provider(_)
         | LoginError::Redirect(_)
         | LoginError::Browser(_)

@@ -22,6 +22,7 @@ use tokio::net::TcpListener;
 pub use credential::{Credential, CredentialError};
 
 use crate::client::{AskError, Client, FindError};
+use crate::sealed::SealedError;
 use crate::session::SessionError;
 use crate::target_name::{TargetName, TargetRef};
 use crate::tunnel::Tunnel;
@@ -66,6 +67,9 @@ pub enum KubeError {
     /// No session.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// It was sealed, and would not be any more.
+    #[error(transparent)]
+    Sealed(#[from] SealedError),
 }
 
 fn user_needed(allowed: &[String]) -> String {
@@ -89,9 +93,9 @@ impl Client {
         };
         let named = || target.allowed_cluster_groups.iter().filter(|group| *group != "*").cloned().collect();
         let role = KubeRequest { user, groups: role.groups.unwrap_or_else(named) };
-        let by_id = TargetName { user: None, target: TargetRef::Id(target.base.id) };
-        let asked = self.ask(&by_id, Parameters::Kube(role.clone()), None).await?;
-        let tunnel = Tunnel::new(self.clone(), self.session(asked).await?);
+        let as_typed = TargetName { user: None, target: name.clone() };
+        let parameters = Parameters::Kube(role.clone());
+        let tunnel = self.behind::<KubeError>((&as_typed, target.base.id), parameters).await?;
         Ok(Kube { target, role, tunnel })
     }
 }

@@ -35,6 +35,8 @@ pub mod session;
 pub mod tunnel;
 #[cfg(feature = "tcp")]
 pub mod database;
+#[cfg(feature = "tcp")]
+pub mod sealed;
 #[cfg(feature = "web")]
 pub mod web;
 #[cfg(feature = "kube")]

@@ -5,6 +5,7 @@
 mod browser;
 mod provider;
 mod redirect;
+mod service_account;
 mod store;
 mod stored;
 
@@ -36,6 +37,7 @@ use redirect::{Expected, LIMIT, Redirect};
 pub use browser::{Browser, BrowserFailed, Opening};
 pub use provider::ProviderFailed;
 pub use redirect::RedirectError;
+pub use service_account::{CredentialsError, ServiceIdentity};
 pub use store::{LockedLogin, Locking, LoginStore};
 pub use stored::ParseLoginError;
 
@@ -110,6 +112,9 @@ pub enum LoginError {
     /// The server registered somebody else.
     #[error("the server registered another {0} than the one that logged in: do not use it")]
     Lie(&'static str),
+    /// A service account's credentials cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     /// No key.
     #[error(transparent)]
     Key(#[from] KeyError),

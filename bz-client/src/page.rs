@@ -54,7 +54,7 @@ impl Browser for Paste {
 }
 
 /// One line of standard input. Its thread is left behind when nobody types and the redirect comes by itself.
-async fn line() -> io::Result<String> {
+pub(crate) async fn line() -> io::Result<String> {
     let (send, receive) = oneshot::channel();
     thread::Builder::new().name("paste".to_owned()).spawn(move || {
         let mut line = String::new();

@@ -1,7 +1,7 @@
 //! The profile of the `bz` program: one server, its trust bundle, one login and the known agents, in one folder.
 //!
-//! `profile.toml`, `trust.toml`, `login.json`, `known-agents.toml`, `carriers.toml`, `ports.toml`, `issuer-keys.json` and the files
-//! in `receipts`, each replaced whole. What cannot be read is named and left as it is. Absent: any search of environment or
+//! `profile.toml`, `trust.toml`, `login.json`, `known-agents.toml`, `carriers.toml`, `ports.toml`, `sealed.toml`, `issuer-keys.json`
+//! and the files in `receipts`, each replaced whole. What cannot be read is named and left as it is. Absent: any search of environment or
 //! working directory; the caller gives the folder.
 
 mod carrier;
@@ -22,6 +22,7 @@ use crate::login::{LockedLogin, Locking, Login, LoginStore};
 use crate::pins::KnownAgentsFile;
 use crate::platform;
 use crate::receipts::FolderReceipts;
+use crate::sealed::SealedFile;
 use crate::server::{Roots, Server, ServerError};
 use crate::trust::{Trust, TrustError, TrustSource};
 
@@ -166,6 +167,12 @@ impl Profile {
     #[must_use]
     pub fn carriers(&self, server: &Server) -> CarrierFile {
         CarrierFile::new(self.folder.join("carriers.toml"), server.to_string())
+    }
+
+    /// The names that led to sealed sessions.
+    #[must_use]
+    pub fn sealed_names(&self) -> SealedFile {
+        SealedFile::new(self.folder.join("sealed.toml"))
     }
 
     /// The ports that lead to targets.

@@ -13,7 +13,7 @@ use bz_core::id::LoginId;
 use bz_core::key::PrivateKey;
 use bz_core::time::UnixTime;
 use bz_protocol::driver::Clock;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderValue, IF_MATCH};
 use reqwest::{Method, Request};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -46,6 +46,8 @@ struct Draft<'a> {
     path: &'a str,
     query: &'a [(&'a str, &'a str)],
     body: Vec<u8>,
+    /// The version that a change is of.
+    tag: Option<&'a str>,
 }
 
 impl Rest {
@@ -73,7 +75,7 @@ impl Rest {
         path: &str,
         query: &[(&str, &str)],
     ) -> Result<T, RestError> {
-        self.read(Some(caller), Draft { method: Method::GET, path, query, body: Vec::new() }).await
+        self.read(Some(caller), Draft { method: Method::GET, path, query, body: Vec::new(), tag: None }).await
     }
 
     pub(crate) async fn post<B: Serialize, T: DeserializeOwned>(
@@ -83,7 +85,7 @@ impl Rest {
         body: &B,
     ) -> Result<T, RestError> {
         let body = serde_json::to_vec(body).map_err(|_| RestError::Request)?;
-        self.read(Some(caller), Draft { method: Method::POST, path, query: &[], body }).await
+        self.read(Some(caller), Draft { method: Method::POST, path, query: &[], body, tag: None }).await
     }
 
     pub(crate) async fn patch<B: Serialize, T: DeserializeOwned>(
@@ -93,12 +95,46 @@ impl Rest {
         body: &B,
     ) -> Result<T, RestError> {
         let body = serde_json::to_vec(body).map_err(|_| RestError::Request)?;
-        self.read(Some(caller), Draft { method: Method::PATCH, path, query: &[], body }).await
+        self.read(Some(caller), Draft { method: Method::PATCH, path, query: &[], body, tag: None }).await
+    }
+
+    /// What is there, and its version.
+    pub(crate) async fn get_tagged<T: DeserializeOwned>(
+        &self,
+        caller: &Caller,
+        path: &str,
+    ) -> Result<(T, Option<String>), RestError> {
+        let draft = Draft { method: Method::GET, path, query: &[], body: Vec::new(), tag: None };
+        let answer = self.send(Some(caller), draft).await?;
+        let tag = answer.headers.get(ETAG).and_then(|tag| tag.to_str().ok()).map(str::to_owned);
+        Ok((parse(&answer)?, tag))
+    }
+
+    /// A change of what still has this version.
+    pub(crate) async fn patch_tagged<B: Serialize, T: DeserializeOwned>(
+        &self,
+        caller: &Caller,
+        path: &str,
+        (body, tag): (&B, Option<&str>),
+    ) -> Result<T, RestError> {
+        let body = serde_json::to_vec(body).map_err(|_| RestError::Request)?;
+        self.read(Some(caller), Draft { method: Method::PATCH, path, query: &[], body, tag }).await
     }
 
     /// A call whose answer says nothing but that it worked.
     pub(crate) async fn act(&self, caller: &Caller, method: Method, path: &str) -> Result<(), RestError> {
-        self.send(Some(caller), Draft { method, path, query: &[], body: Vec::new() }).await.map(|_| ())
+        self.send(Some(caller), Draft { method, path, query: &[], body: Vec::new(), tag: None }).await.map(|_| ())
+    }
+
+    /// The same, with a body.
+    pub(crate) async fn tell<B: Serialize>(
+        &self,
+        caller: &Caller,
+        (method, path): (Method, &str),
+        body: &B,
+    ) -> Result<(), RestError> {
+        let body = serde_json::to_vec(body).map_err(|_| RestError::Request)?;
+        self.send(Some(caller), Draft { method, path, query: &[], body, tag: None }).await.map(|_| ())
     }
 
     /// A file, as it comes.
@@ -108,7 +144,7 @@ impl Rest {
         path: &str,
         query: &[(&str, &str)],
     ) -> Result<Incoming, RestError> {
-        let draft = Draft { method: Method::GET, path, query, body: Vec::new() };
+        let draft = Draft { method: Method::GET, path, query, body: Vec::new(), tag: None };
         let mut request = self.request(Some(caller), draft)?;
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static("*/*"));
         let incoming = self.http.open(request).await?;
@@ -117,7 +153,7 @@ impl Rest {
 
     /// The server's own bundle and its clock, before anybody is logged in.
     pub(crate) async fn trust_bundle(&self) -> Result<(TrustBundleText, Option<UnixTime>), RestError> {
-        let draft = Draft { method: Method::GET, path: "trust-bundle", query: &[], body: Vec::new() };
+        let draft = Draft { method: Method::GET, path: "trust-bundle", query: &[], body: Vec::new(), tag: None };
         let answer = self.send(None, draft).await?;
         Ok((parse(&answer)?, answer.date()))
     }
@@ -151,6 +187,10 @@ impl Rest {
             let proof = Proof::sign(caller.login, &call, self.now(), clock::random()?, &caller.key);
             let header = HeaderValue::from_str(&proof.to_header()).map_err(|_| RestError::Request)?;
             request.headers_mut().insert(AUTHORIZATION, header);
+        }
+        if let Some(tag) = draft.tag {
+            let tag = HeaderValue::from_str(tag).map_err(|_| RestError::Request)?;
+            request.headers_mut().insert(IF_MATCH, tag);
         }
         if !draft.body.is_empty() {
             request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -29,8 +29,9 @@ pub use front::{Front, Open, Unserved, Watcher};
 
 use crate::client::{AskError, Client, FindError};
 use crate::database::destination;
+use crate::sealed::SealedError;
 use crate::session::SessionError;
-use crate::target_name::{TargetName, TargetRef};
+use crate::target_name::TargetName;
 use crate::tunnel::Tunnel;
 
 /// An open way to a web server. Dropping it cuts every request in it.
@@ -60,6 +61,9 @@ pub enum WebError {
     /// No session.
     #[error(transparent)]
     Session(#[from] SessionError),
+    /// It was sealed, and would not be any more.
+    #[error(transparent)]
+    Sealed(#[from] SealedError),
 }
 
 impl Client {
@@ -73,9 +77,7 @@ impl Client {
         let destination = destination(&target.remote, if tls { HTTPS } else { HTTP })
             .map_err(|_| WebError::Place(target.remote.remote_host.clone()))?;
         let request = WebRequest { destination: destination.clone(), tls };
-        let by_id = TargetName { user: name.user.clone(), target: TargetRef::Id(target.base.id) };
-        let asked = self.ask(&by_id, Parameters::Web(request), None).await?;
-        let tunnel = Tunnel::new(self.clone(), self.session(asked).await?);
+        let tunnel = self.behind::<WebError>((name, target.base.id), Parameters::Web(request)).await?;
         Ok(Web { target, destination, tls, tunnel })
     }
 }

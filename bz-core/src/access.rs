@@ -300,6 +300,12 @@ pub enum Verb {
 }
 
 impl Verb {
+    /// Whether it is a route of the embedding program.
+    #[must_use]
+    pub const fn is_handler(&self) -> bool {
+        matches!(self, Self::Handler { .. })
+    }
+
     /// Whether it is about what is behind a target, which target access policies say nothing of.
     #[must_use]
     pub const fn is_behind(&self) -> bool {

@@ -8,12 +8,15 @@
 pub mod access;
 pub mod error;
 pub mod login;
+pub mod mfa;
 pub mod policy;
 pub mod proof;
+pub mod reach;
 pub mod record;
 pub mod register;
 #[cfg(feature = "openapi")]
 mod schema;
+pub mod service_account;
 pub mod target;
 pub mod virtual_target;
 

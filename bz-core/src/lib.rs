@@ -30,6 +30,7 @@ pub mod trust;
 pub mod access;
 pub mod target;
 pub mod database;
+pub mod totp;
 pub mod grant;
 pub mod log;
 pub mod local;

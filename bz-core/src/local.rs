@@ -9,8 +9,10 @@ use std::time::Duration;
 use crate::access::destination::{Destination, DestinationRule};
 use crate::access::upstream::KubeRequest;
 use crate::access::{Mode, Verb};
+use crate::grant::Mfa;
 use crate::oidc::Claims;
 use crate::target::{TargetUser, UserRule};
+use crate::time::UnixTime;
 
 /// The most bytes a policy file may have.
 pub const MAX_POLICY: usize = 256 << 10;
@@ -87,6 +89,12 @@ pub struct Rule {
     /// The longest a session may last, in minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session_minutes: Option<u32>,
+    /// Refuse whose grant names no second factor.
+    #[serde(default)]
+    pub require_mfa: bool,
+    /// Refuse whose second factor was passed more minutes before the session opens, or not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mfa_minutes: Option<u32>,
 }
 
 fn both() -> Vec<Mode> {
@@ -108,6 +116,10 @@ pub struct Question<'a> {
     pub mode: Mode,
     /// Whether the output would be recorded.
     pub recorded: bool,
+    /// The second factor, as the grant says.
+    pub mfa: Option<&'a Mfa>,
+    /// The time, when a session is to open; none of one that is open, for which its age was looked at then.
+    pub opens_at: Option<UnixTime>,
 }
 
 /// What the local policy allows.
@@ -135,6 +147,9 @@ pub enum LocalDenial {
     /// It must be recorded and would not be.
     #[error("the local policy requires a recording")]
     Recording,
+    /// There is no second factor, or it was passed too long ago.
+    #[error("the local policy requires a second factor, or a newer one")]
+    Mfa,
     /// Nothing may lead there.
     #[error("the local policy does not allow this destination")]
     Destination,
@@ -213,6 +228,14 @@ impl Rule {
         !self.everyone && self.subjects.is_empty() && self.groups.is_empty()
     }
 
+    fn takes_mfa(&self, question: &Question<'_>) -> bool {
+        let Some(mfa) = question.mfa else { return !self.require_mfa && self.mfa_minutes.is_none() };
+        let (Some(minutes), Some(now)) = (self.mfa_minutes, question.opens_at) else { return true };
+        let most = Duration::from_secs(u64::from(minutes) * 60);
+        // What was passed in the future says nothing of its age.
+        mfa.at.since(now) <= crate::oidc::SKEW && now.since(mfa.at) <= most
+    }
+
     fn means_in_cluster(&self, cluster: &KubeRequest) -> bool {
         let listed = |list: &[String], name: &String| list.iter().any(|known| known == "*" || known == name);
         listed(&self.cluster_users, &cluster.user)
@@ -235,6 +258,7 @@ impl Rule {
         check(question.cluster.is_none_or(|cluster| self.means_in_cluster(cluster)), LocalDenial::User)?;
         check(self.modes.contains(&question.mode), LocalDenial::Mode)?;
         check(!self.require_recording || question.recorded, LocalDenial::Recording)?;
+        check(self.takes_mfa(question), LocalDenial::Mfa)?;
         Ok(Allowed { session_cap: self.session_minutes.map(|m| Duration::from_secs(u64::from(m) * 60)) })
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod jwks;
 pub mod provider;
+pub mod service;
 
 use std::time::Duration;
 

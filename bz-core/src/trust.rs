@@ -3,12 +3,15 @@
 //! Made by an administrator outside the server, as one TOML file. Everything that decides who may act hangs on it, so
 //! it is checked whole when read, and nothing in it may mean "anyone".
 
+use std::borrow::Cow;
+
 use bincode::{Decode, Encode};
 
 use crate::digest::{Digest, Label};
 use crate::id::{OrganizationId, TargetId};
 use crate::key::PublicKey;
 use crate::oidc::provider::{Provider, ProviderError};
+use crate::oidc::service::{self, AddressError, JwksPattern};
 use crate::signed::{Object, ObjectError, Signed};
 use crate::time::UnixTime;
 use crate::wire;
@@ -36,10 +39,18 @@ pub enum BundleError {
         /// What is wrong with it.
         error: ProviderError,
     },
+    /// A pattern of service accounts that cannot be pinned.
+    #[error("the trust bundle's service account {pattern}: {error}")]
+    ServiceAccount {
+        /// Which one.
+        pattern: String,
+        /// What is wrong with it.
+        error: AddressError,
+    },
 }
 
 /// An organization's anchors.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrustBundle {
     /// The organization.
@@ -49,6 +60,9 @@ pub struct TrustBundle {
     /// The key, kept off the server, that signs directory entries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory_key: Option<PublicKey>,
+    /// Where the key sets of service accounts may be; none is one when absent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub service_accounts: Vec<JwksPattern>,
     /// The identity providers.
     #[serde(rename = "provider")]
     pub providers: Vec<Provider>,
@@ -89,6 +103,10 @@ impl TrustBundle {
         if self.providers.is_empty() {
             return Err(BundleError::Missing("identity provider"));
         }
+        for pattern in &self.service_accounts {
+            let named = |error| BundleError::ServiceAccount { pattern: pattern.0.clone(), error };
+            pattern.check().map_err(named)?;
+        }
         self.providers
             .iter()
             .try_for_each(|p| p.check().map_err(|error| BundleError::Provider { issuer: p.issuer.clone(), error }))
@@ -99,14 +117,25 @@ impl TrustBundle {
     /// # Errors
     /// [`BundleError::TooLarge`] for a bundle that no file could hold.
     pub fn fingerprint(&self) -> Result<Digest, BundleError> {
-        let bytes = wire::encode(self, wire::MAX_OBJECT).map_err(|_| BundleError::TooLarge)?;
-        Ok(Digest::labelled(Label::TrustBundle, &[&bytes]))
+        let too_large = |_| BundleError::TooLarge;
+        let content = (self.organization, &self.roots, &self.directory_key, &self.providers);
+        let bytes = wire::encode(&content, wire::MAX_OBJECT).map_err(too_large)?;
+        if self.service_accounts.is_empty() {
+            return Ok(Digest::labelled(Label::TrustBundle, &[&bytes]));
+        }
+        // A part of its own, so that a bundle without service accounts is called as it was before there were any.
+        let accounts = wire::encode(&self.service_accounts, wire::MAX_OBJECT).map_err(too_large)?;
+        Ok(Digest::labelled(Label::TrustBundle, &[&bytes, &accounts]))
     }
 
-    /// The pinned provider with this issuer.
+    /// The pinned provider with this issuer, or the service account that a pinned pattern means.
     #[must_use]
-    pub fn provider(&self, issuer: &str) -> Option<&Provider> {
-        self.providers.iter().find(|p| p.issuer == issuer)
+    pub fn provider(&self, issuer: &str) -> Option<Cow<'_, Provider>> {
+        if let Some(address) = service::address(issuer) {
+            let pinned = self.service_accounts.iter().any(|pattern| pattern.means(address));
+            return pinned.then(|| Cow::Owned(service::provider(self.organization, address)));
+        }
+        self.providers.iter().find(|p| p.issuer == issuer).map(Cow::Borrowed)
     }
 }
 

@@ -390,7 +390,7 @@ impl Gate {
         if self.used.contains(&grant.id) {
             return Err(Denial::GrantUsed);
         }
-        let cap = self.local_cap(&certificate, &grant, &request)?;
+        let cap = self.local_cap(&certificate, &grant, (&request, Some(now.wall)))?;
         let ends = Ends {
             login: Instant::at(certificate.expires_at(), now),
             cap: Instant { mono: now.mono.after(cap), wall: now.wall.after(cap) },
@@ -433,7 +433,7 @@ impl Gate {
         if target_user(&admitted.grant, &certificate)? != admitted.request.user {
             return Err(Denial::User);
         }
-        self.local_cap(&certificate, &admitted.grant, &admitted.request)?;
+        self.local_cap(&certificate, &admitted.grant, (&admitted.request, None))?;
         self.certificates.keep(certificate.digest(), bytes.to_vec(), &certificate);
         Ok(Renewal { login: Instant::at(certificate.expires_at(), now) })
     }
@@ -479,7 +479,7 @@ impl Gate {
         let (known_initial, not_older_than) = self.certificates.known(bytes);
         let check = CertCheck {
             organization: self.bundle.organization,
-            provider,
+            provider: &provider,
             jwks: jwks.ok_or(Denial::KeysUnavailable)?,
             max_age: self.max_age,
             known_initial,
@@ -510,7 +510,12 @@ impl Gate {
         check(target_user(grant, certificate)? == request.user, "target user")
     }
 
-    fn local_cap(&self, certificate: &Verified<BzCert>, grant: &Grant, request: &Request) -> Result<Duration, Denial> {
+    fn local_cap(
+        &self,
+        certificate: &Verified<BzCert>,
+        grant: &Grant,
+        (request, opens_at): (&Request, Option<UnixTime>),
+    ) -> Result<Duration, Denial> {
         let policy = match &self.local {
             LocalRule::Unrestricted => return Ok(grant.session_cap()),
             LocalRule::Policy(policy) => policy,
@@ -519,23 +524,25 @@ impl Gate {
         let mut cap = grant.session_cap();
         // Each verb may be another rule's; the shortest of their sessions counts.
         for verb in request.verbs() {
-            let allowed = policy.decide(&question(certificate, grant, request, &verb))?;
+            let asked = Question { opens_at, ..question(certificate, grant, request, &verb) };
+            let allowed = policy.decide(&asked)?;
             cap = allowed.session_cap.map_or(cap, |local| local.min(cap));
         }
         Ok(cap)
     }
 }
 
-/// What the host's owner is asked.
+/// What the host's owner is asked of a session that is open.
 fn question<'a>(
     certificate: &'a Verified<BzCert>,
-    grant: &Grant,
+    grant: &'a Grant,
     request: &'a Request,
     verb: &'a Verb,
 ) -> Question<'a> {
     let (user, recorded) = (request.user.as_ref(), grant.recording.output);
     let cluster = request.parameters.cluster();
-    Question { claims: certificate.claims(), verb, user, cluster, mode: request.mode, recorded }
+    let (claims, mfa, mode) = (certificate.claims(), grant.mfa.as_ref(), request.mode);
+    Question { claims, verb, user, cluster, mode, recorded, mfa, opens_at: None }
 }
 
 /// The user the grant means for this person, computed from the person's own token.

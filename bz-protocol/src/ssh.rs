@@ -103,6 +103,12 @@ pub enum Fate {
     Failed(Problem),
     /// It is open from now on; another word about it follows, unless the session is cut.
     Begun,
+    /// The name is gone, of a file or of an empty directory.
+    Removed,
+    /// What had this name has another one now, which is said next.
+    MovedFrom,
+    /// What had the name that was said last has this one now.
+    MovedTo,
 }
 
 /// Bytes that are no message.
@@ -206,6 +212,7 @@ mod tests {
             Said::Terminal { size: Size { rows: 24, columns: 80 } },
             Said::Password(true),
             file(b"/a\n\xff"),
+            Said::File(SshFile { way: FileWay::ToTarget, path: b"/a".to_vec(), fate: Fate::MovedTo, size: 0 }),
             Said::TerminalEnded,
         ];
         let bytes: Vec<u8> = said.iter().flat_map(|message| message.encode().unwrap()).collect();

@@ -59,6 +59,7 @@ pub async fn reset_mfa(
         return Err(AdminError::Several(name));
     }
     audit(config, store, entropy, ("adminservice:reset-mfa", user.id.to_string(), now)).await?;
+    store.clear_factor(user.id, now).await?;
     for login in store.live_logins(user.id, now).await? {
         store.logout(login.id, now).await?;
     }

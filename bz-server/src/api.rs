@@ -7,13 +7,17 @@ mod api_key;
 mod call;
 mod connection;
 mod environment;
+mod mfa;
 pub(crate) mod event;
 pub mod openapi;
 mod organization;
 pub mod page;
 mod policy;
 pub mod query;
+mod reach;
 mod recording;
+mod subject;
+mod service_account;
 mod table;
 mod target;
 mod user;
@@ -72,6 +76,8 @@ pub struct Operation {
     pub proof: ProofOf,
     /// What `{id}` names, where rules ask whose it is.
     pub about: About,
+    /// Whether it takes `If-Match`.
+    pub guarded: bool,
     /// The schema of its body.
     pub body: Option<fn(&mut Schemas) -> Value>,
     /// How it answers when all is well.
@@ -268,6 +274,7 @@ async fn decide(operation: &'static Operation, call: Call) -> Result<Answer, Api
     }
     Err(match call.caller {
         Caller::Anonymous => ApiError::not_logged_in("log in first: `bz login`"),
+        Caller::Person(who) if who.standing.is_pending() => ApiError::mfa_needed(who.standing.action),
         Caller::Person(_) => ApiError::denied("no policy lets you do this"),
         Caller::Key(_) => ApiError::denied("no policy lets this API key do this"),
     })
@@ -287,7 +294,10 @@ async fn record(
         actor: noted.actor.unwrap_or_else(|| Caller::Anonymous.actor()),
         service_action: operation.name.to_owned(),
         resource: noted.resource.unwrap_or_else(|| call.params.get("id").cloned().unwrap_or_default()),
-        evaluation: !matches!(code, Some(Code::Denied | Code::NotLoggedIn)),
+        evaluation: !matches!(
+            code,
+            Some(Code::Denied | Code::NotLoggedIn | Code::MfaNeeded | Code::MfaCode | Code::MfaUsed | Code::MfaLocked)
+        ),
         timestamp: now.to_string(),
         ip_address: call.from.to_string(),
         context: json!({

@@ -20,6 +20,7 @@ use crate::auth::replay::Replay;
 use crate::config::Config;
 use crate::keys::{self, Certifier, KeysError, OnlineKeys};
 use crate::metrics::Metrics;
+use crate::mfa::Vault;
 use crate::policy::Engine;
 use crate::policy::engine::EngineError;
 use crate::record::{Records, TokenKey};
@@ -90,6 +91,8 @@ pub struct App {
     pub metrics: Metrics,
     /// Running calls: each is finished and logged, also when its client hangs up.
     pub calls: TaskTracker,
+    /// Opens the secrets of second factors.
+    pub(crate) vault: Arc<Vault>,
     /// Told when the server stops: what would go on for ever ends.
     pub stopping: CancellationToken,
     /// Places for readers of logs as they grow.
@@ -119,7 +122,10 @@ impl App {
         let root = keys::read_root(&config.data)?;
         let store = Store::open(&config.data)?;
         let organization = store.organization().await?.ok_or_else(|| AppError::NotInitialized(config.data.clone()))?.id;
-        let token_key = keys::token_key(&config.data, &random(seams.entropy.as_ref())?)?;
+        let mfa_key = keys::secret_key(&config.data, keys::MFA, &random(seams.entropy.as_ref())?)?;
+        let vault =
+            Vault::new(&mfa_key).map_err(|error| KeysError::File { path: config.data.join(keys::MFA), error })?;
+        let token_key = keys::secret_key(&config.data, keys::TOKENS, &random(seams.entropy.as_ref())?)?;
         let token_key = TokenKey::new(&token_key)
             .map_err(|error| KeysError::File { path: config.data.join(keys::TOKENS), error })?;
         let now = seams.clock.now().wall;
@@ -130,6 +136,7 @@ impl App {
             links: seams.links,
             records: Records::new(&config.data, token_key),
             metrics: Metrics::new(),
+            vault: Arc::new(vault),
             calls: TaskTracker::new(),
             stopping: CancellationToken::new(),
             streams: Arc::new(Semaphore::new(MOST_STREAMS)),
@@ -208,7 +215,13 @@ impl App {
 /// The bundle of these settings and this root.
 #[must_use]
 pub fn bundle(config: &Config, organization: OrganizationId, root: &PrivateKey) -> TrustBundle {
-    TrustBundle { organization, roots: vec![root.public()], directory_key: None, providers: config.providers.clone() }
+    TrustBundle {
+        organization,
+        roots: vec![root.public()],
+        directory_key: None,
+        service_accounts: config.service_accounts.clone(),
+        providers: config.providers.clone(),
+    }
 }
 
 fn certify(

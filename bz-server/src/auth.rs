@@ -20,7 +20,9 @@ use bz_core::key::PublicKey;
 use crate::app::App;
 use crate::auth::replay::Seen;
 use crate::error::ApiError;
+use crate::mfa::Standing;
 use crate::policy::Asker;
+use crate::store::StoreError;
 use crate::store::api_key::ApiKey;
 use crate::store::login::Login;
 use crate::store::user::User;
@@ -46,6 +48,8 @@ pub struct LoggedIn {
     pub login: Login,
     /// The person.
     pub user: User,
+    /// What the second factor still asks of the login.
+    pub standing: Standing,
 }
 
 impl Caller {
@@ -54,7 +58,16 @@ impl Caller {
     pub fn asker(&self) -> Asker {
         match self {
             Self::Anonymous => Asker::Anonymous,
-            Self::Person(person) => Asker::Person { id: person.user.id, is_admin: person.user.is_admin },
+            Self::Person(person) if person.user.kind == SubjectType::ServiceAccount => Asker::ServiceAccount {
+                id: person.user.id,
+                is_admin: person.user.is_admin,
+                pending: person.standing.is_pending(),
+            },
+            Self::Person(person) => Asker::Person {
+                id: person.user.id,
+                is_admin: person.user.is_admin,
+                pending: person.standing.is_pending(),
+            },
             Self::Key(key) if key.is_registration => Asker::Registration { id: key.id },
             Self::Key(key) => Asker::Key { id: key.id },
         }
@@ -98,7 +111,7 @@ impl Caller {
 pub fn actor(user: &User) -> Actor {
     Actor {
         subject_id: Some(user.id),
-        subject_type: SubjectType::User,
+        subject_type: user.kind,
         subject_name: user.name().to_owned(),
         is_admin: user.is_admin,
     }
@@ -167,5 +180,15 @@ async fn by_proof(app: &App, proof: &Proof, call: &SignedCall<'_>) -> Result<Log
     if app.now().wall >= login.expires {
         return Err(ApiError::not_logged_in("this login has expired: refresh it or log in again"));
     }
-    Ok(LoggedIn { login, user })
+    let standing = standing(app, &login).await?;
+    Ok(LoggedIn { login, user, standing })
+}
+
+/// What the second factor asks of a login now.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn standing(app: &App, login: &Login) -> Result<Standing, StoreError> {
+    let factor = app.store.factor(login.user).await?;
+    Ok(factor.standing(login.mfa.as_ref(), app.now().wall, app.config.mfa_grace()))
 }

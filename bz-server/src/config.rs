@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bz_core::api::login::LoginSettings;
 use bz_core::oidc::provider::{Provider, ProviderError};
+use bz_core::oidc::service::JwksPattern;
 use bz_core::time::UnixTime;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -84,6 +85,9 @@ pub struct Config {
     /// How many seconds running calls get when the server stops.
     #[serde(default = "drain_seconds")]
     pub drain_seconds: u32,
+    /// For how many hours a person whose second factor is demanded may go on without one, from the first login on.
+    #[serde(default = "day")]
+    pub mfa_grace_hours: u32,
     /// What becomes of a session whose record cannot be written.
     #[serde(default)]
     pub on_record_failure: OnRecordFailure,
@@ -93,6 +97,9 @@ pub struct Config {
     /// A PEM file of roots for the identity providers, instead of the platform's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_ca: Option<PathBuf>,
+    /// Where the key sets of service accounts may be, as the trust bundle that this server gives away says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub service_accounts: Vec<JwksPattern>,
     /// The identity providers, as the trust bundle names them.
     #[serde(rename = "provider")]
     pub providers: Vec<Provider>,
@@ -209,6 +216,8 @@ impl Config {
             let issuer = provider.issuer.clone();
             provider.check().map_err(|error| ConfigError::Provider { issuer, error })?;
         }
+        let rule = "takes https addresses whose path's segments may have a `*` for a part of them";
+        value(self.service_accounts.iter().all(|pattern| pattern.check().is_ok()), "service_accounts", rule)?;
         for login in &self.logins {
             let known = self.providers.iter().any(|p| p.issuer == login.issuer);
             value(known, "login", "must name the issuer of a [[provider]], letter for letter")?;
@@ -226,6 +235,7 @@ impl Config {
         value((1..=2160).contains(&self.shell_idle_hours), "shell_idle_hours", "must be 1 to 2160")?;
         value((10..=900).contains(&self.grant_seconds), "grant_seconds", "must be 10 to 900")?;
         value((30..=3600).contains(&self.offline_seconds), "offline_seconds", "must be 30 to 3600")?;
+        value(self.mfa_grace_hours <= 720, "mfa_grace_hours", "must be at most 720")?;
         value(self.drain_seconds <= 300, "drain_seconds", "must be at most 300")?;
         let kept = self.events_keep_days.is_none_or(|days| (1..=36_500).contains(&days));
         value(kept, "events_keep_days", "must be 1 to 36500")?;
@@ -244,6 +254,12 @@ impl Config {
     #[must_use]
     pub fn session_max(&self) -> Duration {
         hours(self.session_max_hours)
+    }
+
+    /// For how long a second factor that is demanded may be missing.
+    #[must_use]
+    pub fn mfa_grace(&self) -> Duration {
+        hours(self.mfa_grace_hours)
     }
 
     /// How long a shell is kept that no client is on.

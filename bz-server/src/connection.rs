@@ -24,6 +24,7 @@ use crate::connection::aim::{Acting, Aim};
 use crate::connection::life::{By, Input, Life, State};
 use crate::connection::link::LinkError;
 use crate::error::ApiError;
+use crate::mfa::Standing;
 use crate::policy::{AccessQuestion, AllowedUser, Decision, PersonInput, TargetInput};
 use crate::store::connection::{Connection, ConnectionFilter, Log, Stepped};
 use crate::store::policy::{Policies, Policy};
@@ -71,7 +72,12 @@ pub fn question(
     now: UnixTime,
 ) -> AccessQuestion {
     AccessQuestion {
-        person: PersonInput { id: who.user.id, username: who.login.username.clone(), groups: who.login.groups.clone() },
+        person: PersonInput {
+            id: who.user.id,
+            kind: who.user.kind,
+            username: who.login.username.clone(),
+            groups: who.login.groups.clone(),
+        },
         target: TargetInput { id: aim.id(), environment: aim.environment().0, kind: aim.kind() },
         verb,
         user,
@@ -249,7 +255,8 @@ async fn still_allowed(app: &App, connection: &Connection, policies: &[Policy]) 
     let Some(aim) = aim::by_id(app, connection.target).await? else { return Ok(false) };
     let Some((login, user)) = app.store.login(connection.login).await? else { return Ok(false) };
     let target_user = connection.place.target_user.parse().ok();
-    let who = LoggedIn { login, user };
+    // What policies allow does not hang on the second factor: it was asked for at the opening.
+    let who = LoggedIn { login, user, standing: Standing::FREE };
     let cluster = (connection.access == Access::Kube).then(|| Cluster {
         user: connection.place.target_user.clone(),
         groups: connection.place.target_groups.clone(),
@@ -351,7 +358,11 @@ fn choose(decision: &Decision, named: bool, parameters: &Parameters) -> Result<O
 fn sign(app: &App, connection: ConnectionId, allowed: &Allowed<'_>) -> Result<Bytes, ApiError> {
     let bytes = allowed.request.encode().map_err(|e| ApiError::field("parameters", &e.to_string()))?;
     let now = app.now().wall;
-    let session = u32::try_from(app.config.session_max().as_secs()).unwrap_or(u32::MAX);
+    // A session ends at the target when the second factor is asked for again.
+    let standing = allowed.who.standing;
+    let most = app.config.session_max();
+    let left = standing.until.map_or(most, |until| most.min(until.since(now)));
+    let session = u32::try_from(left.as_secs()).unwrap_or(u32::MAX);
     let body = GrantBody {
         id: GrantId::from_random(app.random()?),
         connection,
@@ -366,7 +377,7 @@ fn sign(app: &App, connection: ConnectionId, allowed: &Allowed<'_>) -> Result<By
         recording: allowed.decision.recording,
         request: Request::digest(&bytes),
         scope: allowed.request.parameters.scope(),
-        mfa: None,
+        mfa: allowed.who.login.mfa.clone(),
         policies: allowed.decision.policies.clone(),
         policy_version: allowed.policies.version,
         not_before: now,

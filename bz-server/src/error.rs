@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 
 use axum::http::StatusCode;
 use bz_core::api::error::{Code, ErrorBody};
+use bz_core::api::login::MfaActionRequired;
 use bz_core::api::target::TargetKind;
+use bz_core::time::UnixTime;
 
 use crate::keys::KeysError;
 use crate::seam::EntropyError;
@@ -77,6 +79,12 @@ impl ApiError {
         Self::new(Code::Conflict, message)
     }
 
+    /// Somebody changed it in between.
+    #[must_use]
+    pub fn changed() -> Self {
+        Self::new(Code::Changed, "somebody changed it in between: read it again, and change that")
+    }
+
     /// Several target users are allowed.
     #[must_use]
     pub fn target_user_needed(candidates: Vec<String>) -> Self {
@@ -128,6 +136,43 @@ impl ApiError {
         Self::new(Code::TooMany, "too many calls: wait a minute")
     }
 
+    /// The login lacks the second factor.
+    #[must_use]
+    pub fn mfa_needed(action: MfaActionRequired) -> Self {
+        let (what, name) = match action {
+            MfaActionRequired::Totp | MfaActionRequired::None | MfaActionRequired::ResetDeferAllowed => {
+                ("this needs a code of your second factor: `bz mfa verify` asks for it", "TOTP")
+            }
+            MfaActionRequired::Reset => {
+                ("your organization demands a second factor, and you have none: `bz mfa setup` makes one", "RESET")
+            }
+        };
+        Self { candidates: vec![name.to_owned()], ..Self::new(Code::MfaNeeded, what) }
+    }
+
+    /// The code is not good.
+    #[must_use]
+    pub fn mfa_code() -> Self {
+        Self::new(Code::MfaCode, "the code is wrong: is the clock of the app's device right?")
+    }
+
+    /// The code was taken before.
+    #[must_use]
+    pub fn mfa_used() -> Self {
+        Self::new(Code::MfaUsed, "the code was used before: take the next one that the app shows")
+    }
+
+    /// Too many codes were not good.
+    #[must_use]
+    pub fn mfa_locked(until: UnixTime, now: UnixTime) -> Self {
+        let minutes = until.since(now).as_secs().div_ceil(60);
+        let advice = "if it was not you who tried, tell an administrator: somebody has your password";
+        Self::new(
+            Code::MfaLocked,
+            format!("too many wrong codes: none is taken until {until}, for {minutes} minutes; {advice}"),
+        )
+    }
+
     /// Larger than a call may be.
     #[must_use]
     pub fn too_large() -> Self {
@@ -153,12 +198,13 @@ impl ApiError {
         match self.code {
             Code::BadRequest | Code::ClaimCode => StatusCode::BAD_REQUEST,
             Code::NotLoggedIn => StatusCode::UNAUTHORIZED,
-            Code::Denied => StatusCode::FORBIDDEN,
+            Code::Denied | Code::MfaNeeded | Code::MfaCode | Code::MfaUsed => StatusCode::FORBIDDEN,
             Code::NotFound => StatusCode::NOT_FOUND,
             Code::Ambiguous | Code::Conflict | Code::OtherKind | Code::TargetUserNeeded | Code::TargetOffline => {
                 StatusCode::CONFLICT
             }
-            Code::TooMany => StatusCode::TOO_MANY_REQUESTS,
+            Code::Changed => StatusCode::PRECONDITION_FAILED,
+            Code::TooMany | Code::MfaLocked => StatusCode::TOO_MANY_REQUESTS,
             Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }

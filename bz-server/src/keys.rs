@@ -24,6 +24,8 @@ pub const ROOT: &str = "root.key";
 
 /// The file in the data folder of the key that stored tokens are encrypted under.
 pub const TOKENS: &str = "tokens.key";
+/// The key that secrets of second factors are encrypted under.
+pub const MFA: &str = "mfa.key";
 
 /// Why a key cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -108,12 +110,12 @@ pub fn read_root(data: &Path) -> Result<PrivateKey, KeysError> {
     PrivateKey::from_bytes(&scalar).map_err(|_| KeysError::Malformed(path))
 }
 
-/// The key that stored tokens are encrypted under; `fresh` is it from now on where there was none.
+/// The key in this file, that stored secrets are encrypted under; `fresh` is it from now on where there was none.
 ///
 /// # Errors
 /// [`KeysError`]; also when others can read the file.
-pub fn token_key(data: &Path, fresh: &[u8; 32]) -> Result<Zeroizing<[u8; 32]>, KeysError> {
-    let path = data.join(TOKENS);
+pub fn secret_key(data: &Path, file: &str, fresh: &[u8; 32]) -> Result<Zeroizing<[u8; 32]>, KeysError> {
+    let path = data.join(file);
     if !path.exists() {
         write_private(&path, Zeroizing::new(format!("{}\n", hex::encode(fresh))).as_bytes())?;
     }

@@ -13,6 +13,7 @@ pub mod init;
 pub mod admin;
 pub mod store;
 pub mod policy;
+pub mod mfa;
 pub mod auth;
 pub mod error;
 pub mod app;

@@ -9,8 +9,10 @@ pub mod connection;
 pub mod environment;
 pub mod event;
 pub mod login;
+pub mod mfa;
 pub mod organization;
 pub mod policy;
+pub mod service_account;
 pub mod target;
 mod turn;
 pub mod user;
@@ -38,11 +40,13 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0003_virtual_targets.sql"),
     include_str!("../migrations/0004_queries.sql"),
     include_str!("../migrations/0005_requests.sql"),
+    include_str!("../migrations/0006_mfa.sql"),
+    include_str!("../migrations/0007_service_accounts.sql"),
     EVENTS,
 ];
 
 /// The step that goes on in [`event::migrate`].
-const EVENTS: &str = include_str!("../migrations/0009_events.sql");
+const EVENTS: &str = include_str!("../migrations/0008_events.sql");
 
 /// Why the store did not do it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

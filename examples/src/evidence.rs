@@ -99,6 +99,7 @@ fn bundle(root: &PrivateKey) -> TrustBundle {
         organization: ORGANIZATION,
         roots: vec![root.public()],
         directory_key: None,
+        service_accounts: vec![],
         providers: vec![provider],
     }
 }

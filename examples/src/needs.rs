@@ -45,6 +45,7 @@ pub const PROGRAMS: &[Program] = &[
     row("rsync", "rsync", "files through ssh"),
     row("kubectl", "kubernetes-client", "what people have for clusters"),
     row("tar", "tar", "copies to a cluster's pods"),
+    row("python3", "python3-venv", "schemathesis, which makes up requests for the API"),
     row("openssl", "openssl", "a second opinion on keys, certificates and TLS"),
     row("node", "nodejs", "the real OpenID provider"),
     row("npm", "npm", "installs the real OpenID provider"),
@@ -100,6 +101,36 @@ pub fn kubernetes() -> Option<PathBuf> {
     }
     say(&format!("left out: {line}"));
     None
+}
+
+/// Where schemathesis is: the program that `BZ_SCHEMATHESIS` names, or what `examples/peers/schemathesis/build` made below
+/// `target`. Absent it is like any other program of the table.
+#[track_caller]
+pub fn schemathesis() -> Option<PathBuf> {
+    let found = find_schemathesis();
+    if found.is_some() {
+        return found;
+    }
+    let line = "schemathesis is absent (it makes up requests from the API's description; \
+                `examples/peers/schemathesis/build` installs it, and `cargo suite` runs that)";
+    if in_ci() {
+        fail(&format!("{line}, and CI=true leaves nothing out"));
+    }
+    say(&format!("left out: {line}"));
+    None
+}
+
+/// The program, if it is here.
+pub fn find_schemathesis() -> Option<PathBuf> {
+    let named = env::var_os("BZ_SCHEMATHESIS").map(PathBuf::from);
+    let program = named.unwrap_or_else(|| schemathesis_folder().join("bin/schemathesis"));
+    is_executable(&program).then_some(program)
+}
+
+/// Where the suite has schemathesis installed.
+#[must_use]
+pub fn schemathesis_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers/schemathesis")
 }
 
 /// The folder with its programs, if they are here.

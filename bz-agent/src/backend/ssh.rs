@@ -2,8 +2,8 @@
 
 use bz_core::access::request::Parameters;
 use bz_core::ssh::SshPublicKey;
-use bz_core::time::UnixTime;
 use bz_protocol::agent::Action;
+use bz_protocol::driver::Clock;
 use bz_protocol::frame::Fin;
 use bz_protocol::gate::Admitted;
 use bz_protocol::refusal::Code;
@@ -20,7 +20,7 @@ const CHUNK: usize = 64 << 10;
 const BYTES: u32 = 0;
 const CERTIFICATE: u32 = 1;
 
-pub(super) async fn run(sshd: &Sshd, admitted: &Admitted, now: UnixTime, io: &mut Io) -> Result<Fin, Code> {
+pub(super) async fn run(sshd: &Sshd, admitted: &Admitted, clock: &dyn Clock, io: &mut Io) -> Result<Fin, Code> {
     let Parameters::Ssh { key } = &admitted.request().parameters else { return Err(Code::Malformed) };
     let key = SshPublicKey::from_blob(key).map_err(|_| Code::Malformed)?;
     let name = admitted.request().user.as_ref().ok_or(Code::User)?;
@@ -31,11 +31,14 @@ pub(super) async fn run(sshd: &Sshd, admitted: &Admitted, now: UnixTime, io: &mu
     })?;
     super::check_person(admitted, entry.uid.as_raw())?;
     let stream = sshd.dial().await.map_err(unavailable)?;
-    let certificate = sshd.certify((&key, name), admitted.session(), now).map_err(unavailable)?;
+    let mut pass = sshd.admit((&key, name), admitted.session(), clock).await.map_err(unavailable)?;
     // A session that is gone is noticed below.
-    io.act(Action::Bytes { stream: CERTIFICATE, bytes: certificate }).await;
+    io.act(Action::Bytes { stream: CERTIFICATE, bytes: std::mem::take(&mut pass.certificate) }).await;
     io.act(Action::Eof { stream: CERTIFICATE }).await;
-    Ok(carry(stream, io).await)
+    let fin = carry(stream, io).await;
+    // Until here sshd may be told of it.
+    drop(pass);
+    Ok(fin)
 }
 
 fn unavailable(error: impl std::fmt::Display) -> Code {

@@ -22,6 +22,8 @@ target_users = [\"{username}\"]
 # modes = [\"inspected\"]      # refuse sessions whose content the server cannot read
 # require_recording = true   # refuse sessions that are not recorded
 # session_minutes = 480      # end sessions after this long
+# require_mfa = true         # refuse sessions without the server's second factor,
+# mfa_minutes = 60           # or with one that was passed longer ago than this when the session opens
 # With { type = \"Tunnel\" } among the verbs, where tunnels may lead: a name as it is asked for, a network as it is dialled.
 # destinations = [\"db.internal:5432\", \"10.0.0.0/8:*\"]
 ";

@@ -12,20 +12,22 @@ use bz_agent::kube::Cluster;
 use bz_agent::policy_file;
 use bz_agent::receipts::{FOLDER, FolderReceipts};
 use bz_agent::shell::Shells;
+use bz_agent::ssh::asked::Asked;
+use bz_agent::ssh::lines::Lines;
 use bz_agent::ssh::{Authority, Sshd};
 use bz_agent::ssh_server::SshServer;
 use bz_agent::vault::{Registered, Vault};
 use bz_agent::web::Web;
 use bz_core::access::destination::Destination;
 use bz_core::time::UnixTime;
-use bz_protocol::driver::{Clock as _, SystemClock};
+use bz_protocol::driver::{Clock, SystemClock};
 use bz_protocol::gate::LocalRule;
 use bz_protocol::link::{Choice, Ways};
 use bz_protocol::receipt::Bounds;
 use tokio::signal::unix::{SignalKind, signal};
 use url::Url;
 
-use crate::cli::Run;
+use crate::cli::{Run, SshLogin};
 use crate::command::proxies;
 use crate::tls;
 
@@ -47,7 +49,7 @@ pub(crate) async fn serve(
     let adopted = shells.adopt().await?;
     let required = registered.local_policy_required;
     let receipts = receipts(&vault);
-    let sshd = Sshd::new(Authority::open(vault.folder())?).port(run.ssh_port).host_keys(run.ssh_host_key.clone());
+    let (sshd, lines) = sshd(&vault, run, helper).await?;
     let (upstream, cluster) = (upstream_tls(run)?, cluster(run)?);
     let ssh_server = SshServer::open(vault.folder(), helper.clone())?;
     tracing::info!(target = %registered.name, adopted, "starting");
@@ -75,7 +77,31 @@ pub(crate) async fn serve(
     }
     tracing::info!("stopping; shells run on");
     running.stop().await;
+    if let Some(lines) = lines {
+        lines.sweep().await?;
+    }
     Ok(())
+}
+
+/// This host's sshd, and the lines by which people get in there, if it is by lines. Those of an agent that was killed are
+/// removed in any case.
+async fn sshd(vault: &Vault, run: &Run, helper: &Helper) -> anyhow::Result<(Sshd, Option<Lines>)> {
+    let folder = vault.folder();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let authority = Authority::open(folder)?;
+    let by_lines = run.ssh_login == SshLogin::AuthorizedKeys;
+    let lines = if by_lines || Lines::were_written(folder) {
+        Some(Lines::open(folder, helper.clone(), (&authority, Arc::clone(&clock))).await?)
+    } else {
+        None
+    };
+    let sshd = Sshd::new(authority).port(run.ssh_port).host_keys(run.ssh_host_key.clone());
+    let sshd = match (run.ssh_login, &lines) {
+        (SshLogin::Command, _) => sshd.asks(Asked::listen(folder, clock)?),
+        (SshLogin::AuthorizedKeys, Some(lines)) => sshd.reads(lines.clone()),
+        (SshLogin::Ca | SshLogin::AuthorizedKeys, _) => sshd,
+    };
+    Ok((sshd, lines))
 }
 
 /// What cannot be kept or removed is said, and no reason not to serve.

@@ -4,8 +4,7 @@
 //!
 //! It executes nothing: the file of this program may be one that the user cannot reach.
 
-use super::identity::become_user;
-use super::launch::{self, LaunchError, Reply, execute, live_with};
+use super::launch::{self, LaunchError, Reply, settle};
 use crate::frame;
 use crate::user::User;
 use bincode::{Decode, Encode};
@@ -17,7 +16,6 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use tokio::signal::unix::SignalKind;
 
 /// The exit status of a copy of which something failed, and of one that was cut.
 pub(crate) const SOME_FAILED: i32 = 1;
@@ -60,20 +58,6 @@ fn begin(stream: &mut UnixStream) -> Result<Orders, LaunchError> {
     Ok(orders)
 }
 
-/// Becomes the user, for as long as the agent lives, where relative paths are named from.
-pub(super) fn settle(user: &User, agent: u32) -> Result<(), LaunchError> {
-    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    become_user(user).map_err(LaunchError::Switch)?;
-    // After the change of user, which would clear it again.
-    live_with(agent)?;
-    // Without it only full paths lead anywhere.
-    std::env::set_current_dir(&user.home)
-        .or_else(|_| std::env::set_current_dir("/"))
-        .map_err(|error| execute(&error))?;
-    survive_limits();
-    Ok(())
-}
-
 fn copy(copy: &CopyRequest, stream: &UnixStream) -> i32 {
     let path = path(&copy.path);
     let quiet = |_| ();
@@ -100,14 +84,4 @@ fn path(bytes: &[u8]) -> PathBuf {
     let rest = if bytes == b"~" { b"." } else { bytes.strip_prefix(HOME).unwrap_or(bytes) };
     let rest = if rest.is_empty() { b"./" } else { rest };
     Path::new(OsStr::from_bytes(rest)).to_owned()
-}
-
-/// A file that is too large for the user is an error of that file, and not the end of the copy.
-fn survive_limits() {
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else {
-        return;
-    };
-    let _inside = runtime.enter();
-    // Where even this is refused, the kernel ends the copy.
-    drop(tokio::signal::unix::signal(SignalKind::from_raw(nix::sys::signal::Signal::SIGXFSZ as i32)));
 }

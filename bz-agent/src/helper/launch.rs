@@ -152,8 +152,34 @@ fn obey(control: &mut BlockingStream) -> Result<std::convert::Infallible, Launch
     Err(execute(&program.exec()))
 }
 
+/// Becomes the user, for as long as the agent lives, where relative paths are named from.
+#[cfg(any(feature = "files", feature = "ssh"))]
+pub(super) fn settle(user: &User, agent: u32) -> Result<(), LaunchError> {
+    umask(rustix::fs::Mode::from_raw_mode(0o022));
+    become_user(user).map_err(LaunchError::Switch)?;
+    // After the change of user, which would clear it again.
+    live_with(agent)?;
+    // Without it only full paths lead anywhere.
+    std::env::set_current_dir(&user.home)
+        .or_else(|_| std::env::set_current_dir("/"))
+        .map_err(|error| execute(&error))?;
+    survive_limits();
+    Ok(())
+}
+
+/// A file that is too large for the user is an error of that file, and not the end of the copy.
+#[cfg(any(feature = "files", feature = "ssh"))]
+fn survive_limits() {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else {
+        return;
+    };
+    let _inside = runtime.enter();
+    // Where even this is refused, the kernel ends the copy.
+    drop(tokio::signal::unix::signal(SignalKind::from_raw(nix::sys::signal::Signal::SIGXFSZ as i32)));
+}
+
 /// Dies when the agent does.
-pub(super) fn live_with(agent: u32) -> Result<(), LaunchError> {
+fn live_with(agent: u32) -> Result<(), LaunchError> {
     let died = |_| LaunchError::Orphaned;
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(died)?;
     let parent = getppid().map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
@@ -164,7 +190,7 @@ fn text(bytes: impl AsRef<[u8]>) -> OsString {
     OsString::from_vec(bytes.as_ref().to_vec())
 }
 
-pub(super) fn execute(error: &std::io::Error) -> LaunchError {
+fn execute(error: &std::io::Error) -> LaunchError {
     LaunchError::Execute { errno: error.raw_os_error().unwrap_or_default() }
 }
 

@@ -8,8 +8,7 @@ mod scp;
 mod sftp;
 mod tracked;
 
-use super::files::settle;
-use super::launch::{self, LaunchError, Reply};
+use super::launch::{self, LaunchError, Reply, settle};
 use crate::frame;
 use crate::user::User;
 use bincode::{Decode, Encode};

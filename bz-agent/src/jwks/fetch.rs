@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bz_core::oidc::jwks::{Jwks, JwksError, MAX_JWKS};
+use bz_core::oidc::service;
 use bz_protocol::carrier::Boxed;
 use hyper::StatusCode;
 
@@ -45,6 +46,10 @@ impl Fetch {
     }
 
     async fn keys(&self, issuer: &str) -> Result<Jwks, FetchError> {
+        // A service account's issuer says where its keys are.
+        if let Some(address) = service::address(issuer) {
+            return Ok(Jwks::parse(&self.get(address).await?)?);
+        }
         let discovery = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
         let odd = |what: &str| FetchError::Answer { url: discovery.clone(), what: what.to_owned() };
         let document: serde_json::Value =

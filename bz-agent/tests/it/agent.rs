@@ -100,6 +100,8 @@ async fn the_owner_can_narrow_a_running_agent() {
         modes: vec![Mode::Sealed],
         require_recording: false,
         session_minutes: None,
+        require_mfa: false,
+        mfa_minutes: None,
     };
     running.set_local(LocalRule::Policy(LocalPolicy { version: 1, allow: vec![rule("bob")] }));
     assert_eq!(reported(server.ask(Ask::route(2, "echo")).await).await, Code::LocalPolicy);

@@ -1,12 +1,14 @@
 //! `bz connect`, `bz attach` and `bz exec`: a session on this terminal or on plain streams.
 
 use std::io::IsTerminal as _;
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use bz_client::client::{AskError, Asked, Client, ConnectionFilter};
 use bz_client::pins::KnownBy;
 use bz_client::target_name::TargetName;
 use bz_client::terminal;
+use bz_core::access::Mode;
 use bz_core::access::request::Parameters;
 use bz_core::api::target::TargetKind;
 use bz_core::id::ConnectionId;
@@ -22,6 +24,7 @@ use crate::exit::Exit;
 
 /// What `bz connect` takes.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 #[command(after_help = "\
 A host gives a shell. Leave it with `exit`; Enter ~ . detaches, and the shell runs on.
 
@@ -48,6 +51,9 @@ pub(crate) struct Connect {
     /// Start a database's usual program, and end with it
     #[arg(long)]
     exec: bool,
+    /// Open it although the server could not read it before and can now: an administrator changed what it is
+    #[arg(long)]
+    inspected: bool,
     /// Only print a web server's address, and open no browser
     #[arg(long)]
     no_browser: bool,
@@ -82,7 +88,7 @@ pub(crate) struct Exec {
 
 impl Connect {
     pub(crate) async fn run(self, context: &Context<'_>) -> anyhow::Result<Exit> {
-        let client = context.client()?;
+        let client = context.client()?.with_sealed_names(Arc::new(context.profile.sealed_names()), self.inspected);
         let interactive = std::io::stdin().is_terminal();
         if !interactive || self.exec || self.port.is_some() {
             // No shell comes of this: nothing is asked for that would be one.
@@ -179,6 +185,16 @@ pub(super) fn introduce(context: &Context<'_>, asked: &Asked) {
             .output
             .warn(&format!("{} is new to this machine. Its agent's key is {key}; it is kept from now on.", asked.name));
     }
+}
+
+/// Who can read what passes, in a word for programs and a sentence for people.
+pub(super) fn readers(asked: &Asked) -> (Mode, &'static str) {
+    let mode = asked.request.mode;
+    let sentence = match mode {
+        Mode::Sealed => "Sealed: only you and the target's agent can read what passes.",
+        Mode::Inspected => "Inspected: the server reads what passes, for its logs, and cannot change it.",
+    };
+    (mode, sentence)
 }
 
 /// Says how it ended; `reason` is the server's word, which nothing proves.

@@ -9,13 +9,14 @@ use bz_client::client::Client;
 use bz_client::database::Database;
 use bz_client::target_name::TargetName;
 use bz_client::tunnel::{ForwardError, Watcher};
+use bz_core::access::Mode;
 use bz_protocol::driver::OpenError;
 use bz_protocol::stream::Why;
 use serde::Serialize;
 use tokio::process::Command;
 use tokio::task::JoinSet;
 
-use crate::command::connect::introduce;
+use crate::command::connect::{introduce, readers};
 use crate::command::port::{Bind, farewell, listen_for, serve, warn_if_open, watcher};
 use crate::context::Context;
 use crate::exit::{Exit, of_refusal};
@@ -38,6 +39,7 @@ struct Listening {
     listening: SocketAddr,
     destination: String,
     through: String,
+    mode: Mode,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     command: Vec<String>,
 }
@@ -57,6 +59,7 @@ pub(crate) async fn connect(
     let refused = Arc::new(Mutex::new(None));
     serving.spawn(database.serve(listener, noting(watcher(context), &refused)));
     if let Some(more) = how.program {
+        context.output.say(readers(&database.tunnel().asked).1);
         return run(context, database, (command, more, &refused)).await;
     }
     say(context, &database, (listening, command))?;
@@ -93,12 +96,14 @@ fn say(
 ) -> anyhow::Result<()> {
     let through = database.tunnel().asked.name.to_string();
     let destination = database.destination.to_string();
-    let mut text = format!("{listening} leads to {} ({destination}) through {through}", database.target.base.name);
+    let (mode, readers) = readers(&database.tunnel().asked);
+    let mut text =
+        format!("{listening} leads to {} ({destination}) through {through}\n{readers}", database.target.base.name);
     if !command.is_empty() {
         text.push_str("\n  ");
         text.push_str(&command.join(" "));
     }
-    Ok(context.output.result(&Listening { listening, destination, through, command }, &text)?)
+    Ok(context.output.result(&Listening { listening, destination, through, mode, command }, &text)?)
 }
 
 /// Starts the program, and ends with it.

@@ -9,6 +9,7 @@ use bz_client::kube::{Credential, Kube, Role};
 use bz_client::profile::replace_private;
 use bz_client::target_name::TargetRef;
 use bz_client::web;
+use bz_core::access::Mode;
 use bz_core::id::ConnectionId;
 use clap::Args;
 use serde::Serialize;
@@ -16,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::task::JoinSet;
 
-use crate::command::connect::introduce;
+use crate::command::connect::{introduce, readers};
 use crate::command::database::status_of;
 use crate::command::port::{Bind, farewell, listen, serve};
 use crate::context::Context;
@@ -68,6 +69,7 @@ struct Listening {
     user: String,
     groups: Vec<String>,
     through: String,
+    mode: Mode,
 }
 
 impl As {
@@ -184,13 +186,14 @@ pub(crate) async fn connect(
     let through = opened.kube.tunnel().asked.name.to_string();
     let path = opened.files.kubeconfig.display();
     let within = if role.groups.is_empty() { String::new() } else { format!(" in {}", role.groups.join(", ")) };
+    let (mode, readers) = readers(&opened.kube.tunnel().asked);
     let text = format!(
-        "{} is cluster {} as {}{within}, through {through}\n  export KUBECONFIG={path}\n  kubectl get pods",
+        "{} is cluster {} as {}{within}, through {through}\n{readers}\n  export KUBECONFIG={path}\n  kubectl get pods",
         opened.listening, opened.kube.target.base.name, role.user
     );
     let kubeconfig = opened.files.kubeconfig.clone();
     let (user, groups, listening) = (role.user, role.groups, opened.listening);
-    context.output.result(&Listening { listening, kubeconfig, user, groups, through }, &text)?;
+    context.output.result(&Listening { listening, kubeconfig, user, groups, through, mode }, &text)?;
     let _files = opened.files;
     serve(context, opened.kube.into_tunnel(), opened.serving).await
 }

@@ -9,10 +9,10 @@ use bz_client::profile::ProfileError;
 use bz_client::secret::Secret;
 use bz_client::server::{Roots, Server, SpkiPin};
 use bz_client::trust::{Trust, TrustSource};
-use bz_core::api::login::MfaActionRequired;
 use clap::Args;
 use serde_json::json;
 
+use crate::command::mfa;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::local;
@@ -39,6 +39,9 @@ pub(crate) struct Login {
     /// The claim code that makes you an administrator
     #[arg(long, value_name = "CODE")]
     claim: Option<String>,
+    /// A code of your second factor, where it is asked for: six digits, or a recovery code
+    #[arg(long, short, value_name = "CODE")]
+    mfa: Option<String>,
     /// The identity provider, where the bundle names several
     #[arg(long, value_name = "ISSUER")]
     issuer: Option<String>,
@@ -62,16 +65,13 @@ impl Login {
         let locked = context.profile.login_store().take().await?;
         context.profile.keep(&server, &trust)?;
         locked.save(&login)?;
+        // What follows may refresh it.
+        drop(locked);
         context.kept.saw(&login);
         let (user, expires) = (login.user(), login.expires_at().to_string());
         let line = format!("Logged in to {server} as {} until {}.", user.email, local(&expires));
         output.result(&json!({"server": server.to_string(), "user": user, "expiresAt": expires}), &line)?;
-        match login.mfa() {
-            MfaActionRequired::None => {}
-            MfaActionRequired::Totp => output.warn("The server asks for a second factor before it lets you do more."),
-            MfaActionRequired::Reset => output.warn("The server asks you to enroll a second factor."),
-        }
-        Ok(Exit::Fine)
+        mfa::finish(context, login.mfa(), self.mfa).await
     }
 
     fn server(&self, context: &Context<'_>) -> anyhow::Result<Server> {

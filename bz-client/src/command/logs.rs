@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use bz_client::client::EventFilter;
 use bz_core::api::record::{
-    CommandEvent, ConnectionEvent, FileDirection, FileEvent, KubeEvent, QueryEvent, QueryOutcome, UserEvent, WebEvent,
+    CommandEvent, ConnectionEvent, FileDirection, FileEvent, FileOutcome, KubeEvent, QueryEvent, QueryOutcome,
+    UserEvent, WebEvent,
 };
 use bz_core::id::ConnectionId;
 use bz_core::time::UnixTime;
@@ -230,7 +231,7 @@ fn files(events: &[FileEvent]) -> Table {
             if event.direction == FileDirection::ToTarget { "to" } else { "from" }.into(),
             event.path.as_str().into(),
             event.size.into(),
-            event.problem.clone().unwrap_or_else(|| format!("{:?}", event.outcome).to_lowercase()).into(),
+            event.problem.clone().unwrap_or_else(|| fate(event.outcome).to_owned()).into(),
             event.sha256.as_deref().unwrap_or_default().into(),
             if event.confirmed { "yes" } else { "no" }.into(),
         ]);
@@ -275,6 +276,18 @@ fn queries(events: &[QueryEvent]) -> Table {
 
 fn parameters(values: &[Option<String>]) -> String {
     values.iter().map(|value| value.as_deref().unwrap_or("NULL")).collect::<Vec<_>>().join(", ")
+}
+
+const fn fate(outcome: FileOutcome) -> &'static str {
+    match outcome {
+        FileOutcome::Copied => "copied",
+        FileOutcome::Incomplete => "incomplete",
+        FileOutcome::Failed => "failed",
+        FileOutcome::Unparsed => "unparsed",
+        FileOutcome::Removed => "removed",
+        FileOutcome::MovedFrom => "moved from here",
+        FileOutcome::MovedTo => "moved here",
+    }
 }
 
 fn outcome(event: &QueryEvent) -> String {

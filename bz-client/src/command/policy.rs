@@ -1,23 +1,41 @@
 //! `bz policy`: who may do what.
 
+mod controls;
 mod create;
+mod edit;
 
-use bz_core::api::policy::{Group, Subject};
+use bz_core::access::Verb;
+use bz_core::api::mfa::ControlsPolicy;
+use bz_core::api::policy::{
+    ClusterName, Enabled, Group, KubernetesPolicy, ProxyPolicy, RecordingPolicy, Subject, SubjectType,
+    TargetConnectPolicy,
+};
+use bz_core::id::PolicyId;
 use clap::Subcommand;
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::output::Table;
+use crate::output::{Table, local};
 
 /// What `bz policy` does.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Policy {
-    /// List the policies
+    /// List the policies of all kinds: who may do what where, as whom, and who is recorded
     List,
     /// Make a policy
     #[command(subcommand)]
     Create(create::Create),
+    /// Change a policy of any kind; what it does not allow any more ends
+    Edit(edit::Edit),
+    /// Delete a policy of any kind; what it alone allowed ends
+    Delete {
+        /// The policy, by name or id
+        policy: String,
+    },
+    /// What the organization demands of everybody; without options, what it demands now
+    OrganizationControls(controls::OrganizationControls),
 }
 
 impl Policy {
@@ -25,102 +43,188 @@ impl Policy {
         match self {
             Self::List => list(context).await,
             Self::Create(create) => create.run(context).await,
+            Self::Edit(edit) => edit.run(context).await,
+            Self::Delete { policy } => edit::delete(context, &policy).await,
+            Self::OrganizationControls(controls) => controls.run(context).await,
         }
     }
 }
 
 async fn list(context: &Context<'_>) -> anyhow::Result<Exit> {
     let client = context.client()?;
-    let mut all: Vec<Value> = Vec::new();
-    let mut rows = Vec::new();
-    for policy in client.policies().await? {
-        let content = &policy.content;
-        let row = Row {
-            targets: places(content.targets.len(), content.environments.len()),
-            users: join(content.target_users.iter().map(|user| user.user_name.to_string())),
-            verbs: join(content.verbs.iter().map(ToString::to_string)),
-            ..Row::new((&content.name, &policy.kind), (&content.subjects, &content.groups))
-        };
-        rows.push(row);
-        all.push(serde_json::to_value(&policy)?);
-    }
-    for policy in client.proxy_policies().await? {
-        let content = &policy.content;
-        let row = Row {
-            targets: places(content.targets.len(), content.environments.len()),
-            users: join(content.target_users.iter().map(|user| user.user_name.to_string())),
-            verbs: join(content.verbs.iter().map(ToString::to_string)),
-            ..Row::new((&content.name, &policy.kind), (&content.subjects, &content.groups))
-        };
-        rows.push(row);
-        all.push(serde_json::to_value(&policy)?);
-    }
-    for policy in client.kubernetes_policies().await? {
-        let content = &policy.content;
-        let names = content.cluster_users.iter().chain(&content.cluster_groups);
-        let row = Row {
-            targets: places(content.clusters.len(), content.environments.len()),
-            users: join(names.map(|name| name.name.clone())),
-            ..Row::new((&content.name, &policy.kind), (&content.subjects, &content.groups))
-        };
-        rows.push(row);
-        all.push(serde_json::to_value(&policy)?);
-    }
-    for policy in client.recording_policies().await? {
-        let content = &policy.content;
-        let row = Row {
-            targets: "everywhere".to_owned(),
-            verbs: if content.record_input { "output and input" } else { "output" }.to_owned(),
-            ..Row::new((&content.name, &policy.kind), (&content.subjects, &content.groups))
-        };
-        rows.push(row);
-        all.push(serde_json::to_value(&policy)?);
-    }
-    context.output.list(&all, || table(rows))?;
+    let mut listed = Listed::default();
+    listed.take(&client.policies().await?)?;
+    listed.take(&client.proxy_policies().await?)?;
+    listed.take(&client.kubernetes_policies().await?)?;
+    listed.take(&client.recording_policies().await?)?;
+    listed.take(client.organization_controls().await?.as_slice())?;
+    let Listed { values, rows } = listed;
+    context.output.list(&values, || table(rows))?;
     Ok(Exit::Fine)
 }
 
-/// One policy of any kind.
-struct Row {
-    name: String,
-    kind: String,
-    subjects: usize,
-    groups: String,
-    targets: String,
-    users: String,
-    verbs: String,
+/// Policies of all kinds: as the API shows them, and as rows of one table.
+#[derive(Default)]
+struct Listed {
+    values: Vec<Value>,
+    rows: Vec<Row>,
 }
 
-impl Row {
-    fn new((name, kind): (&str, &str), (subjects, groups): (&[Subject], &[Group])) -> Self {
-        Self {
-            name: name.to_owned(),
-            kind: kind.to_owned(),
-            subjects: subjects.len(),
-            groups: join(groups.iter().map(|group| group.name.clone())),
-            targets: String::new(),
-            users: String::new(),
-            verbs: String::new(),
+impl Listed {
+    fn take<P: AsRow + Serialize>(&mut self, policies: &[P]) -> serde_json::Result<()> {
+        for policy in policies {
+            self.values.push(serde_json::to_value(policy)?);
+            self.rows.push(policy.row());
+        }
+        Ok(())
+    }
+}
+
+/// One policy of any kind, in the words of the table.
+struct Row {
+    id: PolicyId,
+    name: String,
+    kind: String,
+    who: String,
+    places: String,
+    users: String,
+    verbs: String,
+    ends: String,
+}
+
+/// A kind of policy.
+trait AsRow {
+    fn row(&self) -> Row;
+}
+
+impl AsRow for TargetConnectPolicy {
+    fn row(&self) -> Row {
+        let content = &self.content;
+        Row {
+            id: self.id,
+            name: named(&content.name, content.enabled),
+            kind: self.kind.clone(),
+            who: who(&content.subjects, &content.groups),
+            places: places((content.targets.len(), "target"), content.environments.len()),
+            users: join(content.target_users.iter().map(|user| user.user_name.to_string())),
+            verbs: join(content.verbs.iter().map(ToString::to_string)),
+            ends: ends(content.time_expires.as_deref()),
         }
     }
 }
 
-fn places(targets: usize, environments: usize) -> String {
-    if targets == 0 { format!("{environments} environments") } else { format!("{targets} targets") }
+impl AsRow for ProxyPolicy {
+    fn row(&self) -> Row {
+        let content = &self.content;
+        let all = [Verb::Database, Verb::Web];
+        let verbs = if content.verbs.is_empty() { all.as_slice() } else { &content.verbs };
+        let accounts = join(content.target_users.iter().map(|user| user.user_name.to_string()));
+        let redacted = content.redact_queries.then(|| "redacted log".to_owned());
+        Row {
+            id: self.id,
+            name: named(&content.name, content.enabled),
+            kind: self.kind.clone(),
+            who: who(&content.subjects, &content.groups),
+            places: places((content.targets.len(), "target"), content.environments.len()),
+            users: if accounts.is_empty() { "any account".to_owned() } else { accounts },
+            verbs: join(verbs.iter().map(ToString::to_string).chain(redacted)),
+            ends: ends(content.time_expires.as_deref()),
+        }
+    }
+}
+
+impl AsRow for KubernetesPolicy {
+    fn row(&self) -> Row {
+        let content = &self.content;
+        let names = |names: &[ClusterName]| join(names.iter().map(|name| name.name.clone()));
+        let (users, groups) = (names(&content.cluster_users), names(&content.cluster_groups));
+        Row {
+            id: self.id,
+            name: named(&content.name, content.enabled),
+            kind: self.kind.clone(),
+            who: who(&content.subjects, &content.groups),
+            places: places((content.clusters.len(), "cluster"), content.environments.len()),
+            users: if groups.is_empty() { users } else { format!("{users} in {groups}") },
+            verbs: Verb::Kubernetes.to_string(),
+            ends: ends(content.time_expires.as_deref()),
+        }
+    }
+}
+
+impl AsRow for RecordingPolicy {
+    fn row(&self) -> Row {
+        let content = &self.content;
+        let what = if content.record_input { "recorded: output and input" } else { "recorded: output" };
+        Row {
+            id: self.id,
+            name: named(&content.name, content.enabled),
+            kind: self.kind.clone(),
+            who: who(&content.subjects, &content.groups),
+            places: "everywhere".to_owned(),
+            users: String::new(),
+            verbs: what.to_owned(),
+            ends: ends(None),
+        }
+    }
+}
+
+impl AsRow for ControlsPolicy {
+    fn row(&self) -> Row {
+        Row {
+            id: self.id,
+            name: self.content.name.clone(),
+            kind: self.kind.clone(),
+            who: "everybody".to_owned(),
+            places: "everywhere".to_owned(),
+            users: String::new(),
+            verbs: if self.content.mfa_enabled { "with a second factor" } else { "" }.to_owned(),
+            ends: ends(None),
+        }
+    }
+}
+
+/// Subjects by their kinds, and groups by their names.
+fn who(subjects: &[Subject], groups: &[Group]) -> String {
+    let of = |kind, one: &str| {
+        let count = subjects.iter().filter(|subject| subject.kind == kind).count();
+        (count > 0).then(|| counted(count, one))
+    };
+    let kinds = [
+        of(SubjectType::User, "user"),
+        of(SubjectType::ApiKey, "API key"),
+        of(SubjectType::ServiceAccount, "service account"),
+    ];
+    join(kinds.into_iter().flatten().chain(groups.iter().map(|group| format!("group {}", group.name))))
+}
+
+fn places((places, one): (usize, &str), environments: usize) -> String {
+    if places == 0 { counted(environments, "environment") } else { counted(places, one) }
+}
+
+fn counted(count: usize, one: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
+}
+
+fn named(name: &str, Enabled(enabled): Enabled) -> String {
+    if enabled { name.to_owned() } else { format!("{name} (disabled)") }
+}
+
+fn ends(time: Option<&str>) -> String {
+    time.map_or_else(|| "never".to_owned(), local)
 }
 
 fn table(rows: Vec<Row>) -> Table {
-    let mut table =
-        Table::new(["Name", "Type", "Subjects", "Groups", "Targets", "Target users", "Verbs"], "No policies.");
+    let mut table = Table::new(["Name", "Type", "Who", "Where", "As", "May", "Ends", "Id"], "No policies.");
     for row in rows {
         table.row([
             row.name.into(),
             row.kind.into(),
-            row.subjects.into(),
-            row.groups.into(),
-            row.targets.into(),
+            row.who.into(),
+            row.places.into(),
             row.users.into(),
             row.verbs.into(),
+            row.ends.into(),
+            row.id.to_string().into(),
         ]);
     }
     table

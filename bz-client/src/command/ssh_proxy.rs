@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use bz_client::pins::{FirstContact, KnownBy};
 use bz_client::session::Dialed;
 use bz_client::ssh::SshStream;
+use bz_client::ssh::agent::OneLogin;
 use bz_client::ssh::door::Names;
 use bz_client::target_name::TargetName;
 use bz_protocol::frame::Fin;
@@ -24,6 +25,10 @@ use crate::exit::Exit;
 const CHUNK: usize = 64 << 10;
 /// How long sshd may take to say its end, once nobody listens any more.
 const LEAVE: Duration = Duration::from_secs(3);
+/// What an sshd is that does not take the session's key.
+const REFUSED: &str = "the target's own sshd does not let this session's key in. On the target, `bz-agent ssh-ca` prints the \
+                       lines that it needs, and `bz-agent ssh-ca --help` what there is where it cannot have them; or the \
+                       account is locked there, or AllowUsers leaves it out.";
 
 /// What `bz ssh-proxy` takes.
 #[derive(Debug, Args)]
@@ -65,8 +70,9 @@ impl SshProxy {
         }
         let run_dir = self.run_dir.unwrap_or_else(|| context.ssh_dir());
         let door = Names::new(&run_dir, &self.target.target)?.open(&credential.user, &host_keys).await?;
+        let login = OneLogin::new(&credential, &host_keys);
         let serve = async {
-            if let Err(error) = door.serve(&credential, &host_keys).await {
+            if let Err(error) = door.serve(&login).await {
                 context.output.warn(&format!("bz: ssh cannot be given its key: {error}"));
             }
             std::future::pending::<()>().await;
@@ -77,6 +83,9 @@ impl SshProxy {
             end = carried => end?,
             () = serve => None,
         };
+        if login.was_refused() && !self.inspected {
+            context.output.warn(&format!("bz: {REFUSED}"));
+        }
         // An end that sshd was too slow to say: what the server does not hear now it learns in some minutes.
         if end.is_none() {
             client.close(connection).await.unwrap_or_default();

@@ -3,9 +3,10 @@
 use anyhow::{Context as _, bail};
 use bz_client::client::Client;
 use bz_core::api::login::{Role, User as Person};
-use clap::{Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
+use crate::command::mfa;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::{Table, local};
@@ -27,6 +28,9 @@ pub(crate) enum User {
         /// The person, by address or id
         user: String,
     },
+    /// The second factor of a person
+    #[command(subcommand)]
+    Mfa(UserMfa),
     /// Delete a person: out of all policies, every connection and login ended; logs stay
     #[command(after_help = "\
 Who is still known to the identity provider can log in again, as somebody new to whom no policy gives anything. \
@@ -35,6 +39,56 @@ To keep somebody out, deactivate the account there.")]
         /// The person, by address or id
         user: String,
     },
+}
+
+/// What `bz user mfa` does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserMfa {
+    /// How it stands
+    Status(Named),
+    /// Forget it, for who lost the device: every login ends, and the next one enrolls anew
+    Reset(Named),
+    /// Demand one of this person, whatever the organization demands of others
+    Enable(Named),
+    /// Demand none of this person; discouraged, for then a stolen password is enough for the server
+    Disable(Named),
+}
+
+/// Who.
+#[derive(Debug, Args)]
+pub(crate) struct Named {
+    /// The person, by address or id
+    user: String,
+}
+
+impl UserMfa {
+    async fn run(self, context: &Context<'_>, client: &Client) -> anyhow::Result<()> {
+        let (Self::Status(Named { user })
+        | Self::Reset(Named { user })
+        | Self::Enable(Named { user })
+        | Self::Disable(Named { user })) = &self;
+        let person = find(client, user).await?;
+        let line = match self {
+            Self::Status(_) => return mfa::show(context, &client.mfa_of(person.id).await?),
+            Self::Reset(_) => {
+                client.clear_mfa(person.id).await?;
+                format!("The second factor of {user} is forgotten, and every login of theirs has ended.")
+            }
+            Self::Enable(_) => {
+                client.enable_mfa(person.id).await?;
+                format!("{user} needs a second factor now.")
+            }
+            Self::Disable(_) => {
+                context.output.warn(&format!(
+                    "WARNING: {user} needs no second factor any more. Whoever gets hold of this person's login at the \
+                     identity provider gets everything that policies give to it. `bz user mfa enable` undoes this."
+                ));
+                client.disable_mfa(person.id).await?;
+                format!("{user} needs no second factor any more.")
+            }
+        };
+        Ok(context.output.result(&json!({"user": person.id}), &line)?)
+    }
 }
 
 // The names say all.
@@ -65,6 +119,7 @@ impl User {
                 client.close_connections_of(find(&client, &user).await?.id).await?;
                 context.output.result(&json!({"user": user}), &format!("All connections of {user} are closed."))?;
             }
+            Self::Mfa(mfa) => mfa.run(context, &client).await?,
             Self::Delete { user } => {
                 client.delete_user(find(&client, &user).await?.id).await?;
                 context.output.result(&json!({"user": user}), &format!("{user} was deleted."))?;

@@ -6,11 +6,12 @@ use anyhow::Context as _;
 use bz_client::client::Client;
 use bz_client::target_name::TargetName;
 use bz_client::web;
+use bz_core::access::Mode;
 use serde::Serialize;
 use tokio::task::JoinSet;
 use url::Url;
 
-use crate::command::connect::introduce;
+use crate::command::connect::{introduce, readers};
 use crate::command::port::{Bind, listen_for, serve, warn_if_open};
 use crate::context::Context;
 use crate::exit::Exit;
@@ -31,6 +32,7 @@ struct Listening {
     url: Url,
     destination: String,
     through: String,
+    mode: Mode,
 }
 
 pub(crate) async fn connect(
@@ -47,8 +49,9 @@ pub(crate) async fn connect(
     serving.spawn(web.serve(listener, watcher(context))?);
     let (through, destination) = (web.tunnel().asked.name.to_string(), web.destination.to_string());
     let url = address(listening)?;
-    let text = format!("{url} is {} ({destination}) through {through}", web.target.base.name);
-    context.output.result(&Listening { listening, url: url.clone(), destination, through }, &text)?;
+    let (mode, readers) = readers(&web.tunnel().asked);
+    let text = format!("{url} is {} ({destination}) through {through}\n{readers}", web.target.base.name);
+    context.output.result(&Listening { listening, url: url.clone(), destination, through, mode }, &text)?;
     if how.browser {
         let (output, text) = (context.output.clone(), url.to_string());
         serving.spawn(async move {

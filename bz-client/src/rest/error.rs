@@ -72,7 +72,7 @@ impl fmt::Display for Refused {
         for (field, faults) in &self.body.errors {
             write!(f, "; {field}: {}", faults.join(", "))?;
         }
-        if !self.body.candidates.is_empty() && self.body.code != Code::OtherKind {
+        if !self.body.candidates.is_empty() && !matches!(self.body.code, Code::OtherKind | Code::MfaNeeded) {
             write!(f, " (choose one of: {})", self.body.candidates.join(", "))?;
         }
         if self.body.code != Code::NotLoggedIn {

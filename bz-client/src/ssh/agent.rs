@@ -4,6 +4,8 @@
 //! session's keys where `ssh` says which (OpenSSH from 8.9 on does). So a person who forwards this agent to a host lends
 //! nothing to it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use bz_core::ssh::HostKey;
 use bz_core::ssh::wire::{Malformed, Reader, Writer};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -25,6 +27,8 @@ const USERAUTH_REQUEST: u8 = 50;
 pub struct OneLogin<'a> {
     credential: &'a Credential,
     host_keys: &'a [HostKey],
+    offered: AtomicBool,
+    signed: AtomicBool,
 }
 
 /// What to say, and whether that was the login.
@@ -37,7 +41,13 @@ impl<'a> OneLogin<'a> {
     /// For this session.
     #[must_use]
     pub const fn new(credential: &'a Credential, host_keys: &'a [HostKey]) -> Self {
-        Self { credential, host_keys }
+        Self { credential, host_keys, offered: AtomicBool::new(false), signed: AtomicBool::new(false) }
+    }
+
+    /// Whether `ssh` had the key and never came back for a signature: the host does not take it.
+    #[must_use]
+    pub fn was_refused(&self) -> bool {
+        self.offered.load(Ordering::Relaxed) && !self.signed.load(Ordering::Relaxed)
     }
 
     /// Answers one `ssh` until it has its signature or goes; whether it has it.
@@ -66,11 +76,13 @@ impl<'a> OneLogin<'a> {
         let certificate = &self.credential.certificate;
         match message.split_first() {
             Some((&REQUEST_IDENTITIES, [])) => {
+                self.offered.store(true, Ordering::Relaxed);
                 let message = Writer::default().u8(IDENTITIES).u32(1).string(certificate).text("bz").finish();
                 Answer { message, signed: false }
             }
             Some((&SIGN_REQUEST, rest)) => match self.to_sign(rest) {
                 Ok(bytes) => {
+                    self.signed.store(true, Ordering::Relaxed);
                     let signature = self.credential.key.sign(bytes);
                     Answer { message: Writer::default().u8(SIGNATURE).string(&signature).finish(), signed: true }
                 }

@@ -17,7 +17,6 @@ use tokio::net::UnixListener;
 use tokio::time::Instant;
 
 use crate::file::{self, FileError};
-use crate::ssh::Credential;
 use crate::ssh::agent::OneLogin;
 use crate::ssh::config::is_host;
 use crate::target_name::TargetRef;
@@ -153,12 +152,11 @@ impl Door {
     ///
     /// # Errors
     /// When the socket breaks.
-    pub async fn serve(self, credential: &Credential, keys: &[HostKey]) -> io::Result<()> {
-        let agent = OneLogin::new(credential, keys);
+    pub async fn serve(self, login: &OneLogin<'_>) -> io::Result<()> {
         let one = async {
             loop {
                 let (stream, _) = self.listener.accept().await?;
-                match agent.serve(stream).await {
+                match login.serve(stream).await {
                     Ok(true) => return Ok(()),
                     Ok(false) => {}
                     Err(error) => tracing::debug!(%error, "somebody else asked for the key"),

@@ -167,6 +167,9 @@ async fn attaching_is_checked_like_asking_and_closes_nothing() {
         kind: "Shell".to_owned(),
         shell_id: Some(SHELL),
         attached: false,
+        remote_host: None,
+        remote_port: None,
+        target_groups: vec![],
     };
     let asked = client.attach_grant(&connection, size).await.unwrap();
     assert_eq!(asked.request.parameters, Parameters::Attach { shell: SHELL, size });

@@ -53,6 +53,13 @@ async fn help_says_everything() {
     for command in [
         &[][..],
         &["login"],
+        &["mfa"],
+        &["mfa", "verify"],
+        &["user", "mfa"],
+        &["policy", "organization-controls"],
+        &["service-account"],
+        &["service-account", "create"],
+        &["service-account", "login"],
         &["logout"],
         &["list-targets"],
         &["list-connections"],
@@ -264,30 +271,53 @@ async fn an_administrator_makes_keys_and_policies() {
     check(config.path(), &record[..5], 2, expect![""]).await;
 }
 
+/// Each policy once, whatever its kind, with who, where, as whom and until when; `--json` gives them as the API does.
 #[tokio::test]
-async fn policies_keys_and_reasons_are_shown() {
+async fn policies_of_all_kinds_are_one_table() {
     let (stand, config) = logged_in().await;
     let id = "00000000-0000-4000-8000-000000000007";
     let access = json!({"id": id, "type": "TargetConnect", "name": "ops", "subjects": [{"id": id, "type": "User"}],
         "groups": [{"id": "g", "name": "dev"}], "environments": [{"id": id}], "targetUsers": [{"userName": "{username}"}],
         "verbs": [{"type": "Shell"}, {"type": "Handler", "name": "debug"}]});
-    let recording = json!({"id": id, "type": "SessionRecording", "name": "all", "recordInput": true});
-    stand.rest.answer("GET policies/target-connect", 200, json!([access]));
-    stand.rest.answer("GET policies/session-recording", 200, json!([recording]));
+    let recording = json!({"id": id, "type": "SessionRecording", "name": "all", "recordInput": true,
+        "subjects": [{"id": id, "type": "User"}, {"id": id, "type": "User"}, {"id": id, "type": "ServiceAccount"}]});
+    let proxy = json!({"id": id, "type": "Proxy", "name": "orders", "subjects": [{"id": id, "type": "ApiKey"}],
+        "targets": [{"id": id, "type": "Db"}, {"id": id, "type": "Web"}], "redactQueries": true,
+        "timeExpires": "2026-01-02T03:04:05Z"});
+    let kubernetes = json!({"id": id, "type": "Kubernetes", "name": "shop", "groups": [{"id": "g", "name": "dev"}],
+        "clusters": [{"id": id}], "clusterUsers": [{"name": "deployer"}], "clusterGroups": [{"name": "lookers"}]});
+    for (path, policy) in [
+        ("GET policies/target-connect", access),
+        ("GET policies/session-recording", recording),
+        ("GET policies/proxy", proxy),
+        ("GET policies/kubernetes", kubernetes),
+    ] {
+        stand.rest.answer(path, 200, json!([policy]));
+    }
     check(
         config.path(),
         &["policy", "list"],
         0,
         expect![[r#"
-        Name  Type              Subjects  Groups  Targets         Target users  Verbs
-        ops   TargetConnect     1         dev     1 environments  {username}    Shell, Handler:debug
-        all   SessionRecording  0                 everywhere                    output and input
-    "#]],
+            Name    Type              Who                         Where          As                   May                          Ends                 Id
+            ops     TargetConnect     1 user, group dev           1 environment  {username}           Shell, Handler:debug         never                00000000-0000-4000-8000-000000000007
+            orders  Proxy             1 API key                   2 targets      any account          Database, Web, redacted log  2026-01-02 05:04:05  00000000-0000-4000-8000-000000000007
+            shop    Kubernetes        group dev                   1 cluster      deployer in lookers  Kubernetes                   never                00000000-0000-4000-8000-000000000007
+            all     SessionRecording  2 users, 1 service account  everywhere                          recorded: output and input   never                00000000-0000-4000-8000-000000000007
+        "#]],
     )
     .await;
     let listed = run(config.path(), &["policy", "list", "--json"]).await;
     let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
-    assert_eq!((&listed[0]["type"], &listed[1]["type"]), (&json!("TargetConnect"), &json!("SessionRecording")));
+    let kinds: Vec<_> = listed.as_array().unwrap().iter().map(|policy| policy["type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["TargetConnect", "Proxy", "Kubernetes", "SessionRecording"], "each as the API shows it");
+    assert_eq!(listed[1]["redactQueries"], json!(true));
+}
+
+#[tokio::test]
+async fn keys_and_reasons_are_shown() {
+    let (stand, config) = logged_in().await;
+    let id = "00000000-0000-4000-8000-000000000007";
     let key = json!({"id": id, "name": "ci", "timeCreated": "2026-01-02T03:04:05Z", "isRegistrationKey": false});
     stand.rest.answer("GET api-keys", 200, json!([key]));
     check(

@@ -36,6 +36,7 @@ impl Stand {
             organization: ORGANIZATION,
             roots: vec![root().public()],
             directory_key: None,
+            service_accounts: vec![],
             providers: vec![provider.pinned()],
         };
         let rest = TestServer::start(bundle.clone(), provider.jwks()).await;

@@ -148,6 +148,31 @@ pub struct Connection {
     pub shell_id: Option<ShellId>,
     /// Whether a client is on it.
     pub attached: bool,
+    /// Where a database or web server is, when it is still there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_host: Option<String>,
+    /// Its port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote_port: Option<u16>,
+    /// In which groups of a cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub target_groups: Vec<String>,
+}
+
+/// `GET connections/shell/{id}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct ShellConnection {
+    /// What every connection has.
+    #[serde(flatten)]
+    pub connection: Connection,
+    /// Whether there is a recording of it.
+    pub session_recording_available: bool,
+    /// Whether its output is recorded.
+    pub session_recording: bool,
+    /// Whether what is typed is recorded.
+    pub input_recording: bool,
 }
 
 /// `POST policy-query/why`: may this person do this there?

@@ -44,6 +44,8 @@ pub enum Code {
     Ambiguous,
     /// Something of that name exists.
     Conflict,
+    /// It is not any more what `If-Match` names.
+    Changed,
     /// The target is of another kind than was asked for: the candidate.
     OtherKind,
     /// Several target users are allowed and none is named.
@@ -56,6 +58,14 @@ pub enum Code {
     TooMany,
     /// Larger than this call takes.
     TooLarge,
+    /// The login lacks the second factor, or passed it too long ago for this call: the candidate says what to do.
+    MfaNeeded,
+    /// The code is wrong, or too old.
+    MfaCode,
+    /// The code was good, and was taken before: the next one will be.
+    MfaUsed,
+    /// Too many wrong codes: nothing is taken for a while.
+    MfaLocked,
     /// A newer server says something this program does not know, or the server failed.
     #[default]
     #[serde(other)]

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::api::Bytes;
+use crate::api::policy::SubjectType;
 use crate::id::{OrganizationId, UserId};
 use crate::time::UnixTime;
 
@@ -35,6 +36,8 @@ pub enum MfaActionRequired {
     Totp,
     /// Enrolment.
     Reset,
+    /// Enrolment, which may wait: until then the login may do everything.
+    ResetDeferAllowed,
 }
 
 /// The answer to [`RegisterUser`].
@@ -147,4 +150,49 @@ pub struct Organization {
     pub is_single_user_organization: bool,
     /// When it was made, RFC 3339.
     pub time_created: String,
+}
+
+/// `GET organization/bzcert-validation-info`: what says which organization a login belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct CertValidation {
+    /// `google`, `microsoft`, `okta`, `onelogin`, `keycloak` or `oidc`.
+    pub org_idp_provider: String,
+    /// The organization's claim there, or the issuer where it serves this organization alone.
+    pub org_idp_issuer_id: String,
+}
+
+/// `GET organization/identity-provider`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct IdentityProvider {
+    /// `google`, `microsoft`, `okta`, `onelogin`, `keycloak` or `oidc`.
+    pub identity_provider_type: String,
+    /// The organization's claim there, or the issuer where it serves this organization alone.
+    pub identity_provider_id: String,
+}
+
+/// Whoever a policy may name: `GET subjects`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct SubjectDetails {
+    /// The subject.
+    pub id: UserId,
+    /// The organization.
+    pub organization_id: OrganizationId,
+    /// A person's address; empty for a key.
+    pub email: String,
+    /// Whether it administers.
+    pub is_admin: bool,
+    /// First login, or when it was made, RFC 3339.
+    pub time_created: String,
+    /// Last login, RFC 3339.
+    #[serde(default)]
+    pub last_login: Option<String>,
+    /// Its kind.
+    #[serde(rename = "type")]
+    pub kind: SubjectType,
 }

@@ -6,6 +6,17 @@ use crate::access::Verb;
 use crate::api::target::TargetUserName;
 use crate::id::{ApiKeyId, EnvironmentId, PolicyId, TargetId, UserId};
 
+/// Whether a policy counts: yes, unless it says no.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Enabled(pub bool);
+
+impl Default for Enabled {
+    fn default() -> Self {
+        Self(true)
+    }
+}
+
 /// Who a policy is for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -104,6 +115,9 @@ pub struct TargetConnectContent {
     /// When it ends by itself, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_expires: Option<String>,
+    /// Whether it counts; while it does not, it is as if it were not there.
+    #[serde(default)]
+    pub enabled: Enabled,
 }
 
 /// A proxy policy: `policies/proxy`.
@@ -155,6 +169,9 @@ pub struct ProxyContent {
     /// When it ends by itself, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_expires: Option<String>,
+    /// Whether it counts; while it does not, it is as if it were not there.
+    #[serde(default)]
+    pub enabled: Enabled,
 }
 
 /// A Kubernetes policy: `policies/kubernetes`.
@@ -203,6 +220,9 @@ pub struct KubernetesContent {
     /// When it ends by itself, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_expires: Option<String>,
+    /// Whether it counts; while it does not, it is as if it were not there.
+    #[serde(default)]
+    pub enabled: Enabled,
 }
 
 /// A cluster in a policy.
@@ -255,6 +275,12 @@ pub struct RecordingContent {
     /// Whether what is typed is kept, too.
     #[serde(default)]
     pub record_input: bool,
+    /// When it ends by itself, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_expires: Option<String>,
+    /// Whether it counts; while it does not, it is as if it were not there.
+    #[serde(default)]
+    pub enabled: Enabled,
 }
 
 /// One key as `GET api-keys` lists it; the secret is never shown again.

@@ -220,6 +220,12 @@ pub enum FileOutcome {
     Failed,
     /// The stream was not that of a copy: there may be more than the log knows.
     Unparsed,
+    /// It was removed on the target.
+    Removed,
+    /// It has another name on the target now: that of the row `movedTo` that follows.
+    MovedFrom,
+    /// It has this name on the target now.
+    MovedTo,
 }
 
 /// `GET events/query`: a statement that a database was asked to run.

@@ -7,6 +7,7 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::api::Bytes;
+use crate::api::policy::Enabled;
 use crate::id::{
     ApiKeyId, BootId, ConnectionId, EnvironmentId, EventId, GrantId, LoginId, OrganizationId, PolicyId, ShellId,
     SpaceId, TargetId, UserId,
@@ -52,6 +53,7 @@ written! {
         "A user of a target, or `{username}` for the part of the person's address before the @.",
         "^([A-Za-z_][A-Za-z0-9_.-]{0,31}|\\{username\\})$"
     );
+    Enabled: ObjectBuilder::new().schema_type(Type::Boolean).default(Some(true.into())).build();
     UnixTime: ObjectBuilder::new()
         .schema_type(Type::Integer)
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::access::{Access, Verb};
-use crate::id::{EnvironmentId, TargetId};
+use crate::id::{EnvironmentId, OrganizationId, TargetId};
 use crate::key::PublicKey;
 use crate::target::UserRule;
 
@@ -117,6 +117,19 @@ pub struct Target {
     pub routes: Vec<Route>,
 }
 
+/// `PATCH targets/bzero/{id}`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase", default)]
+pub struct ChangeTarget {
+    /// Its name from now on, unique in its environment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_name: Option<String>,
+    /// Its environment from now on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub environment_id: Option<EnvironmentId>,
+}
+
 /// A target user inside a list.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -155,7 +168,42 @@ pub struct Environment {
     /// When it was made, RFC 3339.
     pub time_created: String,
     /// After how many hours offline a target is removed: 1 to 2160.
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 2160))]
     pub offline_cleanup_timeout_hours: u32,
+    /// The organization.
+    #[serde(default)]
+    pub organization_id: Option<OrganizationId>,
+    /// The targets in it, of every kind.
+    #[serde(default)]
+    pub targets: Vec<EnvironmentTarget>,
+}
+
+/// A target in an environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct EnvironmentTarget {
+    /// The target.
+    pub id: TargetId,
+    /// Its kind.
+    pub target_type: TargetKind,
+}
+
+/// `PATCH environments/{id}`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct ChangeEnvironment {
+    /// Its name from now on, unique.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What it is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// After how many hours offline a target is removed: 1 to 2160.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 2160))]
+    pub offline_cleanup_timeout_hours: Option<u32>,
 }
 
 /// `POST environments`.

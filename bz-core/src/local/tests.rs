@@ -44,7 +44,7 @@ fn a_rule_allows_all_of_it_or_nothing() {
     let (deploy, root): (TargetUser, TargetUser) = ("deploy".parse().unwrap(), "root".parse().unwrap());
     let debug = Verb::Handler { name: "debug".to_owned() };
     let check = |claims: &Claims, (verb, user): (&Verb, Option<&TargetUser>), mode, recorded, want| {
-        let question = Question { claims, verb, user, cluster: None, mode, recorded };
+        let question = Question { claims, verb, user, cluster: None, mode, recorded, mfa: None, opens_at: None };
         assert_eq!(policy.decide(&question), want, "{question:?}");
     };
     let allowed = Ok(Allowed { session_cap: Some(Duration::from_secs(1800)) });
@@ -59,6 +59,40 @@ fn a_rule_allows_all_of_it_or_nothing() {
     let mut foreign = alice;
     foreign.person.issuer = "https://other.example".to_owned();
     check(&foreign, (&Verb::Shell, Some(&deploy)), Mode::Inspected, true, Err(LocalDenial::Person));
+}
+
+/// F-047, TRUST-12: a rule that asks for a second factor, or for a new one, is not met by a grant without, or with an old
+/// one; of a session that is open the age is not looked at again.
+#[test]
+fn a_rule_asks_for_a_second_factor() {
+    let (claims, deploy): (_, TargetUser) = (claims("alice", &[]), "deploy".parse().unwrap());
+    let now = UnixTime::from_secs(100_000);
+    let check = |rule: &str, passed: Option<u64>, opens_at, allowed: bool| {
+        let policy = LocalPolicy::parse(&POLICY.replace("session_minutes = 30", rule)).unwrap();
+        let mfa = passed.map(|secs| Mfa { method: "totp".to_owned(), at: UnixTime::from_secs(secs) });
+        let question = Question {
+            claims: &claims,
+            verb: &Verb::Shell,
+            user: Some(&deploy),
+            cluster: None,
+            mode: Mode::Inspected,
+            recorded: true,
+            mfa: mfa.as_ref(),
+            opens_at,
+        };
+        let want = if allowed { Ok(()) } else { Err(LocalDenial::Mfa) };
+        assert_eq!(policy.decide(&question).map(drop), want, "{rule}: {question:?}");
+    };
+    check("", None, Some(now), true);
+    check("require_mfa = true", None, Some(now), false);
+    check("require_mfa = true", Some(1), Some(now), true);
+    check("mfa_minutes = 10", None, Some(now), false);
+    check("mfa_minutes = 10", None, None, false);
+    check("mfa_minutes = 10", Some(99_400), Some(now), true);
+    check("mfa_minutes = 10", Some(99_399), Some(now), false);
+    check("mfa_minutes = 10", Some(99_399), None, true);
+    check("mfa_minutes = 10", Some(100_060), Some(now), true);
+    check("mfa_minutes = 10", Some(110_000), Some(now), false);
 }
 
 /// TRUST-4: what is behind a target is narrowed by account, cluster user and cluster group.
@@ -93,7 +127,16 @@ cluster_groups = ["dev"]
     let (reader, root): (TargetUser, TargetUser) = ("reader".parse().unwrap(), "root".parse().unwrap());
     let check = |who: &str, verb: &Verb, user, cluster: Option<KubeRequest>, want: Result<(), LocalDenial>| {
         let (claims, cluster) = (claims(who, &[]), cluster.as_ref());
-        let question = Question { claims: &claims, verb, user, cluster, mode: Mode::Inspected, recorded: false };
+        let question = Question {
+            claims: &claims,
+            verb,
+            user,
+            cluster,
+            mode: Mode::Inspected,
+            recorded: false,
+            mfa: None,
+            opens_at: None,
+        };
         assert_eq!(policy.decide(&question).map(drop), want, "{question:?}");
     };
     check("alice", &Verb::Database, Some(&reader), None, Ok(()));
@@ -133,6 +176,8 @@ fn what_is_malformed_refuses_everything() {
         cluster: None,
         mode: Mode::Inspected,
         recorded: true,
+        mfa: None,
+        opens_at: None,
     };
     assert_eq!(empty.decide(&question), Err(LocalDenial::Person));
 }

@@ -175,7 +175,7 @@ fn provider_and_keys(
             let provider = bundle.provider(&issuer).ok_or(Reason::IssuerUnknown)?;
             let missing = Reason::KeyNotArchived(answer.idp_key);
             let keys = archive.issuer(&issuer).filter(|keys| keys.canonical(&answer.idp_key).is_some());
-            Ok((provider.clone(), keys.ok_or(missing)?.clone()))
+            Ok((provider.into_owned(), keys.ok_or(missing)?.clone()))
         }
         Anchors::FromTranscript => {
             if embedded.keys.is_empty() {
@@ -239,7 +239,13 @@ pub(super) fn check_directory(
         return Err(Reason::Directory("another directory's"));
     }
     let (organization, at): (_, UnixTime) = (evidence.ends.organization, evidence.answer.verified_at);
-    let pins = TrustBundle { organization, roots: vec![], directory_key: Some(directory.key), providers: vec![] };
+    let pins = TrustBundle {
+        organization,
+        roots: vec![],
+        directory_key: Some(directory.key),
+        service_accounts: vec![],
+        providers: vec![],
+    };
     let entry = DirectoryEntry::verify(&directory.entry, &pins, at)
         .map_err(|_| Reason::Directory("not signed by that directory, or past its end"))?;
     if entry.agent_key != evidence.ends.agent_key {

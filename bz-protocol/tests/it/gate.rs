@@ -7,13 +7,14 @@ use bz_core::access::{Mode, Verb};
 use bz_core::cert::{CertError, CertRequest};
 use bz_core::digest::Digest;
 use bz_core::grant::{
-    GrantBody, GrantError, MAX_OPENING, MAX_SESSION, Purpose, ServerCert, ServerCertError, SignedGrant,
+    GrantBody, GrantError, MAX_OPENING, MAX_SESSION, Mfa, Purpose, ServerCert, ServerCertError, SignedGrant,
 };
 use bz_core::id::{BootId, ConnectionId, GrantId, OrganizationId, TargetId};
 use bz_core::key::PrivateKey;
 use bz_core::local::{LocalDenial, LocalPolicy};
-use bz_core::oidc::TokenError;
 use bz_core::oidc::jwks::Jwks;
+use bz_core::oidc::service::{self, JwksPattern};
+use bz_core::oidc::{Person, TokenError};
 use bz_core::signed::{Extension, ObjectError, Signed};
 use bz_core::ssh::SshKey;
 use bz_core::target::UserRule;
@@ -479,7 +480,63 @@ const LOCAL: &[(&str, Change, Denial, Code)] = &[
         Denial::Local(LocalDenial::Recording),
         Code::LocalPolicy,
     ),
+    (
+        "a rule that wants a second factor",
+        |c| c.gate.local = policy(&format!("{RULE}require_mfa = true")),
+        Denial::Local(LocalDenial::Mfa),
+        Code::LocalPolicy,
+    ),
+    (
+        "a rule that wants a newer second factor",
+        |c| {
+            c.gate.local = policy(&format!("{RULE}mfa_minutes = 1"));
+            c.grant.mfa = Some(Mfa { method: "totp".to_owned(), at: UnixTime::from_secs(START - 61) });
+        },
+        Denial::Local(LocalDenial::Mfa),
+        Code::LocalPolicy,
+    ),
 ];
+
+/// F-049, TRUST-13: a service account is one whose key set's address the agent's owner pinned; the grant alone lets nobody
+/// in, and neither does another organization's claim.
+#[test]
+fn a_service_account_is_one_whose_address_is_pinned() {
+    let address = "https://ci.example/keys/robot.json";
+    let admit = |patterns: &[&str], change: fn(&mut Value)| {
+        let mut case = Case::new();
+        case.gate.bundle.service_accounts = patterns.iter().map(|p| JwksPattern((*p).to_owned())).collect();
+        case.token(|claims| {
+            claims["iss"] = json!(service::issuer(address));
+            claims["sub"] = json!("robot-7");
+            claims["aud"] = json!(service::audience(ORG));
+            claims["org_id"] = json!(ORG);
+            claims.as_object_mut().unwrap().remove("azp");
+            change(claims);
+        });
+        case.grant.person = Person { issuer: service::issuer(address), subject: "robot-7".to_owned() };
+        case.admit()
+    };
+    let pinned = ["https://ci.example/keys/*.json"];
+    assert_eq!(admit(&pinned, |_| ()), Ok(()));
+    assert_eq!(admit(&[], |_| ()), Err(Denial::IssuerUnknown));
+    assert_eq!(admit(&["https://ci.example/other/*.json"], |_| ()), Err(Denial::IssuerUnknown));
+    let initial = |error| Err(Denial::Certificate(CertError::Initial(error)));
+    assert_eq!(admit(&pinned, |claims| claims["org_id"] = json!("another")), initial(TokenError::Organization));
+    assert_eq!(admit(&pinned, |claims| claims["aud"] = json!("cli")), initial(TokenError::Audience));
+    let nobody = admit(&pinned, |claims| claims["sub"] = json!("robot-8"));
+    assert_eq!(nobody, Err(Denial::GrantFor("person")));
+}
+
+/// F-047, F-049, TRUST-12: the second factor is looked at on the target, and what asks for it lets it in.
+#[test]
+fn a_second_factor_in_the_grant_meets_the_rule_that_asks_for_it() {
+    for (rule, ago) in [("require_mfa = true", 3600), ("mfa_minutes = 1", 60)] {
+        let mut case = Case::new();
+        case.gate.local = policy(&format!("{RULE}{rule}"));
+        case.grant.mfa = Some(Mfa { method: "totp".to_owned(), at: UnixTime::from_secs(START - ago) });
+        assert_eq!(case.admit(), Ok(()), "{rule}");
+    }
+}
 
 /// PR-SSHD-3, TRUST-4: a session that is for two verbs needs both of them here, each by a rule of its own or by one.
 #[test]

@@ -84,6 +84,7 @@ impl World {
             organization: ORG,
             roots: vec![self.root.public()],
             directory_key: None,
+            service_accounts: vec![],
             providers: vec![provider()],
         }
     }

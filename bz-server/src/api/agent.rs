@@ -1,18 +1,57 @@
-//! Registering an agent, with a registration key and the proofs of its own two keys.
+//! Agents: which there are, and registering one, with a registration key and the proofs of its own two keys.
 
 use std::time::Duration;
 
+use bz_core::api::reach::{Agent, ControlChannel};
 use bz_core::api::register::{AgentRegistered, RegisterAgent};
+use bz_core::api::target::TargetStatus;
 use bz_core::id::TargetId;
 
 use crate::api::call::{check_name, check_text};
+use crate::api::page::List;
 use crate::api::{Answer, Call};
 use crate::error::ApiError;
 use crate::store::StoreError;
-use crate::store::target::{NewTarget, TargetRegistration};
+use crate::store::target::{NewTarget, Target, TargetRegistration};
 
 /// How long a registration's proofs are taken.
 const WINDOW: Duration = Duration::from_secs(600);
+
+/// `GET agents`: the agents of hosts, without those that were removed.
+pub(super) async fn list(call: Call) -> Result<Answer<List<Agent>>, ApiError> {
+    let (kinds, statuses, ids) = (call.query("agentTypes"), call.query("agentStatuses"), call.query("agentIds"));
+    let part = |name: &str| call.query(name).pop().unwrap_or_default();
+    let (environment, name) = (part("environmentName"), part("name"));
+    let any = |asked: &[String], own: &str| asked.is_empty() || asked.iter().any(|one| one == own);
+    let asked = |agent: &Agent| {
+        any(&kinds, &agent.kind)
+            && any(&statuses, &format!("{:?}", agent.status))
+            && any(&ids, &agent.id.to_string())
+            && agent.environment_name.contains(&environment)
+            && agent.name.contains(&name)
+    };
+    let all = call.app.store.targets().await?.into_iter();
+    Answer::list(&call, all.map(|target| show(&call, target)).filter(asked).collect())
+}
+
+fn show(call: &Call, target: Target) -> Agent {
+    let start_time = target.status_changed.to_string();
+    let node = call.app.config.node.clone();
+    let channel = |boot| ControlChannel { control_channel_id: boot, connection_node_id: node, start_time };
+    Agent {
+        id: target.id,
+        name: target.name,
+        environment_id: target.environment,
+        environment_name: target.environment_name,
+        kind: "Linux".to_owned(),
+        status: target.status,
+        last_status_update: target.status_changed.to_string(),
+        version: target.version,
+        region: "self-hosted".to_owned(),
+        public_key: target.identity_key,
+        control_channel: target.boot.filter(|_| target.status == TargetStatus::Online).map(channel),
+    }
+}
 
 /// `POST agent/register`.
 pub(super) async fn register(call: Call, body: RegisterAgent) -> Result<Answer<AgentRegistered>, ApiError> {
@@ -65,7 +104,7 @@ fn check(call: &Call, body: &RegisterAgent) -> Result<(), ApiError> {
 }
 
 /// Names are typed as `user@target`, after `--` and in shells, so they are plain.
-fn check_target_name(name: &str) -> Result<(), ApiError> {
+pub(super) fn check_target_name(name: &str) -> Result<(), ApiError> {
     let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
     let begins = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
     if plain && begins && name.len() <= 100 {

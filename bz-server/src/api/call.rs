@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::{Body, Bytes};
 use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use bz_core::api::record::Actor;
 use bz_core::time::UnixTime;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::api::openapi::{Nothing, Whole};
+use crate::api::openapi::{Nothing, Tagged, Whole};
 use crate::api::{Operation, query};
 use crate::app::App;
 use crate::auth::{Caller, LoggedIn};
@@ -85,6 +85,10 @@ impl Call {
     /// # Errors
     /// [`ApiError::bad_request`], naming what is wrong with it.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
+        // serde would take the fields from an array, too, in the order in which they happen to be declared.
+        if self.body.trim_ascii_start().first() != Some(&b'{') {
+            return Err(ApiError::bad_request("the body must be an object of JSON"));
+        }
         serde_json::from_slice(&self.body).map_err(|e| ApiError::bad_request(format!("the body: {e}")))
     }
 
@@ -98,6 +102,26 @@ impl Call {
         let query = self.head.uri.query().unwrap_or_default();
         let pairs = url::form_urlencoded::parse(query.as_bytes());
         pairs.filter(|(key, _)| key == name).map(|(_, value)| value.into_owned()).collect()
+    }
+
+    /// Whether a query parameter is `true`.
+    #[must_use]
+    pub fn flag(&self, name: &str) -> bool {
+        self.query(name).pop().is_some_and(|value| value == "true")
+    }
+
+    /// The version that an `If-Match` header names; `None` for any.
+    ///
+    /// # Errors
+    /// [`ApiError::changed`] for a tag that is none of ours: it names nothing that is there.
+    pub(super) fn if_match(&self) -> Result<Option<u64>, ApiError> {
+        let Some(header) = self.head.headers.get(header::IF_MATCH) else { return Ok(None) };
+        let text = header.to_str().unwrap_or_default();
+        if text == "*" {
+            return Ok(None);
+        }
+        let version = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')?.parse().ok());
+        version.map(Some).ok_or_else(ApiError::changed)
     }
 
     /// Checks what the query gives for each parameter. What the table does not know is left alone.
@@ -184,17 +208,15 @@ impl<T: Serialize> Answer<T> {
     /// # Errors
     /// [`ApiError::internal`] when it has no JSON.
     pub fn json(value: &T) -> Result<Self, ApiError> {
+        Self::wire(value)
+    }
+}
+
+impl<A> Answer<A> {
+    /// This, as the JSON of an `A`.
+    pub(super) fn wire(value: &(impl Serialize + ?Sized)) -> Result<Self, ApiError> {
         let body = serde_json::to_vec(value).map_err(ApiError::internal)?;
         Ok(Self::of("application/json", body))
-    }
-
-    /// These, as JSON.
-    ///
-    /// # Errors
-    /// [`ApiError::internal`] when one has no JSON.
-    pub fn array<A>(values: &[T]) -> Result<Answer<A>, ApiError> {
-        let body = serde_json::to_vec(values).map_err(ApiError::internal)?;
-        Ok(Answer::of("application/json", body))
     }
 }
 
@@ -204,7 +226,7 @@ impl<T: Serialize> Answer<Whole<T>> {
     /// # Errors
     /// [`ApiError::internal`] when one has no JSON.
     pub fn whole(values: &[T]) -> Result<Self, ApiError> {
-        Answer::array(values)
+        Self::wire(values)
     }
 }
 
@@ -213,6 +235,19 @@ impl Answer<Nothing> {
     #[must_use]
     pub const fn empty() -> Self {
         Self { status: StatusCode::NO_CONTENT, headers: Vec::new(), body: None, of: PhantomData }
+    }
+}
+
+impl<T: Serialize> Answer<Tagged<T>> {
+    /// This, as JSON, with its version for `If-Match`.
+    ///
+    /// # Errors
+    /// [`ApiError::internal`] when it has no JSON.
+    pub fn tagged(value: &T, version: u64) -> Result<Self, ApiError> {
+        let mut answer = Self::wire(value)?;
+        let tag = HeaderValue::try_from(format!("\"{version}\"")).map_err(ApiError::internal)?;
+        answer.headers.push((header::ETAG, tag));
+        Ok(answer)
     }
 }
 

@@ -1,11 +1,14 @@
 //! Connections: asking for one, attaching, listing, closing.
 
 use bz_core::access::{Access, request::Parameters};
-use bz_core::api::access::{AttachShell, Connection as ConnectionBody, ConnectionMade, ConnectionState, NewConnection};
+use bz_core::api::access::{
+    AttachShell, Connection as ConnectionBody, ConnectionMade, ConnectionState, NewConnection, ShellConnection,
+};
+use bz_core::api::target::TargetKind;
 
 use crate::api::openapi::Nothing;
 use crate::api::page::List;
-use crate::api::{Answer, Call};
+use crate::api::{Answer, Call, virtual_target};
 use crate::connection::life::{By, State};
 use crate::connection::{self, Wanted, aim};
 use crate::error::ApiError;
@@ -44,10 +47,65 @@ pub(super) async fn attach(call: Call, body: AttachShell) -> Result<Answer<Conne
     Answer::json(&made.await?)
 }
 
+/// A way of reaching things, as the original's lists know it.
+pub(super) trait Way {
+    /// The technologies of it.
+    const ACCESS: &'static [Access];
+}
+
+macro_rules! ways {
+    ($($(#[$doc:meta])* $name:ident $access:expr;)*) => {$(
+        $(#[$doc])*
+        pub(super) struct $name;
+
+        impl Way for $name {
+            const ACCESS: &'static [Access] = $access;
+        }
+    )*};
+}
+
+ways! {
+    /// `connections/db`.
+    Db &[Access::Database, Access::Tcp];
+    /// `connections/kube`.
+    Kube &[Access::Kube];
+    /// `connections/web`.
+    Web &[Access::Web];
+    /// `connections/shell`.
+    Shell &[Access::Shell];
+    /// `connections/ssh`.
+    Ssh &[Access::Ssh, Access::SshServer];
+    /// `connections/rdp` and `connections/sqlserver`: there are none here.
+    Never &[];
+}
+
 /// `GET connections`: the caller's own; others' for those who may.
 pub(super) async fn list(call: Call) -> Result<Answer<List<ConnectionBody>>, ApiError> {
+    listed(call, None).await
+}
+
+/// `GET connections/WAY`: the same, of one way.
+pub(super) async fn list_of<W: Way>(call: Call) -> Result<Answer<List<ConnectionBody>>, ApiError> {
+    listed(call, Some(W::ACCESS)).await
+}
+
+/// `GET connections/shell/{id}`.
+pub(super) async fn shell(call: Call) -> Result<Answer<ShellConnection>, ApiError> {
+    let found = call.app.store.connection(call.id()?).await?.filter(|found| Shell::ACCESS.contains(&found.access));
+    let found = found.ok_or_else(|| ApiError::not_found("shell connection"))?;
+    let recording = found.recording;
+    let parts = call.app.records.parts(found.id).await?;
+    Answer::json(&ShellConnection {
+        connection: show(&found),
+        session_recording_available: (recording.output || recording.input) && !parts.is_empty(),
+        session_recording: recording.output,
+        input_recording: recording.input,
+    })
+}
+
+async fn listed(call: Call, ways: Option<&[Access]>) -> Result<Answer<List<ConnectionBody>>, ApiError> {
     let email = call.query("userEmail").pop();
-    let all = call.query("all").pop().is_some_and(|all| all == "true");
+    let all = call.flag("all");
     let own = call.person().ok().map(|p| p.user.clone());
     let others = all || own.as_ref().is_none_or(|own| email.as_ref().is_some_and(|e| *e != own.email));
     if others && !call.has("connectionservice:list-others") {
@@ -62,9 +120,23 @@ pub(super) async fn list(call: Call) -> Result<Answer<List<ConnectionBody>>, Api
     };
     let states = states(&call)?;
     let closed = states.contains(&ConnectionState::Closed);
-    let found = call.app.store.connections(ConnectionFilter { user, target: None, closed }).await?;
-    let shown = found.iter().map(show).filter(|c| states.contains(&c.state));
-    Answer::list(&call, shown.collect())
+    let found = call
+        .app
+        .store
+        .connections(ConnectionFilter { user, target: None, closed, whole: call.page()?.is_some() })
+        .await?;
+    let asked = found.iter().filter(|c| ways.is_none_or(|ways| ways.contains(&c.access)));
+    let mut shown: Vec<_> = asked.map(show).filter(|c| states.contains(&c.state)).collect();
+    if shown.iter().any(|connection| connection.target_type != TargetKind::Bzero.to_string()) {
+        let places = [TargetKind::Db, TargetKind::Web].map(|kind| call.app.store.virtual_targets(kind));
+        let places = futures::future::try_join_all(places).await?.concat();
+        for connection in &mut shown {
+            let remote = places.iter().find(|t| t.id == connection.target_id).and_then(virtual_target::place_of);
+            connection.remote_port = remote.as_ref().and_then(|remote| remote.remote_port.value);
+            connection.remote_host = remote.map(|remote| remote.remote_host);
+        }
+    }
+    Answer::list(&call, shown)
 }
 
 /// `PATCH connections/{id}/close`.
@@ -78,7 +150,7 @@ pub(super) async fn close(call: Call) -> Result<Answer<Nothing>, ApiError> {
 }
 
 /// The states asked for; all but closed ones when none is.
-fn states(call: &Call) -> Result<Vec<ConnectionState>, ApiError> {
+pub(super) fn states(call: &Call) -> Result<Vec<ConnectionState>, ApiError> {
     let asked: Vec<_> = [call.query("connectionState"), call.query("connectionStates")].concat();
     if asked.is_empty() {
         return Ok(vec![ConnectionState::Open, ConnectionState::Pending]);
@@ -101,7 +173,7 @@ pub(super) const fn state(connection: &Connection) -> ConnectionState {
     }
 }
 
-fn show(connection: &Connection) -> ConnectionBody {
+pub(super) fn show(connection: &Connection) -> ConnectionBody {
     let place = &connection.place;
     ConnectionBody {
         id: connection.id,
@@ -115,6 +187,9 @@ fn show(connection: &Connection) -> ConnectionBody {
         kind: kind(connection.access),
         shell_id: connection.life.shell,
         attached: connection.life.state == State::Open,
+        remote_host: None,
+        remote_port: None,
+        target_groups: place.target_groups.clone(),
     }
 }
 

@@ -31,6 +31,8 @@ pub struct Described {
     content: Option<(&'static str, Value)>,
     /// Whether it is paged.
     paged: bool,
+    /// Whether its version is said, for `If-Match`.
+    tagged: bool,
 }
 
 /// What a row of the table may name as its answer.
@@ -56,7 +58,7 @@ macro_rules! media {
 
         impl Answers for $name {
             fn described(_: &mut Schemas) -> Described {
-                Described { status: "200", content: Some((Self::MEDIA, json!({}))), paged: false }
+                Described { status: "200", content: Some((Self::MEDIA, json!({}))), paged: false, tagged: false }
             }
         }
     )*};
@@ -81,14 +83,14 @@ pub enum Nothing {}
 
 impl Answers for Nothing {
     fn described(_: &mut Schemas) -> Described {
-        Described { status: "204", content: None, paged: false }
+        Described { status: "204", content: None, paged: false, tagged: false }
     }
 }
 
 impl<T: ToSchema> Answers for T {
     fn described(schemas: &mut Schemas) -> Described {
         let content = Some(("application/json", named::<T>(schemas)));
-        Described { status: "200", content, paged: false }
+        Described { status: "200", content, paged: false, tagged: false }
     }
 }
 
@@ -96,7 +98,17 @@ impl<T: ToSchema> Answers for Whole<T> {
     fn described(schemas: &mut Schemas) -> Described {
         let items = named::<T>(schemas);
         let content = Some(("application/json", json!({"type": "array", "items": items})));
-        Described { status: "200", content, paged: false }
+        Described { status: "200", content, paged: false, tagged: false }
+    }
+}
+
+/// One thing, with its version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tagged<T>(PhantomData<fn() -> T>);
+
+impl<T: ToSchema> Answers for Tagged<T> {
+    fn described(schemas: &mut Schemas) -> Described {
+        Described { tagged: true, ..T::described(schemas) }
     }
 }
 
@@ -184,17 +196,19 @@ fn headers() -> Value {
             "schema": {"type": "string", "format": "uuid"},
         },
         "Link": {"description": "The next page, as `<path>; rel=\"next\"`.", "schema": {"type": "string"}},
+        "ETag": {"description": "Its version, for `If-Match`.", "schema": {"type": "string"}},
         "RetryAfter": {"description": "After how many seconds to call again.", "schema": {"type": "integer"}},
     })
 }
 
 /// The refusals: status, name and sentence.
-const REFUSALS: [(&str, &str, &str); 8] = [
+const REFUSALS: [(&str, &str, &str); 9] = [
     ("400", "BadRequest", "The body or a parameter is malformed: `errors` says which."),
     ("401", "NotLoggedIn", "Nobody is proved, or the login or key ended."),
     ("403", "Denied", "Policy does not let the caller do this."),
     ("404", "NotFound", "There is no such thing, or the caller may not know of it."),
     ("409", "Conflict", "It does not fit what is there: a name is taken or ambiguous, or something is in use."),
+    ("412", "Changed", "It is not any more what `If-Match` names."),
     ("413", "TooLarge", "The body is larger than 64 KiB."),
     ("429", "TooMany", "Too many calls."),
     ("500", "Internal", "The server failed; its log says why."),
@@ -218,6 +232,7 @@ fn described(operation: &Operation, roles: &BTreeSet<String>, schemas: &mut Sche
         "operationId": id(operation),
         "summary": operation.summary,
         "description": format!("Called by: {}. Logged as `{}`.", callers(roles), operation.name),
+        "x-service-action": operation.name,
         "tags": [operation.path.split('/').nth(1)],
         "security": security(operation, roles),
         "parameters": parameters(operation, answer.paged),
@@ -245,6 +260,7 @@ fn id(operation: &Operation) -> String {
 fn callers(roles: &BTreeSet<String>) -> String {
     let word = |role: &String| match role.as_str() {
         "anyone" => "anybody",
+        "login" => "people who are logged in, also before they gave their second factor",
         "person" => "people who are logged in",
         "owner" => "the person whose it is",
         "admin" => "administrators",
@@ -276,7 +292,9 @@ fn parameters(operation: &Operation, paged: bool) -> Vec<Value> {
         let schema = match name {
             "n" => json!({"type": "integer", "minimum": 0, "maximum": u32::MAX}),
             // People are named by address, too.
-            _ if operation.path.starts_with("/users/") => json!({"type": "string"}),
+            _ if ["/users/", "/subjects/"].iter().any(|people| operation.path.starts_with(people)) => {
+                json!({"type": "string"})
+            }
             _ => json!({"type": "string", "format": "uuid"}),
         };
         json!({"name": name, "in": "path", "required": true, "schema": schema})
@@ -286,13 +304,19 @@ fn parameters(operation: &Operation, paged: bool) -> Vec<Value> {
         operation.query.iter().chain(pages).map(
             |param| json!({"name": param.name, "in": "query", "description": param.about, "schema": param.schema()}),
         );
-    path.chain(query).collect()
+    let about = "Only if it is still of this version: the `ETag` of an answer before.";
+    let guard = operation
+        .guarded
+        .then(|| json!({"name": "If-Match", "in": "header", "description": about, "schema": {"type": "string"}}));
+    path.chain(query).chain(guard).collect()
 }
 
 fn responses(operation: &Operation, answer: &Described) -> Value {
     let mut headers = json!({"X-Request-Id": {"$ref": "#/components/headers/RequestId"}});
-    if let (true, Some(headers)) = (answer.paged, headers.as_object_mut()) {
-        headers.insert("Link".to_owned(), json!({"$ref": "#/components/headers/Link"}));
+    for (_, name) in [(answer.paged, "Link"), (answer.tagged, "ETag")].iter().filter(|(has, _)| *has) {
+        if let Some(headers) = headers.as_object_mut() {
+            headers.insert((*name).to_owned(), json!({"$ref": format!("#/components/headers/{name}")}));
+        }
     }
     let mut good = json!({"description": "Done.", "headers": headers});
     if let (Some((media, schema)), Some(good)) = (&answer.content, good.as_object_mut()) {
@@ -300,7 +324,11 @@ fn responses(operation: &Operation, answer: &Described) -> Value {
     }
     // Whatever names something may name what is not there, or what is there twice.
     let names = operation.path.contains('{') || operation.body.is_some() || !operation.query.is_empty();
-    let refusals = REFUSALS.iter().filter(|(status, ..)| names || !matches!(*status, "404" | "409"));
+    let refusals = REFUSALS.iter().filter(|(status, ..)| match *status {
+        "404" | "409" => names,
+        "412" => operation.guarded,
+        _ => true,
+    });
     let refused = |(status, name, _): &(&str, &str, &str)| {
         ((*status).to_owned(), json!({"$ref": format!("#/components/responses/{name}")}))
     };
@@ -312,7 +340,12 @@ fn named<T: ToSchema>(schemas: &mut Schemas) -> Value {
     let mut found = Vec::new();
     T::schemas(&mut found);
     found.push((T::name().into_owned(), T::schema()));
-    schemas.extend(found);
+    for (name, schema) in found {
+        if schemas.get(&name).is_some_and(|known| *known != schema) {
+            tracing::error!(name, "two types have one name");
+        }
+        schemas.insert(name, schema);
+    }
     json!({"$ref": format!("#/components/schemas/{}", T::name())})
 }
 

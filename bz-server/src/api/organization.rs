@@ -1,6 +1,7 @@
 //! The organization and its trust bundle.
 
-use bz_core::api::login::{Organization, TrustBundleText};
+use bz_core::api::login::{CertValidation, IdentityProvider, Organization, TrustBundleText};
+use bz_core::oidc::provider::Provider;
 
 use crate::api::{Answer, Call};
 use crate::config::ProviderLogin;
@@ -22,4 +23,24 @@ pub(super) async fn get(call: Call) -> Result<Answer<Organization>, ApiError> {
         is_single_user_organization: false,
         time_created: found.created.to_string(),
     })
+}
+
+/// `GET organization/bzcert-validation-info`.
+pub(super) async fn cert_validation(call: Call) -> Result<Answer<CertValidation>, ApiError> {
+    let (org_idp_provider, org_idp_issuer_id) = provider(&call)?;
+    Answer::json(&CertValidation { org_idp_provider, org_idp_issuer_id })
+}
+
+/// `GET organization/identity-provider`.
+pub(super) async fn identity_provider(call: Call) -> Result<Answer<IdentityProvider>, ApiError> {
+    let (identity_provider_type, identity_provider_id) = provider(&call)?;
+    Answer::json(&IdentityProvider { identity_provider_type, identity_provider_id })
+}
+
+/// The first provider's kind, and what says there which organization it is. The trust bundle names all of them.
+fn provider(call: &Call) -> Result<(String, String), ApiError> {
+    let Provider { kind, issuer, organization, .. } =
+        call.app.config.providers.first().cloned().ok_or_else(|| ApiError::not_found("identity provider"))?;
+    let kind = serde_json::to_value(kind).map_err(ApiError::internal)?;
+    Ok((kind.as_str().unwrap_or_default().to_owned(), organization.map_or(issuer, |claim| claim.value)))
 }

@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use axum::http::{HeaderValue, Uri, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bz_core::api::{access, login, policy, record, target, virtual_target};
+use bz_core::api::{access, login, mfa, policy, reach, record, service_account, target, virtual_target};
 use serde::Serialize;
 
 use crate::api::call::{Answer, Call, parse_time};
@@ -62,7 +62,7 @@ impl<T: Serialize> Answer<List<T>> {
     /// # Errors
     /// [`ApiError::internal`] when it has no JSON.
     pub fn page(call: &Call, items: &[T], next: Option<&str>) -> Result<Self, ApiError> {
-        Answer::array(items)?.leading_on(call, next)
+        Self::wire(items)?.leading_on(call, next)
     }
 }
 
@@ -125,6 +125,8 @@ macro_rules! listed {
 }
 
 listed! {
+    login::SubjectDetails: |it| named(&it.email, it.id);
+    reach::Agent: |it| named(&it.name, it.id);
     login::User: |it| named(&it.email, it.id);
     policy::ApiKey: |it| named(&it.name, it.id);
     policy::TargetConnectPolicy: |it| named(&it.content.name, it.id);
@@ -139,4 +141,6 @@ listed! {
     access::Connection: |it| newest(&it.time_created, it.id);
     record::SessionRecording: |it| newest(&it.time_created, it.connection_id);
     record::TranscriptFile: |it| format!("{:010}", it.number);
+    mfa::ControlsPolicy: |it| it.id.to_string();
+    service_account::ServiceAccount: |it| it.id.to_string();
 }

@@ -1,5 +1,7 @@
 //! Policies: each kind has its words ([`Authored`]), and all are listed, made, shown and deleted in one way.
 
+pub(super) mod change;
+mod controls;
 mod kinds;
 
 use bz_core::api::target::TargetKind;
@@ -7,15 +9,18 @@ use bz_core::id::{EnvironmentId, PolicyId, TargetId};
 use bz_core::time::UnixTime;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::api::call::{check_name, check_text, parse_time};
-use crate::api::openapi::Nothing;
+use crate::api::openapi::{Nothing, Tagged};
 use crate::api::page::{List, Listed};
 use crate::api::{Answer, Call};
 use crate::connection;
 use crate::error::ApiError;
-use crate::store::policy::{Policy, PolicyKind};
+use crate::store::policy::{Change as Stored, Policy, PolicyKind};
 
+use change::Change;
+pub(super) use controls::OrganizationControls;
 pub(super) use kinds::{Kubernetes, Proxy, SessionRecording, TargetConnect};
 
 /// The most entries of one list of a policy.
@@ -38,6 +43,30 @@ pub(super) trait Authored {
     /// # Errors
     /// [`ApiError::field`] for what is wrong.
     fn check(content: &Self::Content) -> Result<(), ApiError>;
+
+    /// Whether there is at most one.
+    const ONLY: bool = false;
+
+    /// Whether one that says this may say that from now on.
+    ///
+    /// # Errors
+    /// [`ApiError::conflict`].
+    fn may_become(_before: &Self::Content, _after: &Self::Content) -> Result<(), ApiError> {
+        Ok(())
+    }
+
+    /// Whether one that says this may be deleted.
+    ///
+    /// # Errors
+    /// [`ApiError::conflict`].
+    fn may_go(_content: &Self::Content) -> Result<(), ApiError> {
+        Ok(())
+    }
+
+    /// What the log says of it beside its name.
+    fn said(_content: &Self::Content) -> Option<String> {
+        None
+    }
 
     /// With its id and kind.
     fn shown(id: PolicyId, kind: String, content: Self::Content) -> Self::Shown;
@@ -67,42 +96,105 @@ struct Places {
 /// `GET policies/KIND`.
 pub(super) async fn list<K: Authored>(call: Call) -> Result<Answer<List<K::Shown>>, ApiError> {
     let all = call.app.store.policies().await?.all;
-    let shown: Result<Vec<_>, _> = all.into_iter().filter(|p| p.kind == K::KIND).map(show::<K>).collect();
+    let (subjects, groups) = (listed(&call, "subjects"), listed(&call, "groups"));
+    let enabled = call.query("enabled").pop();
+    let names = |policy: &Policy, list: &str, asked: &[String]| {
+        let items = policy.content.get(list).and_then(Value::as_array).into_iter().flatten();
+        let mut ids = items.filter_map(|item| item.get("id").and_then(Value::as_str));
+        asked.is_empty() || ids.any(|id| asked.iter().any(|one| one == id))
+    };
+    let is_enabled = |policy: &Policy| policy.content.get("enabled").and_then(Value::as_bool).unwrap_or(true);
+    let asked = |policy: &Policy| {
+        policy.kind == K::KIND
+            && names(policy, "subjects", &subjects)
+            && names(policy, "groups", &groups)
+            && enabled.as_ref().is_none_or(|asked| (asked == "true") == is_enabled(policy))
+    };
+    let shown: Result<Vec<_>, _> = all.into_iter().filter(asked).map(show::<K>).collect();
     Answer::list(&call, shown?)
 }
 
+/// The values of a parameter that joins them with commas.
+fn listed(call: &Call, name: &str) -> Vec<String> {
+    let given = call.query(name);
+    given.iter().flat_map(|text| text.split(',')).filter(|text| !text.is_empty()).map(str::to_owned).collect()
+}
+
 /// `POST policies/KIND`.
-pub(super) async fn add<K: Authored>(call: Call, content: K::Content) -> Result<Answer<K::Shown>, ApiError> {
-    let words = K::words(&content);
-    let name = words.name.to_owned();
-    call.note(name.clone());
-    let expires = check(&call, &words)?;
-    K::check(&content)?;
-    if let Some(places) = words.places {
-        check_places(&call, places).await?;
-    }
-    let policy = Policy {
-        id: PolicyId::from_random(call.app.random()?),
-        kind: K::KIND,
-        name,
-        content: serde_json::to_value(&content).map_err(ApiError::internal)?,
-        expires,
+pub(super) async fn add<K: Authored>(call: Call, content: K::Content) -> Result<Answer<Tagged<K::Shown>>, ApiError> {
+    call.note(K::words(&content).name);
+    let id = PolicyId::from_random(call.app.random()?);
+    let policy = authored::<K>(&call, id, &content).await?;
+    call.note_context(K::said(&content).unwrap_or_else(|| policy.id.to_string()));
+    let version = match K::ONLY {
+        true => call.app.store.add_only_policy(policy.clone(), call.now()).await?,
+        false => call.app.store.add_policy(policy.clone(), call.now()).await?,
     };
-    call.note_context(policy.id.to_string());
-    call.app.store.add_policy(policy.clone(), call.now()).await?;
-    Answer::json(&show::<K>(policy)?)
+    if K::KIND == PolicyKind::SessionRecording {
+        // The only kind that can take something away: a sealed shell of whoever is recorded from now on.
+        connection::recheck(&call.app, &connection::administrator(&call.caller)).await?;
+    }
+    Answer::tagged(&show::<K>(policy)?, version)
+}
+
+/// `PATCH policies/KIND/{id}`: what it does not allow any more ends.
+pub(super) async fn edit<K: Authored>(
+    call: Call,
+    change: Change<K::Content>,
+) -> Result<Answer<Tagged<K::Shown>>, ApiError> {
+    let guard = call.if_match()?;
+    let old = call.app.store.policy(K::KIND, call.id()?).await?.ok_or_else(|| ApiError::not_found("policy"))?;
+    call.note(old.name.clone());
+    if guard.is_some_and(|version| version != old.version) {
+        return Err(ApiError::changed());
+    }
+    let before: K::Content = serde_json::from_value(old.content.clone()).map_err(ApiError::internal)?;
+    let content = change.over(old.content)?;
+    K::may_become(&before, &content)?;
+    if let Some(said) = K::said(&content) {
+        call.note_context(said);
+    }
+    let policy = Policy { version: old.version, ..authored::<K>(&call, old.id, &content).await? };
+    let version = match call.app.store.change_policy(policy.clone()).await? {
+        Stored::Done(version) => version,
+        Stored::Unknown => return Err(ApiError::not_found("policy")),
+        Stored::Other if guard.is_some() => return Err(ApiError::changed()),
+        Stored::Other => return Err(ApiError::conflict("somebody changed it at this moment: try again")),
+    };
+    connection::recheck(&call.app, &connection::administrator(&call.caller)).await?;
+    Answer::tagged(&show::<K>(policy)?, version)
+}
+
+/// A policy that says this, when it may.
+async fn authored<K: Authored>(call: &Call, id: PolicyId, content: &K::Content) -> Result<Policy, ApiError> {
+    let words = K::words(content);
+    let name = words.name.to_owned();
+    let expires = check(call, &words)?;
+    K::check(content)?;
+    if let Some(places) = words.places {
+        check_places(call, places).await?;
+    }
+    let content = serde_json::to_value(content).map_err(ApiError::internal)?;
+    Ok(Policy { id, kind: K::KIND, name, content, expires, version: 0 })
 }
 
 /// `GET policies/KIND/{id}`.
-pub(super) async fn get<K: Authored>(call: Call) -> Result<Answer<K::Shown>, ApiError> {
-    let policy = call.app.store.policy(K::KIND, call.id()?).await?;
-    Answer::json(&show::<K>(policy.ok_or_else(|| ApiError::not_found("policy"))?)?)
+pub(super) async fn get<K: Authored>(call: Call) -> Result<Answer<Tagged<K::Shown>>, ApiError> {
+    let policy = call.app.store.policy(K::KIND, call.id()?).await?.ok_or_else(|| ApiError::not_found("policy"))?;
+    let version = policy.version;
+    Answer::tagged(&show::<K>(policy)?, version)
 }
 
 /// `DELETE policies/KIND/{id}`: what it alone allowed ends.
 pub(super) async fn delete<K: Authored>(call: Call) -> Result<Answer<Nothing>, ApiError> {
-    if !call.app.store.delete_policy(K::KIND, call.id()?).await? {
-        return Err(ApiError::not_found("policy"));
+    let old = call.app.store.policy(K::KIND, call.id()?).await?.ok_or_else(|| ApiError::not_found("policy"))?;
+    call.note(old.name.clone());
+    K::may_go(&serde_json::from_value(old.content).map_err(ApiError::internal)?)?;
+    let version = call.if_match()?.unwrap_or(old.version);
+    match call.app.store.delete_policy(K::KIND, old.id, Some(version)).await? {
+        Stored::Done(_) => {}
+        Stored::Unknown => return Err(ApiError::not_found("policy")),
+        Stored::Other => return Err(ApiError::changed()),
     }
     connection::recheck(&call.app, &connection::administrator(&call.caller)).await?;
     Ok(Answer::empty())

@@ -55,6 +55,34 @@ pub(super) const STOP: Param = one("stop", Takes::Flag, "Whether recording stops
 pub(super) const FOUND: Param = one("q", Takes::Text, "The text, whatever its letters' case. Needed.");
 pub(super) const TOKENS: Param = one("tokens", Takes::Flag, "Whether to put back tokens that have ended.");
 
+/// The filters of a list of connections.
+pub(super) const CONNECTIONS: &[Param] = &[USER_EMAIL, ALL, STATE, STATES];
+/// The filters of a list of policies.
+pub(super) const POLICIES: &[Param] = &[
+    one("subjects", Takes::Text, "That name one of these subjects: ids, joined by commas."),
+    one("groups", Takes::Text, "That name one of these groups: the provider's ids, joined by commas."),
+    one("enabled", Takes::Flag, "That count, or that do not."),
+];
+/// The filters of what somebody may reach.
+pub(super) const REACH: &[Param] = &[
+    USER_EMAIL,
+    STATE,
+    STATES,
+    one("allTargetsInOrg", Takes::Flag, "Whether to list all targets there are. Only for administrators."),
+];
+/// The filters of the list of agents.
+pub(super) const AGENTS: &[Param] = &[
+    many("agentTypes", Takes::OneOf(&["Linux", "Windows", "Cluster"]), "Of these types."),
+    many(
+        "agentStatuses",
+        Takes::OneOf(&["NotActivated", "Offline", "Online", "Terminated", "Error", "Restarting"]),
+        "In these states.",
+    ),
+    one("environmentName", Takes::Text, "In an environment whose name contains this."),
+    one("name", Takes::Text, "Whose name contains this."),
+    many("agentIds", Takes::Id, "These."),
+];
+
 /// The filters of a list of virtual targets.
 pub(super) const VIRTUAL: &[Param] = &[
     many("targetNames", Takes::Text, "Called one of these."),

@@ -15,7 +15,7 @@ use crate::store::connection::{Connection, ConnectionFilter};
 
 /// `GET session-recordings`: of connections that policy has recorded, newest first.
 pub(super) async fn list(call: Call) -> Result<Answer<List<SessionRecording>>, ApiError> {
-    let all = ConnectionFilter { closed: true, ..ConnectionFilter::default() };
+    let all = ConnectionFilter { closed: true, whole: call.page()?.is_some(), ..ConnectionFilter::default() };
     let mut shown = Vec::new();
     for connection in call.app.store.connections(all).await? {
         if is_recorded(&connection) {
@@ -55,7 +55,7 @@ async fn cast(call: &Call) -> Result<String, ApiError> {
 /// on as policy says, unless `stop=true`.
 pub(super) async fn delete(call: Call) -> Result<Answer<Nothing>, ApiError> {
     let (connection, _) = recorded(&call).await?;
-    let stop = call.query("stop").pop().is_some_and(|stop| stop == "true");
+    let stop = call.flag("stop");
     call.note_context(if stop { "stopped" } else { "goes on" });
     call.app.records.delete_content(connection, stop).await?;
     Ok(Answer::empty())
@@ -75,7 +75,7 @@ pub(super) async fn transcript(call: Call) -> Result<Answer<Transcript>, ApiErro
     let number = call.param("n").parse().map_err(|_| ApiError::bad_request("a transcript has a number"))?;
     let bytes = call.app.records.read(connection.id, number).await?;
     let bytes = bytes.ok_or_else(|| ApiError::not_found("transcript"))?;
-    let bytes = if call.query("tokens").pop().is_some_and(|tokens| tokens == "true") {
+    let bytes = if call.flag("tokens") {
         with_tokens(&call, (connection.id, number), &bytes).await?
     } else {
         redact(&bytes).map_err(ApiError::internal)?

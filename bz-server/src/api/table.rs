@@ -1,27 +1,40 @@
 //! The table of operations: what each is called, takes and answers. The API's document is made from it.
 
-use bz_core::api::access::{AttachShell, Connection, ConnectionMade, NewConnection, Why, WhyQuestion};
-use bz_core::api::login::{ChangeUser, Organization, RegisterUser, Registered, TrustBundleText, User};
+use bz_core::api::access::{AttachShell, Connection, ConnectionMade, NewConnection, ShellConnection, Why, WhyQuestion};
+use bz_core::api::login::{
+    CertValidation, ChangeUser, IdentityProvider, Organization, RegisterUser, Registered, SubjectDetails,
+    TrustBundleText, User,
+};
+use bz_core::api::mfa::{
+    ControlsContent, ControlsPolicy, MfaPassed, MfaSecret, MfaStatus, PassMfa, RecoveryCodes, ResetMfa, WhoseMfa,
+};
 use bz_core::api::policy::{
     ApiKey, ApiKeyMade, ChangeApiKey, KubernetesContent, KubernetesPolicy, NewApiKey, ProxyContent, ProxyPolicy,
     RecordingContent, RecordingPolicy, TargetConnectContent, TargetConnectPolicy,
 };
+use bz_core::api::reach::{Agent, TargetsByAccess};
 use bz_core::api::record::{
     AgentStatusEvent, CommandEvent, ConnectionEvent, FileEvent, KubeEventFields, LogHead, QueryEvent, RecordingMatch,
     SessionRecording, TranscriptFile, UserEvent, WebEvent,
 };
 use bz_core::api::register::{AgentRegistered, RegisterAgent};
-use bz_core::api::target::{Environment, EnvironmentMade, NewEnvironment, Target};
+use bz_core::api::service_account::{
+    ChangeServiceAccount, LoginServiceAccount, NewServiceAccount, RotatedSecret, ServiceAccount, ServiceAccountMade,
+};
+use bz_core::api::target::{ChangeEnvironment, ChangeTarget, Environment, EnvironmentMade, NewEnvironment, Target};
 use bz_core::api::virtual_target::{
     DatabaseTarget, KubeTarget, NewVirtualTarget, SupportedDatabase, VirtualTargetMade, WebTarget,
 };
 
-use crate::api::openapi::{self, Answers, Asciicast, Events, Lines, Nothing, OpenApi, Transcript, Whole, body_of};
+use crate::api::openapi::{
+    self, Answers, Asciicast, Events, Lines, Nothing, OpenApi, Tagged, Transcript, Whole, body_of,
+};
 use crate::api::page::List;
-use crate::api::query::{ALL, FOUND, STATE, STATES, STOP, TOKENS, USER_EMAIL, VIRTUAL};
+use crate::api::policy::change::Change;
+use crate::api::query::{AGENTS, CONNECTIONS, FOUND, POLICIES, REACH, STOP, TOKENS, VIRTUAL};
 use crate::api::{
-    About, Method, Operation, ProofOf, agent, api_key, connection, environment, event, organization, policy, recording,
-    target, typed, user, virtual_target, why,
+    About, Method, Operation, ProofOf, agent, api_key, connection, environment, event, mfa, organization, policy,
+    reach, recording, service_account, subject, target, typed, user, virtual_target, why,
 };
 
 /// `NAME METHOD PATH HANDLER [QUERY]: BODY => ANSWER, SUMMARY, FIELD: VALUE;`: query, body and fields may be left out. A
@@ -43,6 +56,7 @@ macro_rules! operations {
                 query: operations!(@query $($($query),*)?),
                 proof: ProofOf::Known,
                 about: About::Nothing,
+                guarded: false,
                 body: operations!(@body $($body)?),
                 answer: <$answer as Answers>::described,
                 run: operations!(@run $run, $answer $(, $body)?),
@@ -71,6 +85,12 @@ operations! {
         "Answers with the trust bundle, for the first use of a server, and with what clients need in order to log in.";
     "organizationservice:get" Get "/organization" organization::get => Organization,
         "Answers with the organization.";
+    "organizationservice:identity-provider" Get "/organization/identity-provider" organization::identity_provider
+        => IdentityProvider,
+        "Answers with the identity provider; with the first where there are several.";
+    "organizationservice:identity-provider" Get "/organization/bzcert-validation-info" organization::cert_validation
+        => CertValidation,
+        "Answers with what says at the identity provider which organization a login belongs to.";
     "userservice:register" Post "/users/register" user::register: RegisterUser => Registered,
         "Registers a login by its certificate, and its person at the first time; again after each refresh.",
         proof: ProofOf::Body;
@@ -88,6 +108,18 @@ operations! {
         "Takes a person out of all policies, ends their logins and closes their connections. Logs keep their id.";
     "userservice:close-connections" Patch "/users/{id}/close-connections" user::close_connections => Nothing,
         "Closes all connections of a person.";
+    "subjectservice:list" Get "/subjects" subject::list => List<SubjectDetails>,
+        "Lists whoever a policy may name: people.";
+    "subjectservice:me" Get "/subjects/me" subject::me => SubjectDetails,
+        "Answers with the caller, person or key.";
+    "subjectservice:get" Get "/subjects/{id}" subject::get => SubjectDetails,
+        "Answers with one subject, named by id or address.";
+    "subjectservice:edit" Patch "/subjects/{id}" subject::edit: ChangeUser => SubjectDetails,
+        "Changes a subject's role; nobody changes their own.";
+    "subjectservice:close-connections" Patch "/subjects/{id}/close-connections" subject::close_connections => Nothing,
+        "Closes all connections of a subject.";
+    "agentservice:list" Get "/agents" agent::list [AGENTS] => List<Agent>,
+        "Lists the agents of hosts and whether they have a link.";
     "agentservice:register" Post "/agent/register" agent::register: RegisterAgent => AgentRegistered,
         "Registers an agent as a target, by a registration key and proofs of the agent's own keys.";
     "apikeyservice:list" Get "/api-keys" api_key::list => List<ApiKey>,
@@ -104,10 +136,20 @@ operations! {
         "Lists environments.";
     "environmentservice:add" Post "/environments" environment::add: NewEnvironment => EnvironmentMade,
         "Makes an environment.";
+    "environmentservice:get" Get "/environments/{id}" environment::get => Environment,
+        "Answers with one environment.";
+    "environmentservice:edit" Patch "/environments/{id}" environment::edit: ChangeEnvironment => Environment,
+        "Changes an environment's name, description or hours; what is absent stays.";
+    "environmentservice:delete" Delete "/environments/{id}" environment::delete => Nothing,
+        "Deletes an environment that nothing is in, nothing is behind and no policy names; not the default one.";
+    "targetservice:list" Get "/targets" reach::list [REACH] => TargetsByAccess,
+        "Lists what the caller may reach, by the way of reaching it, with the connections there.";
     "targetservice:list" Get "/targets/bzero" target::list => List<Target>,
         "Lists the hosts that the caller may use, with what policy gives there; all for administrators.";
     "targetservice:get" Get "/targets/bzero/{id}" target::get => Target,
         "Answers with one host.";
+    "targetservice:edit" Patch "/targets/bzero/{id}" target::edit: ChangeTarget => Target,
+        "Changes a host's name or environment; what policy does not allow there ends.";
     "targetservice:delete" Delete "/targets/bzero/{id}" target::delete => Nothing,
         "Deletes a host and closes its connections.";
     "targetservice:list" Get "/targets/database/supported-database-configs" virtual_target::supported
@@ -154,57 +196,91 @@ operations! {
         "Changes a cluster target; what is absent stays.";
     "targetservice:delete" Delete "/targets/kube/{id}" virtual_target::delete::<virtual_target::Clusters> => Nothing,
         "Deletes a cluster target and closes its connections.";
-    "policymanagementservice:list" Get "/policies/target-connect" policy::list::<policy::TargetConnect>
+    "policymanagementservice:list" Get "/policies/target-connect" policy::list::<policy::TargetConnect> [POLICIES]
         => List<TargetConnectPolicy>,
         "Lists target access policies.";
     "policymanagementservice:add" Post "/policies/target-connect" policy::add::<policy::TargetConnect>
-        : TargetConnectContent => TargetConnectPolicy,
+        : TargetConnectContent => Tagged<TargetConnectPolicy>,
         "Makes a target access policy.";
     "policymanagementservice:get" Get "/policies/target-connect/{id}" policy::get::<policy::TargetConnect>
-        => TargetConnectPolicy,
+        => Tagged<TargetConnectPolicy>,
         "Answers with one target access policy.";
+    "policymanagementservice:edit" Patch "/policies/target-connect/{id}" policy::edit::<policy::TargetConnect>
+        : Change<TargetConnectContent> => Tagged<TargetConnectPolicy>,
+        "Changes a target access policy; what it does not allow any more ends.", guarded: true;
     "policymanagementservice:delete" Delete "/policies/target-connect/{id}" policy::delete::<policy::TargetConnect>
         => Nothing,
-        "Deletes a target access policy; what it alone allowed ends.";
-    "policymanagementservice:list" Get "/policies/session-recording" policy::list::<policy::SessionRecording>
+        "Deletes a target access policy; what it alone allowed ends.", guarded: true;
+    "policymanagementservice:list" Get "/policies/session-recording" policy::list::<policy::SessionRecording> [POLICIES]
         => List<RecordingPolicy>,
         "Lists session recording policies.";
     "policymanagementservice:add" Post "/policies/session-recording" policy::add::<policy::SessionRecording>
-        : RecordingContent => RecordingPolicy,
+        : RecordingContent => Tagged<RecordingPolicy>,
         "Makes a session recording policy.";
     "policymanagementservice:get" Get "/policies/session-recording/{id}" policy::get::<policy::SessionRecording>
-        => RecordingPolicy,
+        => Tagged<RecordingPolicy>,
         "Answers with one session recording policy.";
+    "policymanagementservice:edit" Patch "/policies/session-recording/{id}" policy::edit::<policy::SessionRecording>
+        : Change<RecordingContent> => Tagged<RecordingPolicy>,
+        "Changes a session recording policy; what it does not allow any more ends.", guarded: true;
     "policymanagementservice:delete" Delete "/policies/session-recording/{id}"
         policy::delete::<policy::SessionRecording> => Nothing,
-        "Deletes a session recording policy.";
-    "policymanagementservice:list" Get "/policies/proxy" policy::list::<policy::Proxy> => List<ProxyPolicy>,
+        "Deletes a session recording policy.", guarded: true;
+    "policymanagementservice:list" Get "/policies/proxy" policy::list::<policy::Proxy> [POLICIES] => List<ProxyPolicy>,
         "Lists proxy policies.";
-    "policymanagementservice:add" Post "/policies/proxy" policy::add::<policy::Proxy>: ProxyContent => ProxyPolicy,
+    "policymanagementservice:add" Post "/policies/proxy" policy::add::<policy::Proxy>: ProxyContent => Tagged<ProxyPolicy>,
         "Makes a proxy policy.";
-    "policymanagementservice:get" Get "/policies/proxy/{id}" policy::get::<policy::Proxy> => ProxyPolicy,
+    "policymanagementservice:get" Get "/policies/proxy/{id}" policy::get::<policy::Proxy> => Tagged<ProxyPolicy>,
         "Answers with one proxy policy.";
+    "policymanagementservice:edit" Patch "/policies/proxy/{id}" policy::edit::<policy::Proxy>
+        : Change<ProxyContent> => Tagged<ProxyPolicy>,
+        "Changes a proxy policy; what it does not allow any more ends.", guarded: true;
     "policymanagementservice:delete" Delete "/policies/proxy/{id}" policy::delete::<policy::Proxy> => Nothing,
-        "Deletes a proxy policy; what it alone allowed ends.";
-    "policymanagementservice:list" Get "/policies/kubernetes" policy::list::<policy::Kubernetes>
+        "Deletes a proxy policy; what it alone allowed ends.", guarded: true;
+    "policymanagementservice:list" Get "/policies/kubernetes" policy::list::<policy::Kubernetes> [POLICIES]
         => List<KubernetesPolicy>,
         "Lists Kubernetes policies.";
     "policymanagementservice:add" Post "/policies/kubernetes" policy::add::<policy::Kubernetes>: KubernetesContent
-        => KubernetesPolicy,
+        => Tagged<KubernetesPolicy>,
         "Makes a Kubernetes policy.";
     "policymanagementservice:get" Get "/policies/kubernetes/{id}" policy::get::<policy::Kubernetes>
-        => KubernetesPolicy,
+        => Tagged<KubernetesPolicy>,
         "Answers with one Kubernetes policy.";
+    "policymanagementservice:edit" Patch "/policies/kubernetes/{id}" policy::edit::<policy::Kubernetes>
+        : Change<KubernetesContent> => Tagged<KubernetesPolicy>,
+        "Changes a Kubernetes policy; what it does not allow any more ends.", guarded: true;
     "policymanagementservice:delete" Delete "/policies/kubernetes/{id}" policy::delete::<policy::Kubernetes>
         => Nothing,
-        "Deletes a Kubernetes policy; what it alone allowed ends.";
+        "Deletes a Kubernetes policy; what it alone allowed ends.", guarded: true;
     "policyqueryservice:why" Post "/policy-query/why" why::why: WhyQuestion => Why,
         "Says whether somebody may do something somewhere, by which policies, and what is missing where not.";
     "connectionservice:connect" Post "/connections/universal" connection::open: NewConnection => ConnectionMade,
         "Opens a connection to a target and answers with its grant.";
-    "connectionservice:list" Get "/connections" connection::list [&[USER_EMAIL, ALL, STATE, STATES]]
-        => List<Connection>,
+    "connectionservice:list" Get "/connections" connection::list [CONNECTIONS] => List<Connection>,
         "Lists the caller's connections; others' for administrators.";
+    "connectionservice:list" Get "/connections/db" connection::list_of::<connection::Db> [CONNECTIONS]
+        => List<Connection>,
+        "Lists the caller's connections to databases; others' for administrators.";
+    "connectionservice:list" Get "/connections/kube" connection::list_of::<connection::Kube> [CONNECTIONS]
+        => List<Connection>,
+        "Lists the caller's connections to clusters; others' for administrators.";
+    "connectionservice:list" Get "/connections/web" connection::list_of::<connection::Web> [CONNECTIONS]
+        => List<Connection>,
+        "Lists the caller's connections to web servers; others' for administrators.";
+    "connectionservice:list" Get "/connections/shell" connection::list_of::<connection::Shell> [CONNECTIONS]
+        => List<Connection>,
+        "Lists the caller's connections that are shells; others' for administrators.";
+    "connectionservice:list" Get "/connections/ssh" connection::list_of::<connection::Ssh> [CONNECTIONS]
+        => List<Connection>,
+        "Lists the caller's connections that are ssh; others' for administrators.";
+    "connectionservice:list" Get "/connections/rdp" connection::list_of::<connection::Never> [CONNECTIONS]
+        => List<Connection>,
+        "Lists nothing: there are no such connections here. Kept for the original's clients.";
+    "connectionservice:list" Get "/connections/sqlserver" connection::list_of::<connection::Never> [CONNECTIONS]
+        => List<Connection>,
+        "Lists nothing: there are no such connections here. Kept for the original's clients.";
+    "connectionservice:get" Get "/connections/shell/{id}" connection::shell => ShellConnection,
+        "Answers with one shell's connection and whether it is recorded.", about: About::Connection;
     "connectionservice:close" Patch "/connections/{id}/close" connection::close => Nothing,
         "Closes a connection of any kind.", about: About::Connection;
     "connectionservice:attach" Post "/connections/{id}/shell/attach" connection::attach: AttachShell
@@ -236,6 +312,59 @@ operations! {
         "Lists requests to web servers behind targets, newest first.";
     "eventservice:kube" Get "/events/kube" event::kube [event::filter::OTHERS] => List<KubeEventFields>,
         "Lists requests to clusters, newest first.";
+    "policymanagementservice:list" Get "/policies/organization-controls" policy::list::<policy::OrganizationControls>
+        [POLICIES] => List<ControlsPolicy>,
+        "Lists organization controls policies, of which there is at most one.";
+    "organizationcontrolsservice:add" Post "/policies/organization-controls"
+        policy::add::<policy::OrganizationControls>: ControlsContent => Tagged<ControlsPolicy>,
+        "Makes the organization controls policy.";
+    "policymanagementservice:get" Get "/policies/organization-controls/{id}"
+        policy::get::<policy::OrganizationControls> => Tagged<ControlsPolicy>,
+        "Answers with the organization controls policy.";
+    "organizationcontrolsservice:edit" Patch "/policies/organization-controls/{id}"
+        policy::edit::<policy::OrganizationControls>: Change<ControlsContent> => Tagged<ControlsPolicy>,
+        "Changes the organization controls policy; what it switched on stays on.";
+    "policymanagementservice:delete" Delete "/policies/organization-controls/{id}"
+        policy::delete::<policy::OrganizationControls> => Nothing,
+        "Deletes the organization controls policy, unless it demands a second factor.";
+    "mfaservice:totp" Post "/mfa/totp" mfa::totp: PassMfa => MfaPassed,
+        "Takes a code, which finishes a login or confirms a new secret.";
+    "mfaservice:reset" Post "/mfa/reset" mfa::reset: ResetMfa => MfaSecret,
+        "Makes a new secret for the caller, which counts once a code of it is given.";
+    "mfaservice:recovery-codes" Post "/mfa/recovery-codes" mfa::recovery_codes => RecoveryCodes,
+        "Makes new recovery codes for the caller; those from before are void.";
+    "mfaservice:clear" Post "/mfa/clear" mfa::clear: WhoseMfa => Nothing,
+        "Forgets somebody's second factor and ends their logins; nobody clears their own.";
+    "mfaservice:setup" Post "/mfa/setup" mfa::setup: WhoseMfa => Nothing,
+        "Demands a second factor of somebody.";
+    "mfaservice:disable" Post "/mfa/disable" mfa::disable: WhoseMfa => Nothing,
+        "Demands no second factor of somebody any more, which is discouraged; nobody disables their own.";
+    "mfaservice:me" Get "/mfa/me" mfa::me => MfaStatus,
+        "Says how the caller's second factor stands.";
+    "mfaservice:get" Get "/mfa/{id}" mfa::get => MfaStatus,
+        "Says how somebody's second factor stands, named by id or address.";
+    "serviceaccountservice:login" Post "/service-accounts/login" service_account::login: LoginServiceAccount
+        => Registered,
+        "Logs a service account in, by a token that it signed itself and a code.", proof: ProofOf::Body;
+    "serviceaccountservice:list" Get "/service-accounts" service_account::list => List<ServiceAccount>,
+        "Lists service accounts.";
+    "serviceaccountservice:add" Post "/service-accounts" service_account::add: NewServiceAccount
+        => ServiceAccountMade,
+        "Makes a service account; the secret of its codes is in this answer only.";
+    "serviceaccountservice:me" Get "/service-accounts/me" service_account::me => ServiceAccount,
+        "Answers with the service account that calls.";
+    "serviceaccountservice:get" Get "/service-accounts/{id}" service_account::get => ServiceAccount,
+        "Answers with one service account.";
+    "serviceaccountservice:edit" Patch "/service-accounts/{id}" service_account::edit: ChangeServiceAccount
+        => ServiceAccount,
+        "Changes a service account's role, or whether it may log in; one that is disabled ends at once.";
+    "serviceaccountservice:delete" Delete "/service-accounts/{id}" service_account::delete => Nothing,
+        "Takes a service account out of all policies, ends its logins and closes its connections.";
+    "serviceaccountservice:invalidate-cache" Patch "/service-accounts/invalidate-cache/{id}"
+        service_account::invalidate_cache => Nothing,
+        "Forgets a service account's key set, so that it is fetched anew.";
+    "serviceaccountservice:rotate-mfa" Patch "/mfa/rotate/{id}" service_account::rotate => RotatedSecret,
+        "Gives a service account a new secret for its codes, and ends its logins.";
     "eventservice:agent-status-change" Get "/events/agent-status-change" event::agent_status_change
         [event::filter::AGENTS] => List<AgentStatusEvent>,
         "Lists when the agent of a target came, left and started again, newest first.";

@@ -1,9 +1,10 @@
 //! Targets: each caller sees those that a policy gives, and what it gives there.
 
 use bz_core::access::{Mode, Verb};
-use bz_core::api::target::{Target as TargetBody, TargetUserName};
+use bz_core::api::target::{ChangeTarget, Target as TargetBody, TargetUserName};
 use bz_core::id::TargetId;
 
+use crate::api::agent::check_target_name;
 use crate::api::openapi::Nothing;
 use crate::api::page::List;
 use crate::api::{Answer, Call};
@@ -31,6 +32,24 @@ pub(super) async fn get(call: Call) -> Result<Answer<TargetBody>, ApiError> {
     let everything = call.has("targetservice:list-all");
     let shown = target.and_then(|target| show(&call, target, &policies, everything));
     Answer::json(&shown.ok_or_else(|| ApiError::not_found("target"))?)
+}
+
+/// `PATCH targets/bzero/{id}`: the name, the environment, or both. What policies do not allow there ends.
+pub(super) async fn edit(call: Call, change: ChangeTarget) -> Result<Answer<TargetBody>, ApiError> {
+    let target = call.app.store.target(call.id()?).await?.ok_or_else(|| ApiError::not_found("target"))?;
+    call.note(target.name.clone());
+    let name = change.target_name.unwrap_or(target.name);
+    check_target_name(&name)?;
+    let to = change.environment_id.unwrap_or(target.environment);
+    if call.app.store.environment(to).await?.is_none() {
+        return Err(ApiError::field("environmentId", "names no environment"));
+    }
+    call.note_context(format!("{name} in {to}"));
+    if !call.app.store.move_target(target.id, name, to).await? {
+        return Err(ApiError::not_found("target"));
+    }
+    connection::recheck(&call.app, &connection::administrator(&call.caller)).await?;
+    get(call).await
 }
 
 /// `DELETE targets/bzero/{id}`: closes its connections, too.

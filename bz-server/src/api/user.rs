@@ -1,6 +1,7 @@
 //! People: registering a login, ending it, and who is there.
 
-use bz_core::api::login::{ChangeUser, MfaActionRequired, RegisterUser, Registered, Role, User as UserBody};
+use bz_core::api::login::{ChangeUser, RegisterUser, Registered, Role, User as UserBody};
+use bz_core::api::policy::SubjectType;
 use bz_core::cert::{BzCert, CertCheck, CertError, Verified};
 use bz_core::id::{LoginId, OrganizationId, UserId};
 use bz_core::oidc::TokenError;
@@ -9,7 +10,7 @@ use bz_core::target::UserRule;
 
 use crate::api::openapi::Nothing;
 use crate::api::page::List;
-use crate::api::{Answer, Call};
+use crate::api::{Answer, Call, mfa};
 use crate::auth;
 use crate::connection;
 use crate::error::ApiError;
@@ -35,8 +36,9 @@ pub(super) async fn register(call: Call, body: RegisterUser) -> Result<Answer<Re
                 call.note_context("became an administrator by a claim code");
             }
             call.app.keep_initial(proof.login, cert.initial().clone());
+            let mfa_action_required = mfa::begin(&call, proof.login).await?.action;
             let user = show(&user, call.app.organization);
-            Answer::json(&Registered { user, mfa_action_required: MfaActionRequired::None, expires_at })
+            Answer::json(&Registered { user, mfa_action_required, expires_at })
         }
         Registration::BadClaim => Err(ApiError::claim_code()),
         Registration::Refused => Err(ApiError::not_logged_in("this login has ended: log in again")),
@@ -70,12 +72,18 @@ pub(super) async fn get(call: Call) -> Result<Answer<UserBody>, ApiError> {
 
 /// `PATCH users/{id}`: the role. Nobody changes their own.
 pub(super) async fn edit(call: Call, change: ChangeUser) -> Result<Answer<UserBody>, ApiError> {
-    let user = find(&call).await?;
-    refuse_self(&call, &user, "your own role is somebody else's to change")?;
+    let changed = change_role(&call, change).await?;
+    Answer::json(&show(&changed, call.app.organization))
+}
+
+/// Changes the role of the person that the path names.
+pub(super) async fn change_role(call: &Call, change: ChangeUser) -> Result<User, ApiError> {
+    let user = find(call).await?;
+    refuse_self(call, &user, "your own role is somebody else's to change")?;
     call.note_context(format!("role {:?}", change.role));
     let is_admin = change.role == Role::Admin;
     call.app.store.set_admin(user.id, is_admin).await?;
-    Answer::json(&show(&User { is_admin, ..user }, call.app.organization))
+    Ok(User { is_admin, ..user })
 }
 
 /// `DELETE users/{id}`: out of all policies, connections closed at once, logins ended. Logs keep the person's id, and who
@@ -105,7 +113,7 @@ pub(super) async fn close_connections(call: Call) -> Result<Answer<Nothing>, Api
 }
 
 /// The one person that the path names.
-async fn find(call: &Call) -> Result<User, ApiError> {
+pub(super) async fn find(call: &Call) -> Result<User, ApiError> {
     let mut found = call.app.store.users_called(call.param("id").to_owned()).await?;
     let user = found.pop().ok_or_else(|| ApiError::not_found("user"))?;
     call.note(user.name());
@@ -117,7 +125,7 @@ async fn find(call: &Call) -> Result<User, ApiError> {
     Err(ApiError::ambiguous("several people have this address: name one by id", ids))
 }
 
-fn refuse_self(call: &Call, user: &User, why: &str) -> Result<(), ApiError> {
+pub(super) fn refuse_self(call: &Call, user: &User, why: &str) -> Result<(), ApiError> {
     let own = call.person().is_ok_and(|who| who.user.id == user.id);
     if own { Err(ApiError::conflict(why)) } else { Ok(()) }
 }
@@ -128,6 +136,17 @@ async fn verify(call: &Call, login: LoginId, bytes: &[u8]) -> Result<Verified<Bz
         .ok_or_else(|| ApiError::bad_request("the body holds no certificate of a login"))?;
     let provider = call.app.config.providers.iter().find(|p| p.issuer == issuer);
     let provider = provider.ok_or_else(|| refused(CertError::Initial(TokenError::Issuer)))?;
+    verify_by(call, login, bytes, provider).await
+}
+
+/// Checks a certificate against one provider's keys.
+pub(super) async fn verify_by(
+    call: &Call,
+    login: LoginId,
+    bytes: &[u8],
+    provider: &Provider,
+) -> Result<Verified<BzCert>, ApiError> {
+    let refused = |error: CertError| ApiError::not_logged_in(error.to_string());
     let before = call.app.store.login(login).await?.map(|(login, _)| login.token_issued);
     let known = call.app.initial(login);
     let check = |keys: &bz_core::oidc::jwks::Jwks, provider: &Provider| {
@@ -153,7 +172,7 @@ async fn verify(call: &Call, login: LoginId, bytes: &[u8]) -> Result<Verified<Bz
     }
 }
 
-fn login(id: LoginId, cert: &BzCert) -> Login {
+pub(super) fn login(id: LoginId, cert: &BzCert) -> Login {
     let claims = cert.claims();
     Login {
         id,
@@ -166,6 +185,8 @@ fn login(id: LoginId, cert: &BzCert) -> Login {
         username: UserRule::Username.resolve(claims.address.as_ref()),
         groups: claims.groups.clone(),
         ended: false,
+        // Kept by the store, where the login is known.
+        mfa: None,
     }
 }
 
@@ -175,6 +196,7 @@ fn seen(call: &Call, cert: &BzCert) -> Result<User, ApiError> {
     Ok(User {
         id: UserId::from_random(call.app.random()?),
         person: claims.person.clone(),
+        kind: SubjectType::User,
         email: claims.address.as_ref().map(ToString::to_string).unwrap_or_default(),
         full_name: claims.name.clone().unwrap_or_default(),
         is_admin: false,
@@ -183,7 +205,7 @@ fn seen(call: &Call, cert: &BzCert) -> Result<User, ApiError> {
     })
 }
 
-fn show(user: &User, organization: OrganizationId) -> UserBody {
+pub(super) fn show(user: &User, organization: OrganizationId) -> UserBody {
     UserBody {
         id: user.id,
         organization_id: organization,

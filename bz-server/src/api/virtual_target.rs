@@ -195,7 +195,7 @@ impl Seen {
         let base = Base {
             id: target.id,
             name: target.name.clone(),
-            status: self.status(target),
+            status: status(target, &self.hosts),
             environment_id: target.environment,
             environment_name: target.environment_name.clone(),
             proxy_target_id: if let Behind::Target(id) = target.behind { Some(id) } else { None },
@@ -213,14 +213,24 @@ impl Seen {
         let seen = self.everything || !decision.verbs.is_empty();
         seen.then(|| K::shown(target, base, decision))
     }
+}
 
-    fn status(&self, target: &VirtualTarget) -> TargetStatus {
-        let reaches = |host: &&Target| match target.behind {
-            Behind::Target(id) => host.id == id,
-            Behind::Environment(id) => host.environment == id,
-        };
-        let online = self.hosts.iter().filter(reaches).any(|host| host.status == TargetStatus::Online);
-        if online { TargetStatus::Online } else { TargetStatus::Offline }
+/// Whether any of these hosts is there to reach it.
+pub(super) fn status(target: &VirtualTarget, hosts: &[Target]) -> TargetStatus {
+    let reaches = |host: &&Target| match target.behind {
+        Behind::Target(id) => host.id == id,
+        Behind::Environment(id) => host.environment == id,
+    };
+    let online = hosts.iter().filter(reaches).any(|host| host.status == TargetStatus::Online);
+    if online { TargetStatus::Online } else { TargetStatus::Offline }
+}
+
+/// Where it is, as its kind shows it.
+pub(super) fn place_of(target: &VirtualTarget) -> Option<Remote> {
+    match target.kind {
+        TargetKind::Db => Some(remote(target, String::new())),
+        TargetKind::Web => Some(remote(target, if target.tls { "https://" } else { "http://" }.to_owned())),
+        TargetKind::Bzero | TargetKind::Cluster => None,
     }
 }
 

@@ -9,6 +9,7 @@ use crate::auth::LoggedIn;
 use crate::connection::aim::{self, Aim};
 use crate::connection::question;
 use crate::error::ApiError;
+use crate::mfa::Standing;
 use crate::policy::{AccessQuestion, Decision};
 use crate::store::policy::Policy;
 
@@ -29,9 +30,13 @@ pub(super) async fn why(call: Call, ask: WhyQuestion) -> Result<Answer<Why>, Api
 }
 
 /// The person the question is about. Another's username and groups are those of a live login, where there is one.
-async fn about(call: &Call, email: Option<&str>) -> Result<LoggedIn, ApiError> {
-    let who = call.person()?;
-    let Some(email) = email.filter(|e| *e != who.user.email) else { return Ok(who.clone()) };
+pub(super) async fn about(call: &Call, email: Option<&str>) -> Result<LoggedIn, ApiError> {
+    let email = match (call.person(), email) {
+        (Ok(who), None) => return Ok(who.clone()),
+        (Ok(who), Some(email)) if email == who.user.email => return Ok(who.clone()),
+        (Ok(_) | Err(_), Some(email)) => email,
+        (Err(error), None) => return Err(error),
+    };
     if !call.has("policyqueryservice:why-others") {
         return Err(ApiError::denied("only administrators ask about others"));
     }
@@ -41,7 +46,7 @@ async fn about(call: &Call, email: Option<&str>) -> Result<LoggedIn, ApiError> {
     let login = login.ok_or_else(|| {
         ApiError::conflict("this person is not logged in, so the identity provider's groups are not known here")
     })?;
-    Ok(LoggedIn { login, user })
+    Ok(LoggedIn { login, user, standing: Standing::FREE })
 }
 
 fn explain(decision: Decision, policies: &[Policy], remedy: Option<String>) -> Why {

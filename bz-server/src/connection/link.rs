@@ -10,6 +10,7 @@ use bz_core::id::{BootId, ConnectionId, EventId, LoginId, ShellId, TargetId};
 use bz_core::key::PublicKey;
 
 use crate::app::App;
+use crate::auth;
 use crate::connection::life::{By, Input, State, StepError};
 use crate::connection::{close, log, lose_all_on, returned};
 use crate::error::ApiError;
@@ -23,7 +24,7 @@ use crate::store::target::{Announced, StatusLog, Target};
 /// Why a stream is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LinkError {
-    /// The login is unknown, ended or expired.
+    /// The login is unknown, ended or expired, or lacks the second factor.
     #[error("log in again")]
     Login,
     /// There is no such connection, or it belongs to another login or target than the one that asks.
@@ -69,7 +70,8 @@ pub struct AgentPlace {
 /// [`LinkError::Login`].
 pub async fn live_login(app: &App, login: LoginId) -> Result<Login, LinkError> {
     let (login, _) = app.store.login(login).await?.ok_or(LinkError::Login)?;
-    if login.ended || app.now().wall >= login.expires { Err(LinkError::Login) } else { Ok(login) }
+    let over = login.ended || app.now().wall >= login.expires;
+    if over || auth::standing(app, &login).await?.is_pending() { Err(LinkError::Login) } else { Ok(login) }
 }
 
 /// The connection, when this login may take its stream now.

@@ -78,7 +78,9 @@ impl SshLens {
             }
             return;
         }
-        if let Some(at) = self.begun.iter().position(is) {
+        // One that is open stays so under another name, and without any.
+        let of_name = matches!(file.fate, Fate::Removed | Fate::MovedFrom | Fate::MovedTo);
+        if !of_name && let Some(at) = self.begun.iter().position(is) {
             self.begun.swap_remove(at);
         }
         self.files.push(row(file));
@@ -151,6 +153,9 @@ fn row(file: &SshFile) -> FileLine {
         Fate::Whole { digest } => (FileOutcome::Copied, digest, None),
         Fate::Part | Fate::Begun => (FileOutcome::Incomplete, None, None),
         Fate::Failed(problem) => (FileOutcome::Failed, None, Some(problem)),
+        Fate::Removed => (FileOutcome::Removed, None, None),
+        Fate::MovedFrom => (FileOutcome::MovedFrom, None, None),
+        Fate::MovedTo => (FileOutcome::MovedTo, None, None),
     };
     FileLine { direction, path: shown(&file.path), outcome, size: file.size, digest, problem }
 }

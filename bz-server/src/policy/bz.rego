@@ -7,24 +7,35 @@ import rego.v1
 # --- Who may call what -----------------------------------------------------------------------------------------------
 #
 # anyone        no proof of anything; a registration key is not even that, for it registers agents and nothing else
-# person        whoever is logged in
+# login         whoever is logged in, also without the second factor that is asked for
+# person        whoever is logged in, with the second factor where it is asked for
 # owner         the person whose connection the call is about
 # admin         an administrator, logged in
 # key           an access key: does what an administrator does, but has no sessions
+#
+# A service account that is logged in is a person here, and does nothing of what no service account may.
+#
 # registration  a registration key: registers agents, nothing else
 
 operations := {
 	"apiservice:describe": {"anyone"},
 	"trustservice:bundle": {"anyone"},
 	"userservice:register": {"anyone"},
-	"userservice:logout": {"person"},
+	"userservice:logout": {"login"},
 	"userservice:me": {"person"},
+	"subjectservice:me": {"person", "key"},
+	"subjectservice:list": {"admin", "key"},
+	"subjectservice:get": {"admin", "key"},
+	"subjectservice:edit": {"admin", "key"},
+	"subjectservice:close-connections": {"admin", "key"},
 	"userservice:list": {"admin", "key"},
 	"userservice:get": {"admin", "key"},
 	"userservice:edit": {"admin", "key"},
 	"userservice:delete": {"admin", "key"},
 	"userservice:close-connections": {"admin", "key"},
 	"organizationservice:get": {"person", "key"},
+	"organizationservice:identity-provider": {"person", "key"},
+	"agentservice:list": {"admin", "key"},
 	"agentservice:register": {"registration"},
 	"apikeyservice:list": {"admin", "key"},
 	"apikeyservice:get": {"admin", "key"},
@@ -32,7 +43,10 @@ operations := {
 	"apikeyservice:edit": {"admin", "key"},
 	"apikeyservice:delete": {"admin", "key"},
 	"environmentservice:list": {"person", "key"},
+	"environmentservice:get": {"person", "key"},
 	"environmentservice:add": {"admin", "key"},
+	"environmentservice:edit": {"admin", "key"},
+	"environmentservice:delete": {"admin", "key"},
 	"targetservice:list": {"person", "key"},
 	"targetservice:list-all": {"admin", "key"},
 	"targetservice:get": {"person", "key"},
@@ -42,12 +56,14 @@ operations := {
 	"policymanagementservice:list": {"admin", "key"},
 	"policymanagementservice:get": {"admin", "key"},
 	"policymanagementservice:add": {"admin", "key"},
+	"policymanagementservice:edit": {"admin", "key"},
 	"policymanagementservice:delete": {"admin", "key"},
 	"policyqueryservice:why": {"person"},
-	"policyqueryservice:why-others": {"admin"},
+	"policyqueryservice:why-others": {"admin", "key"},
 	"connectionservice:connect": {"person"},
 	"connectionservice:list": {"person", "key"},
 	"connectionservice:list-others": {"admin", "key"},
+	"connectionservice:get": {"owner", "admin", "key"},
 	"connectionservice:attach": {"owner"},
 	"connectionservice:close": {"owner", "admin", "key"},
 	"recordservice:list": {"admin"},
@@ -64,6 +80,25 @@ operations := {
 	"eventservice:query": {"admin", "key"},
 	"eventservice:web": {"admin", "key"},
 	"eventservice:kube": {"admin", "key"},
+	"mfaservice:totp": {"login"},
+	"mfaservice:reset": {"login"},
+	"mfaservice:me": {"login"},
+	"mfaservice:recovery-codes": {"person"},
+	"mfaservice:get": {"admin", "key"},
+	"mfaservice:clear": {"admin", "key"},
+	"mfaservice:setup": {"admin", "key"},
+	"mfaservice:disable": {"admin", "key"},
+	"organizationcontrolsservice:add": {"admin", "key"},
+	"organizationcontrolsservice:edit": {"admin", "key"},
+	"serviceaccountservice:login": {"anyone"},
+	"serviceaccountservice:list": {"admin", "key"},
+	"serviceaccountservice:add": {"admin", "key"},
+	"serviceaccountservice:me": {"person"},
+	"serviceaccountservice:get": {"admin", "key"},
+	"serviceaccountservice:edit": {"admin", "key"},
+	"serviceaccountservice:delete": {"admin", "key"},
+	"serviceaccountservice:invalidate-cache": {"admin", "key"},
+	"serviceaccountservice:rotate-mfa": {"admin", "key"},
 	"eventservice:agent-status-change": {"admin", "key"},
 	"eventservice:head": {"admin", "key"},
 	"eventservice:stream": {"admin", "key"},
@@ -72,15 +107,51 @@ operations := {
 
 roles contains "anyone" if input.caller.kind != "registration"
 
-roles contains "person" if input.caller.kind == "person"
+# What no service account does, whatever its role: who may log in and how, which roles they have, and keys, which are
+# held to no such list.
+never_by_service_accounts := {
+	"serviceaccountservice:add",
+	"serviceaccountservice:edit",
+	"serviceaccountservice:delete",
+	"serviceaccountservice:rotate-mfa",
+	"userservice:register",
+	"userservice:edit",
+	"userservice:delete",
+	"mfaservice:totp",
+	"mfaservice:reset",
+	"mfaservice:recovery-codes",
+	"mfaservice:clear",
+	"mfaservice:setup",
+	"mfaservice:disable",
+	"organizationcontrolsservice:add",
+	"organizationcontrolsservice:edit",
+	"apikeyservice:add",
+	"apikeyservice:edit",
+}
+
+in_person if input.caller.kind in {"person", "serviceaccount"}
+
+forbidden if {
+	input.caller.kind == "serviceaccount"
+	input.operation in never_by_service_accounts
+}
+
+roles contains "login" if in_person
+
+finished if {
+	in_person
+	not input.caller.pending
+}
+
+roles contains "person" if finished
 
 roles contains "owner" if {
-	input.caller.kind == "person"
+	finished
 	input.owner == input.caller.id
 }
 
 roles contains "admin" if {
-	input.caller.kind == "person"
+	finished
 	input.caller.is_admin
 }
 
@@ -91,6 +162,7 @@ roles contains "registration" if input.caller.kind == "registration"
 default operation_allowed := false
 
 operation_allowed if {
+	not forbidden
 	some role in roles
 	role in operations[input.operation]
 }
@@ -103,7 +175,7 @@ applicable contains policy if {
 	input.target.kind in about[policy.kind]
 	names_person(policy)
 	names_target(policy)
-	not expired(policy)
+	in_force(policy)
 }
 
 # What kinds of target a kind of policy is about. An environment has targets of all kinds.
@@ -115,7 +187,7 @@ about := {
 
 names_person(policy) if {
 	some subject in policy.subjects
-	subject.type == "User"
+	subject.type == object.get(input.person, "type", "User")
 	subject.id == input.person.id
 }
 
@@ -140,6 +212,13 @@ names_target(policy) if {
 }
 
 expired(policy) if policy.expires <= input.now
+
+disabled(policy) if policy.enabled == false
+
+in_force(policy) if {
+	not expired(policy)
+	not disabled(policy)
+}
 
 # Everything the applicable policies allow, one row each. `rule` is the user as the policy names it.
 ways contains {"policy": policy.id, "verb": verb, "user": name.userName, "rule": name.userName} if {
@@ -253,11 +332,13 @@ redacted if {
 # Whose sessions are recorded: the policy follows its subjects everywhere.
 recorded if {
 	some policy in input.recording
+	in_force(policy)
 	names_person(policy)
 }
 
 input_recorded if {
 	some policy in input.recording
+	in_force(policy)
 	names_person(policy)
 	policy.recordInput
 }

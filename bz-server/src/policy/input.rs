@@ -2,6 +2,7 @@
 
 use bz_core::access::{Mode, Verb};
 use bz_core::api::access::Cluster;
+use bz_core::api::policy::SubjectType;
 use bz_core::api::target::TargetKind;
 use bz_core::id::{ApiKeyId, EnvironmentId, PolicyId, TargetId, UserId};
 use bz_core::target::TargetUser;
@@ -22,6 +23,19 @@ pub enum Asker {
         id: UserId,
         /// Whether an administrator.
         is_admin: bool,
+        /// Whether the login still lacks the second factor.
+        #[serde(default)]
+        pending: bool,
+    },
+    /// A service account, logged in.
+    ServiceAccount {
+        /// Which.
+        id: UserId,
+        /// Whether an administrator.
+        is_admin: bool,
+        /// Whether the login still lacks the second factor.
+        #[serde(default)]
+        pending: bool,
     },
     /// An access key.
     Key {
@@ -51,10 +65,17 @@ pub struct OperationQuestion<'a> {
 pub struct PersonInput {
     /// Who.
     pub id: UserId,
+    /// A person, or a service account.
+    #[serde(rename = "type", default = "person")]
+    pub kind: SubjectType,
     /// What `{username}` means.
     pub username: Option<TargetUser>,
     /// The groups the identity provider named.
     pub groups: Vec<String>,
+}
+
+const fn person() -> SubjectType {
+    SubjectType::User
 }
 
 /// A target, as policies see one.
@@ -102,6 +123,7 @@ impl AccessQuestion {
                     self.policies.push(document(policy));
                 }
                 PolicyKind::SessionRecording => self.recording.push(document(policy)),
+                PolicyKind::OrganizationControls => {}
             }
         }
         self

@@ -11,7 +11,7 @@ use crate::app::App;
 const GOOGLE_KEYS: &str = "www.googleapis.com";
 
 pub(super) async fn relay(app: &App, host: &str, port: u16, mut stream: Box<dyn Stream>) {
-    if !is_configured(app, host, port) {
+    if !is_configured(app, host, port) && !is_service_accounts(app, host, port).await {
         tracing::warn!(%host, port, "an agent asked for a host that is no configured issuer's");
         return;
     }
@@ -25,13 +25,22 @@ pub(super) async fn relay(app: &App, host: &str, port: u16, mut stream: Box<dyn 
     }
 }
 
+/// Whether some service account publishes its keys there.
+async fn is_service_accounts(app: &App, host: &str, port: u16) -> bool {
+    let accounts = app.store.service_accounts().await.unwrap_or_else(|error| {
+        tracing::error!(%error, "service accounts cannot be read");
+        Vec::new()
+    });
+    accounts.iter().any(|account| account.enabled && is_at(&account.jwks_url, host, port))
+}
+
+fn is_at(address: &str, host: &str, port: u16) -> bool {
+    Url::parse(address).is_ok_and(|url| {
+        url.host_str().is_some_and(|h| h.trim_matches(['[', ']']) == host) && url.port_or_known_default() == Some(port)
+    })
+}
+
 fn is_configured(app: &App, host: &str, port: u16) -> bool {
-    let same = |issuer: &str| {
-        Url::parse(issuer).is_ok_and(|url| {
-            url.host_str().is_some_and(|h| h.trim_matches(['[', ']']) == host)
-                && url.port_or_known_default() == Some(port)
-        })
-    };
     let google = |issuer: &str| issuer == "https://accounts.google.com" && host == GOOGLE_KEYS && port == 443;
-    app.config.providers.iter().any(|p| same(&p.issuer) || google(&p.issuer))
+    app.config.providers.iter().any(|p| is_at(&p.issuer, host, port) || google(&p.issuer))
 }

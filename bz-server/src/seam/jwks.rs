@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bz_core::oidc::jwks::{Jwks, MAX_JWKS};
 use bz_core::oidc::provider::Provider;
+use bz_core::oidc::service;
 use bz_core::time::Mono;
 use futures::future::BoxFuture;
 use tokio::sync::Mutex;
@@ -92,6 +93,11 @@ impl JwksCache {
         self.younger_than(REFETCH, provider, now).await
     }
 
+    /// Forgets an issuer's keys, so that the next check fetches them.
+    pub async fn forget(&self, issuer: &str) {
+        self.kept.lock().await.remove(issuer);
+    }
+
     async fn younger_than(&self, age: Duration, provider: &Provider, now: Mono) -> Result<Arc<Jwks>, FetchError> {
         let mut kept = self.kept.lock().await;
         if let Some(kept) = kept.get(&provider.issuer)
@@ -147,6 +153,12 @@ impl HttpJwks {
     }
 
     async fn fetch_from(&self, provider: &Provider) -> Result<Jwks, FetchError> {
+        // A service account's issuer says where its keys are.
+        if let Some(address) = service::address(&provider.issuer) {
+            let url = Url::parse(address).map_err(|_| unusable(provider, "a name that is no URL"))?;
+            let body = self.get(provider, url, MAX_JWKS).await?;
+            return Jwks::parse(&body).map_err(|_| unusable(provider, "no key set, or one that is too large"));
+        }
         let base = provider.issuer.trim_end_matches('/');
         let url = Url::parse(&format!("{base}/.well-known/openid-configuration"))
             .map_err(|_| unusable(provider, "a name that is no URL"))?;

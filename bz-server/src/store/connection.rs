@@ -67,8 +67,10 @@ pub struct ConnectionFilter {
     pub user: Option<UserId>,
     /// On this target, or through it.
     pub target: Option<TargetId>,
-    /// Also those that ended.
+    /// Also those that ended: the newest 1000 of all.
     pub closed: bool,
+    /// Of those, too, all.
+    pub whole: bool,
 }
 
 /// What became of a step.
@@ -111,10 +113,10 @@ impl Store {
         self.transact(move |tx| {
             let sql = "SELECT * FROM connection
                  WHERE (?1 IS NULL OR user = ?1) AND (?2 IS NULL OR ?2 IN (target, agent)) AND (?3 OR state NOT IN ('closed', 'lost'))
-                 ORDER BY created DESC, id LIMIT 1000";
+                 ORDER BY created DESC, id LIMIT CASE WHEN ?3 AND NOT ?4 THEN 1000 ELSE -1 END";
             let user = filter.user.map(|u| u.to_string());
             let target = filter.target.map(|t| t.to_string());
-            rows(tx, sql, &[&user, &target, &filter.closed], read)
+            rows(tx, sql, &[&user, &target, &filter.closed, &filter.whole], read)
         })
         .await
     }

@@ -1,8 +1,9 @@
 //! Environments: groups of targets.
 
+use bz_core::api::target::{EnvironmentTarget, TargetKind};
 use bz_core::id::EnvironmentId;
 use bz_core::time::UnixTime;
-use rusqlite::{Row, Transaction, params};
+use rusqlite::{ErrorCode, Row, Transaction, params};
 
 use crate::store::{Store, StoreError, exists, first, millis, rows, text, time};
 
@@ -45,6 +46,76 @@ impl Store {
             )
             .map_err(exists("an environment of that name"))?;
             Ok(())
+        })
+        .await
+    }
+}
+
+impl Store {
+    /// One.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn environment(&self, id: EnvironmentId) -> Result<Option<Environment>, StoreError> {
+        self.transact(move |tx| first(tx, "SELECT * FROM environment WHERE id = ?1", &[&id.to_string()], read)).await
+    }
+
+    /// Writes the name, the description and the hours of one; whether it is there.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] when the name is taken.
+    pub async fn change_environment(&self, new: Environment) -> Result<bool, StoreError> {
+        self.transact(move |tx| {
+            let changed = tx
+                .execute(
+                    "UPDATE environment SET name = ?2, description = ?3, offline_hours = ?4 WHERE id = ?1",
+                    params![new.id.to_string(), new.name, new.description, new.offline_hours],
+                )
+                .map_err(exists("an environment of that name"))?;
+            Ok(changed == 1)
+        })
+        .await
+    }
+
+    /// Deletes one that nothing is in or behind; whether it was there.
+    ///
+    /// # Errors
+    /// [`StoreError::InUse`].
+    pub async fn delete_environment(&self, id: EnvironmentId) -> Result<bool, StoreError> {
+        self.transact(move |tx| {
+            let id = id.to_string();
+            let behind = "SELECT 1 FROM virtual_target WHERE proxy_environment = ?1";
+            // Policies name environments in their JSON, by id.
+            let named = "SELECT 1 FROM policy, json_each(policy.content, '$.environments') AS place
+                 WHERE json_extract(place.value, '$.id') = ?1";
+            for used in [behind, named] {
+                if first(tx, used, &[&id], |_| Ok(()))?.is_some() {
+                    return Err(StoreError::InUse);
+                }
+            }
+            match tx.execute("DELETE FROM environment WHERE id = ?1", [id]) {
+                Ok(deleted) => Ok(deleted == 1),
+                Err(error) if error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation) => {
+                    Err(StoreError::InUse)
+                }
+                Err(error) => Err(error.into()),
+            }
+        })
+        .await
+    }
+
+    /// Every target with its environment, whatever its kind.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn placed(&self) -> Result<Vec<(EnvironmentId, EnvironmentTarget)>, StoreError> {
+        self.transact(|tx| {
+            let sql = "SELECT environment, id, 'Bzero' AS kind, name FROM target
+                 UNION ALL SELECT environment, id, kind, name FROM virtual_target ORDER BY name";
+            rows(tx, sql, &[], |row| {
+                let target_type: TargetKind = text(row, "kind")?;
+                Ok((text(row, "environment")?, EnvironmentTarget { id: text(row, "id")?, target_type }))
+            })
         })
         .await
     }

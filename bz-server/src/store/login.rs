@@ -1,14 +1,19 @@
 //! Logins: which client key acts for whom, and until when.
 
+use bz_core::api::policy::SubjectType;
 use bz_core::digest::Digest;
+use bz_core::grant::Mfa;
 use bz_core::id::{LoginId, UserId};
 use bz_core::key::PublicKey;
 use bz_core::target::TargetUser;
 use bz_core::time::UnixTime;
 use rusqlite::{Row, Transaction, params};
 
+use crate::store::service_account;
 use crate::store::user::{self, User};
-use crate::store::{Store, StoreError, first, json, millis, optional, organization, rows, text, time, to_json};
+use crate::store::{
+    Store, StoreError, first, json, millis, optional, optional_time, organization, rows, text, time, to_json,
+};
 
 /// A login.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +36,8 @@ pub struct Login {
     pub groups: Vec<String>,
     /// Whether it was logged out.
     pub ended: bool,
+    /// When and how it passed the second factor.
+    pub mfa: Option<Mfa>,
 }
 
 /// What became of a registration.
@@ -91,7 +98,10 @@ impl Store {
     pub async fn login(&self, id: LoginId) -> Result<Option<(Login, User)>, StoreError> {
         self.transact(move |tx| {
             let Some(login) = by_id(tx, id)? else { return Ok(None) };
-            Ok(user::by_id(tx, login.user)?.map(|user| (login, user)))
+            let Some(user) = user::by_id(tx, login.user)? else { return Ok(None) };
+            // A service account that was disabled, or is gone, has no logins.
+            let known = user.kind != SubjectType::ServiceAccount || service_account::is_enabled(tx, user.id)?;
+            Ok(known.then_some((login, user)))
         })
         .await
     }
@@ -156,6 +166,7 @@ fn upsert(tx: &Transaction<'_>, login: &Login) -> Result<(), StoreError> {
 
 fn read(row: &Row<'_>) -> Result<Login, StoreError> {
     let ended: Option<i64> = row.get("ended")?;
+    let method: Option<String> = row.get("mfa_method")?;
     Ok(Login {
         id: text(row, "id")?,
         user: text(row, "user")?,
@@ -166,5 +177,6 @@ fn read(row: &Row<'_>) -> Result<Login, StoreError> {
         username: optional(row, "username")?,
         groups: json(row, "groups")?,
         ended: ended.is_some(),
+        mfa: method.zip(optional_time(row, "mfa_at")?).map(|(method, at)| Mfa { method, at }),
     })
 }

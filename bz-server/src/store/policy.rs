@@ -21,10 +21,13 @@ pub enum PolicyKind {
     Proxy,
     /// Who may reach which clusters as whom.
     Kubernetes,
+    /// What the organization asks of everybody. At most one.
+    OrganizationControls,
 }
 
 impl PolicyKind {
-    const ALL: [Self; 4] = [Self::TargetConnect, Self::SessionRecording, Self::Proxy, Self::Kubernetes];
+    const ALL: [Self; 5] =
+        [Self::TargetConnect, Self::SessionRecording, Self::Proxy, Self::Kubernetes, Self::OrganizationControls];
 }
 
 /// The text names no kind.
@@ -38,6 +41,7 @@ impl fmt::Display for PolicyKind {
             Self::SessionRecording => "SessionRecording",
             Self::Proxy => "Proxy",
             Self::Kubernetes => "Kubernetes",
+            Self::OrganizationControls => "OrganizationControls",
         })
     }
 }
@@ -63,6 +67,19 @@ pub struct Policy {
     pub content: Value,
     /// When it ends by itself.
     pub expires: Option<UnixTime>,
+    /// The count of changes at its last one.
+    pub version: u64,
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// Done; its version from now on.
+    Done(u64),
+    /// There is none of that kind.
+    Unknown,
+    /// It is of another version than was named.
+    Other,
 }
 
 /// All policies at one moment.
@@ -99,41 +116,71 @@ impl Store {
         .await
     }
 
-    /// Adds one.
+    /// Adds one, and says its version.
     ///
     /// # Errors
     /// [`StoreError::Exists`] when the name is taken.
-    pub async fn add_policy(&self, policy: Policy, now: UnixTime) -> Result<(), StoreError> {
+    pub async fn add_policy(&self, policy: Policy, now: UnixTime) -> Result<u64, StoreError> {
+        self.transact(move |tx| insert(tx, &policy, now)).await
+    }
+
+    /// Adds one of a kind of which there is at most one.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] when there is one, or the name is taken.
+    pub async fn add_only_policy(&self, policy: Policy, now: UnixTime) -> Result<u64, StoreError> {
         self.transact(move |tx| {
-            let version = changed(tx)?;
-            tx.execute(
-                "INSERT INTO policy (id, kind, name, content, expires, version, created)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                params![
-                    policy.id.to_string(),
-                    policy.kind.to_string(),
-                    policy.name,
-                    to_json(&policy.content)?,
-                    policy.expires.map(millis),
-                    i64::try_from(version).unwrap_or(i64::MAX),
-                    millis(now)
-                ],
-            )
-            .map_err(exists("a policy of that name"))?;
-            Ok(())
+            if of_kind(tx, policy.kind)?.is_empty() {
+                insert(tx, &policy, now)
+            } else {
+                Err(StoreError::Exists("a policy of this kind, of which there is at most one,"))
+            }
         })
         .await
     }
 
-    /// Deletes one; whether it was there.
+    /// Changes the one of this id and kind, if it still has the version that `policy` was read with.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] when the name is taken.
+    pub async fn change_policy(&self, policy: Policy) -> Result<Change, StoreError> {
+        self.transact(move |tx| {
+            if let Some(problem) = differs(tx, policy.kind, policy.id, Some(policy.version))? {
+                return Ok(problem);
+            }
+            let version = changed(tx)?;
+            tx.execute(
+                "UPDATE policy SET name = ?2, content = ?3, expires = ?4, version = ?5 WHERE id = ?1",
+                params![
+                    policy.id.to_string(),
+                    policy.name,
+                    to_json(&policy.content)?,
+                    policy.expires.map(millis),
+                    i64::try_from(version).unwrap_or(i64::MAX)
+                ],
+            )
+            .map_err(exists("a policy of that name"))?;
+            Ok(Change::Done(version))
+        })
+        .await
+    }
+
+    /// Deletes one; if a version is named, only that one.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn delete_policy(&self, kind: PolicyKind, id: PolicyId) -> Result<bool, StoreError> {
+    pub async fn delete_policy(
+        &self,
+        kind: PolicyKind,
+        id: PolicyId,
+        version: Option<u64>,
+    ) -> Result<Change, StoreError> {
         self.transact(move |tx| {
-            changed(tx)?;
-            let sql = "DELETE FROM policy WHERE id = ?1 AND kind = ?2";
-            Ok(tx.execute(sql, params![id.to_string(), kind.to_string()])? == 1)
+            if let Some(problem) = differs(tx, kind, id, version)? {
+                return Ok(problem);
+            }
+            tx.execute("DELETE FROM policy WHERE id = ?1", [id.to_string()])?;
+            Ok(Change::Done(changed(tx)?))
         })
         .await
     }
@@ -154,6 +201,30 @@ impl Store {
     }
 }
 
+fn insert(tx: &Transaction<'_>, policy: &Policy, now: UnixTime) -> Result<u64, StoreError> {
+    let version = changed(tx)?;
+    tx.execute(
+        "INSERT INTO policy (id, kind, name, content, expires, version, created)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![
+            policy.id.to_string(),
+            policy.kind.to_string(),
+            policy.name,
+            to_json(&policy.content)?,
+            policy.expires.map(millis),
+            i64::try_from(version).unwrap_or(i64::MAX),
+            millis(now)
+        ],
+    )
+    .map_err(exists("a policy of that name"))?;
+    Ok(version)
+}
+
+/// All of one kind, by name.
+pub(super) fn of_kind(tx: &Transaction<'_>, kind: PolicyKind) -> Result<Vec<Policy>, StoreError> {
+    rows(tx, "SELECT * FROM policy WHERE kind = ?1 ORDER BY name", &[&kind.to_string()], read)
+}
+
 /// Takes a person out of every policy.
 pub(super) fn remove_subject(tx: &Transaction<'_>, id: UserId) -> Result<(), StoreError> {
     let id = id.to_string();
@@ -168,6 +239,22 @@ pub(super) fn remove_subject(tx: &Transaction<'_>, id: UserId) -> Result<(), Sto
         )?;
     }
     Ok(())
+}
+
+/// Why the policy of this id is none to be changed.
+fn differs(
+    tx: &Transaction<'_>,
+    kind: PolicyKind,
+    id: PolicyId,
+    version: Option<u64>,
+) -> Result<Option<Change>, StoreError> {
+    let sql = "SELECT * FROM policy WHERE id = ?1 AND kind = ?2";
+    let found = first(tx, sql, &[&id.to_string(), &kind.to_string()], read)?;
+    Ok(match (found, version) {
+        (None, _) => Some(Change::Unknown),
+        (Some(found), Some(version)) if found.version != version => Some(Change::Other),
+        (Some(_), _) => None,
+    })
 }
 
 fn is_subject(one: &Value, id: &str) -> bool {
@@ -186,5 +273,6 @@ fn read(row: &Row<'_>) -> Result<Policy, StoreError> {
         name: row.get("name")?,
         content: json(row, "content")?,
         expires: optional_time(row, "expires")?,
+        version: u64::try_from(row.get::<_, i64>("version")?).unwrap_or_default(),
     })
 }

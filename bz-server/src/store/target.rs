@@ -214,6 +214,26 @@ impl Store {
         .await
     }
 
+    /// Gives a target another name or environment; whether it is there.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] when a target of any kind has its name there.
+    pub async fn move_target(&self, id: TargetId, name: String, to: EnvironmentId) -> Result<bool, StoreError> {
+        self.transact(move |tx| {
+            if super::virtual_target::is_called(tx, &name, to)? {
+                return Err(StoreError::Exists("a target of that name in this environment"));
+            }
+            let moved = tx
+                .execute(
+                    "UPDATE target SET name = ?2, environment = ?3 WHERE id = ?1",
+                    params![id.to_string(), name, to.to_string()],
+                )
+                .map_err(exists("a target of that name in this environment"))?;
+            Ok(moved == 1)
+        })
+        .await
+    }
+
     /// Removes a target; its logs stay. Whether it was there.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! People, as their first login made them.
 
+use bz_core::api::policy::SubjectType;
 use bz_core::id::UserId;
 use bz_core::oidc::Person;
 use bz_core::time::UnixTime;
@@ -14,6 +15,8 @@ pub struct User {
     pub id: UserId,
     /// The person at the identity provider.
     pub person: Person,
+    /// A person, or a service account.
+    pub kind: SubjectType,
     /// The address then; empty when the provider gave none.
     pub email: String,
     /// The name to show.
@@ -40,7 +43,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn users(&self) -> Result<Vec<User>, StoreError> {
-        self.transact(|tx| rows(tx, "SELECT * FROM user ORDER BY email, id", &[], read)).await
+        self.transact(|tx| rows(tx, "SELECT * FROM user WHERE kind = 'User' ORDER BY email, id", &[], read)).await
     }
 
     /// The people with this id or address.
@@ -48,8 +51,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub async fn users_called(&self, name: String) -> Result<Vec<User>, StoreError> {
-        self.transact(move |tx| rows(tx, "SELECT * FROM user WHERE id = ?1 OR email = ?1 ORDER BY id", &[&name], read))
-            .await
+        let sql = "SELECT * FROM user WHERE (id = ?1 OR email = ?1) AND kind = 'User' ORDER BY id";
+        self.transact(move |tx| rows(tx, sql, &[&name], read)).await
     }
 
     /// Gives or takes the administrator's role; whether the person is there.
@@ -93,11 +96,19 @@ pub(super) fn by_person(tx: &Transaction<'_>, person: &Person) -> Result<Option<
 pub(super) fn upsert(tx: &Transaction<'_>, seen: &User) -> Result<User, StoreError> {
     let now = super::millis(seen.last_login.unwrap_or(seen.created));
     tx.execute(
-        "INSERT INTO user (id, issuer, subject, email, full_name, is_admin, created, last_login)
-         VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?6)
+        "INSERT INTO user (id, issuer, subject, email, full_name, is_admin, created, last_login, kind)
+         VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, ?6, ?7)
          ON CONFLICT (issuer, subject) DO UPDATE SET
              email = excluded.email, full_name = excluded.full_name, last_login = excluded.last_login",
-        params![seen.id.to_string(), seen.person.issuer, seen.person.subject, seen.email, seen.full_name, now],
+        params![
+            seen.id.to_string(),
+            seen.person.issuer,
+            seen.person.subject,
+            seen.email,
+            seen.full_name,
+            now,
+            kind(seen.kind)
+        ],
     )?;
     by_person(tx, &seen.person)?.ok_or_else(|| StoreError::Failed("a user just written is not there".to_owned()))
 }
@@ -107,9 +118,19 @@ pub(super) fn make_admin(tx: &Transaction<'_>, id: UserId) -> Result<(), StoreEr
     Ok(())
 }
 
-fn read(row: &Row<'_>) -> Result<User, StoreError> {
+pub(super) const fn kind(kind: SubjectType) -> &'static str {
+    match kind {
+        SubjectType::User => "User",
+        SubjectType::ApiKey => "ApiKey",
+        SubjectType::ServiceAccount => "ServiceAccount",
+    }
+}
+
+pub(super) fn read(row: &Row<'_>) -> Result<User, StoreError> {
+    let kind: String = row.get("kind")?;
     Ok(User {
         id: text(row, "id")?,
+        kind: if kind == "ServiceAccount" { SubjectType::ServiceAccount } else { SubjectType::User },
         person: Person { issuer: row.get("issuer")?, subject: row.get("subject")? },
         email: row.get("email")?,
         full_name: row.get("full_name")?,

@@ -53,7 +53,7 @@ async fn a_claim_on_the_host_is_audited() {
     assert!(world.register(&client, &client.initial, Some(&code)).await.ok::<Registered>().user.is_admin);
 }
 
-/// F-059~: `admin reset-mfa` ends the person's logins, and the log knows.
+/// F-059~: `admin reset-mfa` forgets the second factor, ends the person's logins, and the log knows.
 #[tokio::test]
 async fn a_reset_on_the_host_ends_logins_and_is_audited() {
     let world = World::new().await;

@@ -3,29 +3,46 @@
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
 use bz_core::api::error::Code;
-use bz_server::api::{MAX_BODY, OPERATIONS, Operation, ProofOf, RIGHTS};
-use serde_json::json;
+use bz_server::api::{MAX_BODY, OPERATIONS, ProofOf, RIGHTS};
+use serde_json::{Value, json};
 
 use crate::world::{As, World};
 
-/// F-079, F-134, F-173: each operation of the table has a row in the rules, answers no stranger, and leaves one event.
+/// What answers strangers: what they need before they can log in, and what is published anyway.
+const PUBLIC: [&str; 2] = ["apiservice:describe", "trustservice:bundle"];
+
+/// F-079, F-134, F-173: each operation of the API's document has a row in the rules, answers no stranger, and leaves one
+/// event, whether it is allowed or not.
 #[tokio::test]
 async fn every_operation_is_decided_and_logged() {
     let world = World::new().await;
     let rules = world.app.engine.operations().unwrap();
-    for operation in OPERATIONS {
-        assert!(rules.contains_key(operation.name), "policy/bz.rego has no row for {}", operation.name);
-        let before = world.log().await.len();
-        let reply = world.raw(As::Nobody, operation.method.as_str(), &path(operation), b"{}".to_vec()).await;
-        if ["trustservice:bundle", "apiservice:describe"].contains(&operation.name) {
-            reply.done();
-        } else {
+    let admin = world.admin().await;
+    let registration = world.key(&admin, true).await;
+    let mut documented = operations(&world.document().await);
+    // The last, so that there is a login till then.
+    documented.sort_by_key(|operation| operation.action == "userservice:logout");
+    for Documented { action, method, path, schemes } in documented {
+        let roles = rules.get(&action).unwrap_or_else(|| panic!("policy/bz.rego has no row for {action}"));
+        assert_eq!(schemes.is_empty(), PUBLIC.contains(&action.as_str()), "{action} and whom it answers");
+        let call = async |who| {
+            let before = world.log().await.len();
+            let reply = world.raw(who, &method, &path, b"{}".to_vec()).await;
+            let log = world.log().await;
+            assert_eq!(log.len(), before + 1, "{method} {path} leaves no event");
+            assert_eq!(log[0].service_action, action);
+            (reply, log[0].evaluation)
+        };
+        let (reply, allowed) = call(As::Nobody).await;
+        assert_eq!(allowed, schemes.is_empty(), "{method} {path} and strangers");
+        if !allowed {
             reply.refused(Code::NotLoggedIn);
         }
-        let log = world.log().await;
-        assert_eq!(log.len(), before + 1, "{operation:?} leaves no event");
-        assert_eq!(log[0].service_action, operation.name);
-        assert_eq!(log[0].evaluation, reply.status.is_success(), "{operation:?}");
+        // Nobody owns the connection that the path names.
+        let nobody = roles.iter().all(|role| role == "owner");
+        let who = if schemes == ["apiKey"] { As::Key(&registration) } else { As::Client(&admin) };
+        let (reply, allowed) = call(who).await;
+        assert_eq!(allowed, !nobody, "{method} {path} as somebody who may: {}", reply.status);
     }
     for rule in rules.into_keys() {
         let known = OPERATIONS.iter().any(|o| o.name == rule) || RIGHTS.contains(&rule.as_str());
@@ -41,7 +58,8 @@ async fn a_registration_key_registers_and_nothing_else() {
     let secret = world.key(&admin, true).await;
     let others = OPERATIONS.iter().filter(|o| o.name != "agentservice:register" && o.proof == ProofOf::Known);
     for operation in others {
-        let reply = world.raw(As::Key(&secret), operation.method.as_str(), &path(operation), b"{}".to_vec()).await;
+        let reply =
+            world.raw(As::Key(&secret), operation.method.as_str(), &filled(operation.path), b"{}".to_vec()).await;
         reply.refused(Code::Denied);
         let log = world.log().await;
         assert_eq!((log[0].service_action.as_str(), log[0].evaluation), (operation.name, false));
@@ -62,6 +80,15 @@ async fn the_table_of_rights() {
         ("GET", "/users", [false, true, true]),
         ("GET", "/api-keys", [false, true, true]),
         ("GET", "/environments", [true, true, true]),
+        ("GET", "/subjects", [false, true, true]),
+        ("GET", "/subjects/me", [true, true, true]),
+        ("GET", "/agents", [false, true, true]),
+        ("GET", "/targets", [true, true, false]),
+        ("GET", "/targets?allTargetsInOrg=true", [false, true, true]),
+        ("GET", "/connections/db", [true, true, true]),
+        ("GET", "/connections/shell?userEmail=root-of-all@example.com", [false, true, true]),
+        ("GET", "/organization/identity-provider", [true, true, true]),
+        ("GET", "/organization/bzcert-validation-info", [true, true, true]),
         ("GET", "/targets/bzero", [true, true, true]),
         ("GET", "/policies/target-connect", [false, true, true]),
         ("GET", "/policies/session-recording", [false, true, true]),
@@ -154,6 +181,28 @@ async fn strangers_cannot_flood_the_log() {
     world.get(As::Nobody, "/users/me").await.refused(Code::NotLoggedIn);
 }
 
-fn path(operation: &Operation) -> String {
-    operation.path.replace("{id}", "00000000-0000-4000-8000-000000000000").replace("{n}", "1")
+/// An operation, as the document says it.
+struct Documented {
+    action: String,
+    method: String,
+    path: String,
+    schemes: Vec<String>,
+}
+
+fn operations(document: &Value) -> Vec<Documented> {
+    let names = |requirement: &Value| requirement.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let paths = document["paths"].as_object().unwrap().iter();
+    let all =
+        paths.flat_map(|(path, item)| item.as_object().unwrap().iter().map(move |(method, of)| (path, method, of)));
+    all.map(|(path, method, of)| Documented {
+        action: of["x-service-action"].as_str().unwrap().to_owned(),
+        method: method.to_uppercase(),
+        path: filled(path.strip_prefix("/api/v2").unwrap()),
+        schemes: of["security"].as_array().unwrap().iter().flat_map(names).collect(),
+    })
+    .collect()
+}
+
+fn filled(path: &str) -> String {
+    path.replace("{id}", "00000000-0000-4000-8000-000000000000").replace("{n}", "1")
 }

@@ -112,7 +112,7 @@ async fn targets_are_found_by_name_and_environment() {
     ask(json!({"targetName": "web", "environmentName": "prod", "parameters": attach})).await.refused(Code::BadRequest);
 }
 
-/// F-165, F-166, F-167: opened, connected, disconnected, closed; who closed it is in the log.
+/// F-001~, F-165, F-166, F-167: opened, connected, disconnected, closed; who closed it is in the log.
 #[tokio::test]
 async fn a_life_is_logged_with_who_ended_it() {
     let world = World::new().await;

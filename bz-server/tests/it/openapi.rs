@@ -8,7 +8,7 @@ use bz_server::api::OPERATIONS;
 use expect_test::expect_file;
 use serde_json::Value;
 
-use crate::world::{As, World};
+use crate::world::World;
 
 /// F-253~: `docs/api/openapi.json` and `docs/api/reference.md` are what the server says of itself; `UPDATE_EXPECT=1` writes
 /// them anew.
@@ -64,9 +64,7 @@ async fn every_reference_leads_somewhere() {
 }
 
 async fn served() -> Value {
-    let world = World::new().await;
-    let reply = world.get(As::Nobody, "/openapi.json").await;
-    let document: Value = reply.ok();
+    let document = World::new().await.document().await;
     assert_eq!(document["openapi"], "3.1.0");
     document
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, StatusCode};
+use axum::http::{HeaderMap, Request, StatusCode};
 use bz_core::api::Bytes;
 use bz_core::api::access::ConnectionMade;
 use bz_core::api::error::{Code, ErrorBody};
@@ -95,14 +95,15 @@ pub(crate) enum As<'a> {
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
 }
 
 impl Reply {
     async fn of(answer: axum::response::Response) -> Self {
-        let status = answer.status();
+        let (status, headers) = (answer.status(), answer.headers().clone());
         let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap().to_vec();
-        Self { status, body }
+        Self { status, headers, body }
     }
 
     #[track_caller]
@@ -150,6 +151,18 @@ impl World {
         let app = Arc::new(App::open(config, seams).await.unwrap());
         let router = api::router(Arc::clone(&app));
         Self { app, router, clock, links, issuer, claim: made.claim, folder, logged, seeds: AtomicU8::new(10) }
+    }
+
+    /// The same world, its server started anew.
+    pub(crate) async fn restarted(self) -> Self {
+        let seams = Seams {
+            clock: Arc::clone(&self.clock) as _,
+            entropy: Arc::new(SystemEntropy),
+            jwks: Arc::clone(&self.issuer) as _,
+            links: Arc::clone(&self.links) as _,
+        };
+        let app = Arc::new(App::open(self.app.config.clone(), seams).await.unwrap());
+        Self { router: api::router(Arc::clone(&app)), app, ..self }
     }
 
     pub(crate) fn seed(&self) -> [u8; 32] {
@@ -289,6 +302,11 @@ impl World {
             }
         };
         request.body(Body::from(body)).unwrap()
+    }
+
+    /// The API's description, as it is served.
+    pub(crate) async fn document(&self) -> Value {
+        self.get(As::Nobody, "/openapi.json").await.ok()
     }
 
     pub(crate) fn proof(&self, client: &Client, method: &str, target: &str, body: &[u8]) -> Proof {

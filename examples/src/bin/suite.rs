@@ -48,6 +48,8 @@ The exit code is 0 only if everything asked for was done and every test passed."
 /// A folder of npm packages that a test's server lives in.
 const NPM_FOLDERS: [&str; 1] = ["examples/oidc-provider"];
 
+/// What installs schemathesis.
+const SCHEMATHESIS: &str = "examples/peers/schemathesis/build";
 /// What builds a real Kubernetes.
 const KUBERNETES: &str = "examples/peers/kubernetes/build";
 /// What that needs.
@@ -90,16 +92,19 @@ struct Plan {
     npm_folders: Vec<&'static str>,
     /// Whether Kubernetes is to be built.
     kubernetes: bool,
+    /// Whether schemathesis is to be installed.
+    schemathesis: bool,
 }
 
 impl Plan {
     fn new(root: &Path) -> Self {
         let npm_folders = NPM_FOLDERS.into_iter().filter(|folder| wants_npm(&root.join(folder))).collect();
-        Self { programs: needs::missing(), npm_folders, kubernetes: needs::find_kubernetes().is_none() }
+        let (kubernetes, schemathesis) = (needs::find_kubernetes().is_none(), needs::find_schemathesis().is_none());
+        Self { programs: needs::missing(), npm_folders, kubernetes, schemathesis }
     }
 
     const fn is_empty(&self) -> bool {
-        self.programs.is_empty() && self.npm_folders.is_empty() && !self.kubernetes
+        self.programs.is_empty() && self.npm_folders.is_empty() && !self.kubernetes && !self.schemathesis
     }
 
     fn show(&self) {
@@ -116,6 +121,9 @@ impl Plan {
         for folder in &self.npm_folders {
             say(&format!("The npm packages that {folder}/package-lock.json names are not there yet (`npm ci`)."));
         }
+        if self.schemathesis {
+            say(&format!("Schemathesis, which {SCHEMATHESIS} installs from PyPI, is not there yet: some seconds."));
+        }
         if self.kubernetes {
             say(&format!(
                 "The real Kubernetes that {KUBERNETES} builds from Debian's sources is not there yet: some minutes, and \
@@ -130,7 +138,7 @@ impl Plan {
         if yes || needs::in_ci() {
             return Ok(true);
         }
-        if self.npm_folders.is_empty() && !can_install() {
+        if self.npm_folders.is_empty() && !self.schemathesis && !can_install() {
             return Ok(false);
         }
         if !io::stdin().is_terminal() {
@@ -157,6 +165,11 @@ impl Plan {
             }
             steps.time(&format!("npm ci in {folder}"), || {
                 run_to_end(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(root.join(folder)))
+            })?;
+        }
+        if self.schemathesis && needs::find("python3").is_some() {
+            steps.time("schemathesis", || {
+                run_to_end(Command::new(root.join(SCHEMATHESIS)).arg(needs::schemathesis_folder()).current_dir(root))
             })?;
         }
         if self.kubernetes && can_install() {
@@ -192,6 +205,9 @@ fn list() {
     let place = needs::find_kubernetes();
     let place = place.map_or_else(|| format!("absent ({KUBERNETES} builds it)"), |path| path.display().to_string());
     say(&format!("Kubernetes {place:<36} a real API server behind a target"));
+    let place = needs::find_schemathesis();
+    let place = place.map_or_else(|| format!("absent ({SCHEMATHESIS} installs it)"), |path| path.display().to_string());
+    say(&format!("schemathesis {place:<34} requests made up from the API's description"));
 }
 
 /// A folder whose lock file is newer than what was installed from it.

@@ -4,7 +4,7 @@ pub(crate) mod servers;
 mod wire;
 
 use std::net::SocketAddr;
-use std::process::Output;
+use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ use bz_core::target::UserRule;
 use bz_examples::world::{Way, World};
 use bz_protocol::driver::OpenError;
 use bz_protocol::stream::Why;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
@@ -307,6 +308,41 @@ async fn a_database_may_be_started_again_under_a_statement() {
         let log = room.log(open.connection(), |log| log.iter().any(|row| row.statement == "select 3")).await;
         let cut = log.iter().find(|row| row.statement == slow).unwrap_or_else(|| panic!("{log:#?}"));
         assert!([QueryOutcome::Unanswered, QueryOutcome::Failed].contains(&cut.outcome), "{cut:#?}");
+        room.stop().await;
+    }
+}
+
+/// Ctrl-C in `psql`: its request to cancel comes over a connection of its own and reaches the statement, also where the
+/// agent speaks TLS to the database and somebody may log in as one user alone. A client that begins with TLS at once
+/// (`sslnegotiation=direct`) hears TLS's own refusal, and nothing of it goes further.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_is_canceled_by_its_client() {
+    let authority = Authority::new();
+    for certificate in [None, Some((&authority, Flaw::None))] {
+        let Some(server) = Database::start(Kind::Postgres, certificate) else { return };
+        let room = Room::new(Way::Ws, &authority).await;
+        let name = room.database(Kind::Postgres, ("localhost", server.port), certificate.is_some()).await;
+        room.allow(&name, &["alice"], false).await;
+        let open = room.open(&name).await;
+        let mut psql = tokio::process::Command::from(Kind::Postgres.client(("127.0.0.1", open.port.port()), "alice"));
+        psql.arg("select pg_sleep(600)").stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        let psql = psql.spawn().unwrap();
+        let running = "select count(*) from pg_stat_activity where query = 'select pg_sleep(600)'";
+        until(async || server.direct(running), |count| count.trim() == "1").await;
+        let interrupt = std::process::Command::new("kill").args(["-INT", &psql.id().unwrap().to_string()]).status();
+        assert!(interrupt.unwrap().success());
+        let output = tokio::time::timeout(Duration::from_secs(60), psql.wait_with_output()).await;
+        let output = output.expect("psql ends").unwrap();
+        assert!(complaint(&output).contains("canceling statement due to user request"), "{output:?}");
+        let is = |row: &QueryEvent| row.sql_state.as_deref() == Some("57014");
+        room.log(open.connection(), |log| log.iter().any(is)).await;
+
+        let mut direct = TcpStream::connect(open.port).await.unwrap();
+        direct.write_all(&[0x16, 3, 1, 0, 4, 1, 0, 0, 0]).await.unwrap();
+        let mut answer = Vec::new();
+        // The rest of its first message is not waited for, so it may be cut.
+        direct.read_to_end(&mut answer).await.map(drop).unwrap_or_default();
+        assert_eq!(answer, [0x15, 3, 3, 0, 2, 2, 40], "a fatal alert");
         room.stop().await;
     }
 }

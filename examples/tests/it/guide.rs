@@ -1,11 +1,13 @@
 //! `docs/getting-started.md`, followed command by command with the real programs and the certified identity provider.
 
+mod admin;
 pub(crate) mod api;
 mod auditing;
 mod databases;
 mod desk;
 mod files;
 mod kube;
+mod mfa;
 pub(crate) mod page;
 mod web;
 
@@ -28,7 +30,7 @@ use page::{Page, edit};
 const PERSON: &str = "alice";
 const BUNDLE: &str = "data/bundle.toml";
 
-/// F-046, F-221, F-222, F-223, F-246: the guide, as written: three processes, a shell whose client is killed and attached
+/// F-006~, F-046, F-221, F-222, F-223, F-246: the guide, as written: three processes, a shell whose client is killed and attached
 /// to again, closed, and everything that was kept of it, with proof.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_guide_leads_to_a_shell_and_to_proof_of_it() {

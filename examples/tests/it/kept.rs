@@ -63,7 +63,7 @@ async fn a_shell_is_taken_over_from_elsewhere_and_its_connection_stays_open() {
     room.world.stop().await;
 }
 
-/// F-009~, F-010, F-011~: a shell that is left ends by itself, by its own program, or when its idle limit is over, which
+/// F-001~, F-009~, F-010, F-011~: a shell that is left ends by itself, by its own program, or when its idle limit is over, which
 /// an administrator sets; each time its connection ends with it, and says so.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_ends_with_the_shell_behind_it() {

@@ -69,7 +69,7 @@ struct Seen {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_reaches_the_client_is_the_agents_or_nothing() {
     let stage = Stage::new().await;
-    let refusal = Packet::Refusal(Code::Revoked).encode().unwrap();
+    let refusal = <Packet>::Refusal(Code::Revoked).encode().unwrap();
     type Attack = Box<dyn FnMut(&[u8]) -> Vec<Vec<u8>> + Send>;
     let mut late = Vec::new();
     let lies: [(&str, Attack, &str, &str); 5] = [
@@ -196,7 +196,7 @@ async fn a_forged_refusal_is_told_as_unproved() {
     let stage = Stage::new().await;
     let mark = stage.mark();
     for code in Code::ALL {
-        let forged = Packet::Refusal(code).encode().unwrap();
+        let forged = <Packet>::Refusal(code).encode().unwrap();
         stage.before_client.lies(move |direction, packet| {
             let answer = direction == Direction::ToClient;
             Act::Pass(vec![if answer { forged.clone() } else { packet.to_vec() }])
@@ -229,7 +229,7 @@ async fn a_replayed_opening_opens_nothing() {
     assert_eq!(stage.before_agent.says(connection, &syn).await, None, "beside its session");
     type_in(&session, "still here\n").await;
     assert_eq!(stage.seen(session).await, Seen { shown: "still here\n".to_owned(), told: None });
-    let refusal = Packet::Refusal(Code::Grant).encode().unwrap();
+    let refusal = <Packet>::Refusal(Code::Grant).encode().unwrap();
     let answer = async |stage: &Stage| stage.before_agent.says(connection, &syn).await;
     assert_eq!(until(async || answer(&stage).await, Option::is_some).await.unwrap(), refusal, "after its session");
     stage.logged(&["refused", &connection.to_string(), "the grant was used before"]).await;
@@ -288,7 +288,7 @@ async fn another_agent_behind_a_known_name_is_not_met() {
     let store = &world.server.app().store;
     store.delete_target(stage.identity.target).await.unwrap();
     for policy in client.policies().await.unwrap().into_iter().filter(|p| p.content.name.ends_with(TARGET)) {
-        store.delete_policy(PolicyKind::TargetConnect, policy.id).await.unwrap();
+        store.delete_policy(PolicyKind::TargetConnect, policy.id, None).await.unwrap();
     }
     let other = world.enroll(TARGET).await.unwrap();
     let is = other.identity_key.public().fingerprint();
@@ -335,7 +335,7 @@ async fn a_stolen_service_opens_nothing() {
         ("a token of its own making", with(&forged(&login.person().issuer)), "a key the issuer does not publish"),
     ];
     let connection = asked.made.connection_id;
-    let refusal = Packet::Refusal(Code::Identity).encode().unwrap();
+    let refusal = <Packet>::Refusal(Code::Identity).encode().unwrap();
     for (what, certificate, why) in attacks {
         let syn = stage.signed_by_the_server(&asked, &thief, certificate);
         assert_eq!(stage.before_agent.says(connection, &syn).await, Some(refusal.clone()), "{what}");

@@ -56,6 +56,8 @@ mod relying_party;
 #[cfg(test)]
 mod segments;
 #[cfg(test)]
+mod service_accounts;
+#[cfg(test)]
 mod services;
 #[cfg(test)]
 mod session;
@@ -67,6 +69,8 @@ mod ssh;
 mod terminal;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod schemathesis;
 #[cfg(test)]
 mod typist;
 #[cfg(test)]

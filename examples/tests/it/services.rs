@@ -1,12 +1,15 @@
 //! What is behind a host and nobody reads: one port, one service, whatever it speaks.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bz_agent::helper::Helper;
 use bz_agent::user::User;
 use bz_client::client::AskError;
 use bz_client::database::{Database, DatabaseError};
+use bz_client::sealed::{MemorySealed, SealedError, SealedNames};
+use bz_core::access::Mode;
 use bz_core::access::destination::Destination;
 use bz_core::api::error::Code;
 use bz_core::api::policy::{PolicyTarget, ProxyContent, Subject, SubjectType};
@@ -75,6 +78,39 @@ async fn what_moved_is_not_reached_where_it_was() {
     let moved: DatabaseTarget = room.world.client.find_virtual_target(&"cache".parse().unwrap()).await.unwrap();
     assert_eq!(moved.remote.remote_port.value, Some(1));
     assert_eq!(moved.base.id, id);
+    room.world.stop().await;
+}
+
+/// A name that was sealed is not opened for the server to read on the server's word, and is when the person says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_sealed_is_not_read_on_the_servers_word() {
+    let room = Room::new(Way::Ws).await;
+    let (listener, id) = room.service("cache", "Redis").await;
+    room.allow(id).await;
+    let names: Arc<dyn SealedNames> = Arc::new(MemorySealed::default());
+    let client = |may_be_read| room.world.client.clone().with_sealed_names(Arc::clone(&names), may_be_read);
+    let name = "cache".parse().unwrap();
+    let cache = client(false).database(&name).await.unwrap();
+    assert_eq!(cache.tunnel().asked.request.mode, Mode::Sealed);
+    cache.into_tunnel().close().await;
+
+    let body =
+        serde_json::json!({"databaseAuthenticationConfig": {"authenticationType": "Default", "database": "Postgres"}});
+    crate::api::call(&room.world, "PATCH", &format!("targets/database/{id}"), Some(&body)).await;
+    let refused = client(false).database(&name).await.unwrap_err();
+    assert!(matches!(refused, DatabaseError::Sealed(SealedError::Inspected { .. })), "{refused}");
+    assert!(refused.to_string().contains("bz connect --inspected cache"), "{refused}");
+    let by_id = format!("{id}").parse().unwrap();
+    let refused = client(false).database(&by_id).await.unwrap_err();
+    assert!(matches!(refused, DatabaseError::Sealed(_)), "by its id, too: {refused}");
+    assert!(room.world.client.connections().await.unwrap().is_empty(), "nothing was asked for");
+
+    let read = client(true).database(&name).await.unwrap();
+    assert_eq!(read.tunnel().asked.request.mode, Mode::Inspected);
+    read.into_tunnel().close().await;
+    let read = client(false).database(&name).await.expect("it is known from now on");
+    read.into_tunnel().close().await;
+    drop(listener);
     room.world.stop().await;
 }
 

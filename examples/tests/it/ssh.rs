@@ -7,6 +7,7 @@ mod inspected;
 mod page;
 mod refused;
 mod site;
+mod unbelieving;
 
 use std::process::Stdio;
 

@@ -161,7 +161,7 @@ async fn a_job_of_three_hours_needs_neither_client_nor_login() {
     expect(&mut back, "job-finished").await;
 }
 
-/// F-033~, F-035~: a target is offline when it has had no link for the window since it lost its last one; that it lost
+/// F-001~, F-033~, F-035~: a target is offline when it has had no link for the window since it lost its last one; that it lost
 /// one before, and came back, does not shorten the window.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_came_back_has_a_whole_window_again() {

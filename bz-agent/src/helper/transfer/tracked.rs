@@ -114,7 +114,7 @@ impl Tracked {
         };
         let size = match fate {
             Fate::Whole { .. } => self.file.metadata().map_or(self.moved, |found| found.len()),
-            Fate::Part | Fate::Failed(_) | Fate::Begun => self.moved,
+            Fate::Part | Fate::Failed(_) | Fate::Begun | Fate::Removed | Fate::MovedFrom | Fate::MovedTo => self.moved,
         };
         SshFile { way, path: self.path, fate, size }
     }
@@ -147,6 +147,15 @@ impl Tracked {
 /// A file that was not opened.
 pub(super) fn failed(way: FileWay, path: &Path, error: &io::Error) -> SshFile {
     SshFile { way, path: full(path), fate: Fate::Failed(problem_of(error)), size: 0 }
+}
+
+/// What happened to a name, whatever it leads to.
+pub(super) fn named(path: &Path, fate: Fate) -> SshFile {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    let known = path.file_name().and_then(|name| Some(std::fs::canonicalize(parent).ok()?.join(name)));
+    let mut bytes = known.map_or_else(|| full(path), |known| known.into_os_string().as_bytes().to_vec());
+    bytes.truncate(MAX_PATH);
+    SshFile { way: FileWay::ToTarget, path: bytes, fate, size: 0 }
 }
 
 /// The full path, as far as it is known.

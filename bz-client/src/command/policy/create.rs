@@ -123,6 +123,7 @@ impl SessionRecording {
             subjects: subjects(client, &self.whose.user).await?,
             groups: groups(self.whose.group),
             record_input: self.record_input,
+            ..RecordingContent::default()
         };
         Ok(client.create_recording_policy(&content).await?)
     }
@@ -145,17 +146,17 @@ impl TargetAccess {
             targets,
             target_users: self.target_user.into_iter().map(|user_name| TargetUserName { user_name }).collect(),
             verbs: self.verb,
-            time_expires: None,
+            ..TargetConnectContent::default()
         };
         Ok(client.create_policy(&content).await?)
     }
 }
 
-fn groups(ids: Vec<String>) -> Vec<Group> {
+pub(super) fn groups(ids: Vec<String>) -> Vec<Group> {
     ids.into_iter().map(|id| Group { name: id.clone(), id }).collect()
 }
 
-async fn subjects(client: &Client, emails: &[String]) -> anyhow::Result<Vec<Subject>> {
+pub(super) async fn subjects(client: &Client, emails: &[String]) -> anyhow::Result<Vec<Subject>> {
     if emails.is_empty() {
         return Ok(Vec::new());
     }

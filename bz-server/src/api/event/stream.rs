@@ -153,7 +153,8 @@ impl Flow {
         let caller = match &self.caller {
             Caller::Person(person) => match self.app.store.login(person.login.id).await {
                 Ok(Some((login, user))) if !login.ended && self.app.now().wall < login.expires => {
-                    Caller::Person(Box::new(crate::auth::LoggedIn { login, user }))
+                    let Ok(standing) = crate::auth::standing(&self.app, &login).await else { return false };
+                    Caller::Person(Box::new(crate::auth::LoggedIn { login, user, standing }))
                 }
                 _ => return false,
             },

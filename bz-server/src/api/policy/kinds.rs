@@ -81,7 +81,7 @@ impl Authored for SessionRecording {
         Words {
             name: &content.name,
             description: &content.description,
-            time_expires: None,
+            time_expires: content.time_expires.as_deref(),
             lists: vec![("subjects", content.subjects.len()), ("groups", content.groups.len())],
             places: None,
         }

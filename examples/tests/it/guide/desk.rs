@@ -223,6 +223,11 @@ impl Program {
         tokio::time::timeout(DEADLINE, self.child.wait()).await.expect("the program does not end").unwrap().code()
     }
 
+    /// What it has said so far.
+    pub(super) fn said(&self) -> String {
+        self.said.now()
+    }
+
     pub(super) fn pid(&self) -> u32 {
         self.child.id().expect("the program runs")
     }

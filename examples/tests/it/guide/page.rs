@@ -53,11 +53,23 @@ impl Page {
     }
 }
 
-/// F-250: each technology has its section on the page about ways in, with commands that the tests of that section run;
-/// what the page about the beginning has needs none there.
+/// F-232, F-250: each technology has its section on the page about ways in, with commands that the tests of that section
+/// run, those of the programs that people have among them; what the page about the beginning has needs none there.
 #[test]
 fn every_technology_has_its_section() {
     let commands = |heading: &str| Page::connecting(heading).commands.len();
+    for (heading, programs) in [
+        ("SSH with your own tools", &["ssh", "scp", "sftp", "rsync", "git"][..]),
+        ("Databases", &["psql"]),
+        ("Web servers", &["curl"]),
+        ("Kubernetes", &["kubectl"]),
+    ] {
+        let page = Page::connecting(heading);
+        for program in programs {
+            let runs = |command: &String| command.split(' ').next() == Some(program);
+            assert!(page.commands.iter().any(runs), "{heading}: nobody runs {program}");
+        }
+    }
     for access in Access::ALL {
         let heading = match access {
             Access::Shell | Access::Exec => {

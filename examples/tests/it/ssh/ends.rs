@@ -14,7 +14,7 @@ use tokio::process::Child;
 use crate::session::{files_with, until};
 use crate::ssh::site::{DEADLINE, HOST, Site, text};
 
-/// F-012, F-013, F-014, F-016, F-169: a logout ends a running `ssh`, and says why; the log of connections has its beginning
+/// F-001~, F-012, F-013, F-014, F-016, F-169: a logout ends a running `ssh`, and says why; the log of connections has its beginning
 /// and its end, and nothing of what went through it is read, logged, recorded, or in any file of the server.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_logout_ends_a_running_ssh_of_which_nothing_is_kept() {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bz_client::ssh::Credential;
+use bz_client::ssh::agent::OneLogin;
 use bz_client::ssh::door::Names;
 use bz_core::ssh::{SshKey, UserCertificate};
 use bz_core::target::TargetUser;
@@ -193,7 +194,7 @@ async fn own_keys_stay(site: &Site) {
 
 impl Site {
     /// Whether sshd lets a credential in, from this address of this machine.
-    async fn tries(&self, credential: &Credential, (user, from): (&TargetUser, &str)) -> Result<(), String> {
+    pub(super) async fn tries(&self, credential: &Credential, (user, from): (&TargetUser, &str)) -> Result<(), String> {
         self.tries_at(self.port, credential, (user, from)).await
     }
 
@@ -214,7 +215,7 @@ impl Site {
         let keys =
             [bz_core::ssh::HostKey::from_line(&std::fs::read_to_string(self.at("host_key.pub")).unwrap()).unwrap()];
         let serve = async {
-            door.serve(credential, &keys).await.unwrap();
+            door.serve(&OneLogin::new(credential, &keys)).await.unwrap();
             std::future::pending::<()>().await;
         };
         let output = tokio::select! {

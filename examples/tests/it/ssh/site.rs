@@ -10,6 +10,8 @@ use bz_agent::agent::{Agent, Running};
 use bz_agent::helper::Helper;
 use bz_agent::jwks::IssuerKeys;
 use bz_agent::shell::Shells;
+use bz_agent::ssh::asked::Asked;
+use bz_agent::ssh::lines::Lines;
 use bz_agent::ssh::{Authority, Sshd};
 use bz_agent::ssh_server::SshServer;
 use bz_client::login::LockedLogin as _;
@@ -29,6 +31,17 @@ pub(super) const HOST: &str = "web";
 /// Far above what anything here needs, also on a busy machine.
 pub(super) const DEADLINE: Duration = Duration::from_secs(60);
 
+/// How the host's sshd comes to take a session's certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Told {
+    /// It trusts the agent's key.
+    Before,
+    /// It asks the agent, once [`Site::settings`] say so.
+    Asks,
+    /// By a line in a user's file.
+    Reads,
+}
+
 pub(super) struct Site {
     pub(super) world: World,
     /// The user of the host whom policies name, and who is the person, too.
@@ -45,6 +58,11 @@ pub(super) struct Site {
 impl Site {
     /// `None`, said aloud, where something that it needs is absent. Nobody may use SSH yet.
     pub(super) async fn start() -> Option<Self> {
+        Self::start_as(Told::Before).await
+    }
+
+    /// The same, with an sshd that is told of sessions so, and as yet of nothing.
+    pub(super) async fn start_as(told: Told) -> Option<Self> {
         if !["ssh", "sshd"].map(needs::program).into_iter().all(|here| here) {
             return None;
         }
@@ -54,6 +72,7 @@ impl Site {
         std::fs::create_dir(at("world")).unwrap();
         let helper = Helper::at(env!("CARGO_BIN_EXE_helper"));
         let ends_here = SshServer::open(&at("agent"), helper.clone()).unwrap();
+        let lines_helper = helper.clone();
         let shells = Shells::new(helper.clone(), at("shells")).unwrap().idle(Duration::from_secs(60));
         let clock = Arc::new(MovableClock::new());
         let idp = Idp::Dev(provider(&person.name, clock.for_idp()).await.unwrap());
@@ -65,13 +84,26 @@ impl Site {
         let (port, sshd) = sshd(folder.path()).await;
         let authority = Authority::open(&at("agent")).unwrap();
         let keys = IssuerKeys::ThroughLink(Arc::clone(&world.tls));
+        let lines_of = (&authority, Arc::clone(&world.clock));
+        let lines = match told {
+            Told::Reads => Some(Lines::open(&at("agent"), lines_helper, lines_of).await.unwrap()),
+            Told::Before | Told::Asks => None,
+        };
         let server = Sshd::new(authority).port(port).host_keys(vec![at("host_key.pub")]);
+        let server = match (told, lines) {
+            (Told::Asks, _) => server.asks(Asked::listen(&at("agent"), Arc::clone(&world.clock)).unwrap()),
+            (_, Some(lines)) => server.reads(lines),
+            (_, None) => server,
+        };
         let agent =
             Agent::new(identity, world.bundle.clone(), world.carrier.clone(), keys).clock(Arc::clone(&world.clock));
         let agent = agent.ssh(server).ssh_server(ends_here).shell(shells).start().unwrap();
         agent.online().await;
         let site = Self { world, person, port, agent_key, agent, clock, sshd, folder };
         site.log_in().await;
+        if told != Told::Before {
+            site.settings("").await;
+        }
         Some(site)
     }
 
@@ -187,6 +219,12 @@ impl Site {
             std::fs::write(&path, format!("#!/bin/sh\nexec {} -F \"$F\" \"$@\"\n", real.display())).unwrap();
             std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
         }
+    }
+
+    /// Gives sshd these settings beside its own, and no others.
+    pub(super) async fn settings(&self, lines: &str) {
+        std::fs::write(self.at("sshd_config.d/bz-agent.conf"), lines).unwrap();
+        self.reload(&format!("sshd -t -f sshd_config && kill -HUP {}", self.sshd_pid())).await;
     }
 
     /// Has sshd read its settings anew.

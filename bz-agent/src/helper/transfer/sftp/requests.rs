@@ -5,8 +5,8 @@ use super::packet::*;
 use super::{Handle, MAX_HANDLES, Server};
 use crate::helper::transfer::tracked::{self, Tracked, path};
 use bz_core::ssh::wire::{Malformed, Reader};
-use bz_protocol::ssh::FileWay;
-use rustix::fs::{AtFlags, CWD, Gid, Mode, Uid, chmodat, chownat, utimensat};
+use bz_protocol::ssh::{Fate, FileWay};
+use rustix::fs::{AtFlags, CWD, Gid, Mode, RenameFlags, Uid, chmodat, chownat, utimensat};
 use std::ffi::OsStr;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -84,7 +84,11 @@ impl<W: Write> Server<W> {
             LSTAT => Ok(attributes::write(Packet::new(ATTRS).u32(id), &fs::symlink_metadata(path(request.string()?))?)),
             REALPATH => real_path(id, request.string()?),
             READLINK => Ok(named(id, fs::read_link(path(request.string()?))?.as_os_str().as_bytes())),
-            SETSTAT | REMOVE | MKDIR | RMDIR | RENAME | SYMLINK => change(kind, request).map(|()| done(id)),
+            REMOVE => self.removes(request.string()?, |at| fs::remove_file(at)).map(|()| done(id)),
+            RMDIR => self.removes(request.string()?, |at| fs::remove_dir(at)).map(|()| done(id)),
+            // The protocol's own renaming replaces nothing.
+            RENAME => self.renames(request, RenameFlags::NOREPLACE).map(|()| done(id)),
+            SETSTAT | MKDIR | SYMLINK => change(kind, request).map(|()| done(id)),
             _ => Ok(unsupported(id)),
         }
     }
@@ -109,6 +113,23 @@ impl<W: Write> Server<W> {
         })?;
         let file = Tracked::new((file, &path), way, &mut self.log).append(writes && flags & FLAG_APPEND != 0);
         Ok(self.opened(id, Handle::File(Box::new(file))))
+    }
+
+    fn removes(&mut self, name: &[u8], remove: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), Refused> {
+        let at = path(name);
+        // Where it was is known while it is there.
+        let row = tracked::named(&at, Fate::Removed);
+        remove(&at)?;
+        self.log.file(&row);
+        Ok(())
+    }
+
+    fn renames(&mut self, request: &mut Reader<'_>, flags: RenameFlags) -> Result<(), Refused> {
+        let (from, to) = (path(request.string()?), path(request.string()?));
+        let rows = [tracked::named(&from, Fate::MovedFrom), tracked::named(&to, Fate::MovedTo)];
+        rustix::fs::renameat_with(CWD, &from, CWD, &to, flags)?;
+        rows.iter().for_each(|row| self.log.file(row));
+        Ok(())
     }
 
     fn open_directory(&mut self, id: u32, request: &mut Reader<'_>) -> Done {
@@ -200,10 +221,7 @@ impl<W: Write> Server<W> {
 
     fn extended(&mut self, id: u32, request: &mut Reader<'_>) -> Done {
         match request.string()? {
-            b"posix-rename@openssh.com" => {
-                fs::rename(path(request.string()?), path(request.string()?))?;
-                Ok(done(id))
-            }
+            b"posix-rename@openssh.com" => self.renames(request, RenameFlags::empty()).map(|()| done(id)),
             b"hardlink@openssh.com" => {
                 fs::hard_link(path(request.string()?), path(request.string()?))?;
                 Ok(done(id))
@@ -295,16 +313,9 @@ fn change(kind: u8, request: &mut Reader<'_>) -> Result<(), Refused> {
     let at = path(first);
     match kind {
         SETSTAT => set(&at, &Attributes::read(request)?, true)?,
-        REMOVE => fs::remove_file(at)?,
-        RMDIR => fs::remove_dir(at)?,
         MKDIR => {
             let mode = Attributes::read(request)?.mode.unwrap_or(0o777);
             fs::DirBuilder::new().mode(mode & PERMISSIONS).create(at)?;
-        }
-        RENAME => {
-            // The protocol's own renaming replaces nothing.
-            let to = path(request.string()?);
-            rustix::fs::renameat_with(CWD, &at, CWD, &to, rustix::fs::RenameFlags::NOREPLACE)?;
         }
         // OpenSSH has what the link says first, the other way round than the draft, and everybody follows it.
         _ => std::os::unix::fs::symlink(OsStr::from_bytes(first), path(request.string()?))?,

@@ -4,7 +4,8 @@ use std::net::Shutdown;
 use std::thread;
 
 use super::packet::{
-    CLOSE, DATA, EOF, FAILURE, HANDLE, MAX_PACKET, OK, OPEN, OPENDIR, READ, STATUS, UNSUPPORTED, WRITE,
+    CLOSE, DATA, EOF, EXTENDED, FAILURE, HANDLE, MAX_PACKET, NO_SUCH_FILE, OK, OPEN, OPENDIR, READ, REMOVE, RENAME,
+    RMDIR, STATUS, UNSUPPORTED, WRITE,
 };
 use super::*;
 use crate::frame;
@@ -43,7 +44,8 @@ fn talk(said: Vec<Vec<u8>>) -> (Vec<Vec<u8>>, Vec<SshFile>, i32) {
     }
     // Each has begun before it ended.
     let begun = rows.extract_if(.., |row| row.fate == Fate::Begun).count();
-    assert!(begun >= rows.iter().filter(|row| !matches!(row.fate, Fate::Failed(_))).count(), "{rows:?}");
+    let went = |row: &&SshFile| matches!(row.fate, Fate::Whole { .. } | Fate::Part);
+    assert!(begun >= rows.iter().filter(went).count(), "{rows:?}");
     (answers, rows, code)
 }
 
@@ -121,4 +123,40 @@ fn what_a_peer_may_ask_for_is_bounded() {
     }
     let (_, _, status) = talk(vec![b"\0\0\0\x09\x03".to_vec()]);
     assert_eq!(status, CUT, "a message that is cut");
+}
+
+/// F-214~: what happens to names is told as it happens, and what does not happen is not.
+#[test]
+fn removals_and_renamings_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().canonicalize().unwrap();
+    let at = |name: &str| home.join(name).display().to_string();
+    for name in ["one", "two", "three"] {
+        std::fs::write(at(name), name).unwrap();
+    }
+    std::fs::create_dir(at("folder")).unwrap();
+    std::os::unix::fs::symlink(at("three"), at("link")).unwrap();
+    let two =
+        |packet: Packet, from: &str, to: &str| packet.string(at(from).as_bytes()).string(at(to).as_bytes()).finish();
+    let one = |kind, id, name: &str| Packet::new(kind).u32(id).string(at(name).as_bytes()).finish();
+    let posix = |id| Packet::new(EXTENDED).u32(id).string(b"posix-rename@openssh.com");
+    let (answers, rows, _) = talk(vec![
+        two(Packet::new(RENAME).u32(1), "one", "uno"),
+        two(Packet::new(RENAME).u32(2), "uno", "two"),
+        two(posix(3), "uno", "two"),
+        one(REMOVE, 4, "folder/../link"),
+        one(REMOVE, 5, "absent"),
+        one(RMDIR, 6, "folder"),
+        one(RMDIR, 7, "two"),
+    ]);
+    assert_eq!(
+        answers.iter().map(|answer| code(answer)).collect::<Vec<_>>(),
+        [OK, FAILURE, OK, OK, NO_SUCH_FILE, OK, FAILURE]
+    );
+    let told: Vec<_> = rows.iter().map(|row| (String::from_utf8(row.path.clone()).unwrap(), row.fate)).collect();
+    let (from, to, gone) = (Fate::MovedFrom, Fate::MovedTo, Fate::Removed);
+    let want = [("one", from), ("uno", to), ("uno", from), ("two", to), ("link", gone), ("folder", gone)];
+    assert_eq!(told, want.map(|(name, fate)| (at(name), fate)));
+    assert_eq!(std::fs::read_to_string(at("two")).unwrap(), "one", "and is so");
+    assert!(std::fs::exists(at("three")).unwrap(), "the link went, and not what it leads to");
 }

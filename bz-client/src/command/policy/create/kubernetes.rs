@@ -48,7 +48,7 @@ impl Kubernetes {
             clusters,
             cluster_users: names(self.cluster_user),
             cluster_groups: names(self.cluster_group),
-            time_expires: None,
+            ..KubernetesContent::default()
         };
         Ok(client.create_kubernetes_policy(&content).await?)
     }

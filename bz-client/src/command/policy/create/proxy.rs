@@ -51,7 +51,7 @@ impl Proxy {
             target_users: self.target_user.into_iter().map(|user_name| TargetUserName { user_name }).collect(),
             verbs: self.verb,
             redact_queries: self.redact_queries,
-            time_expires: None,
+            ..ProxyContent::default()
         };
         Ok(client.create_proxy_policy(&content).await?)
     }
