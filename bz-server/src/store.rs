@@ -1,7 +1,7 @@
 //! Everything that outlives the process, behind typed methods: the one place that knows SQL and SQLite.
 //!
 //! One thread writes; callers send it closures and wait for the answer. Each closure is done or not, as a whole: see
-//! [`turn`]. Another thread reads the logs, so that a long question holds nobody up. Absent: rules about who may, which
+//! `turn.rs`. Another thread reads the logs, so that a long question holds nobody up. Absent: rules about who may, which
 //! are policy's.
 
 pub mod api_key;
