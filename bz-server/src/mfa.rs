@@ -1,8 +1,8 @@
 //! The second factor: what is asked of a login, and what becomes of a code.
 //!
-//! Everything here is a function of what the store holds; the store runs [`attempt`] within one transaction, so that a
+//! Everything here is a function of what the store holds; the store runs `attempt` within one transaction, so that a
 //! code is taken once whoever comes at the same moment, and also after a restart. A method beside codes, such as
-//! `WebAuthn`, is another function like [`attempt`] with another name in the grant.
+//! `WebAuthn`, is another function like `attempt` with another name in the grant.
 //!
 //! Absent: who may call what with a login that still lacks it, which is `policy/bz.rego`'s.
 

@@ -93,7 +93,7 @@ fn a_code_confirms_a_proposed_secret() {
     let proposed = TotpSecret::from_bytes([9; 20]);
     let mut before = enrolled();
     before.proposed = Some((vault().seal(ALICE, &proposed, [6; 12]).unwrap(), LOGIN));
-    let (codes, fresh) = recovery_codes(ALICE, &[7; 100]);
+    let (codes, fresh) = recovery_codes(ALICE, &std::array::from_fn(|at| u8::try_from(at).unwrap()));
     let give = |before: &Enrolment, login, token: &str| {
         attempt(&vault(), before, &Attempt { user: ALICE, login, token, fresh: &fresh, now: at(0) }).unwrap()
     };

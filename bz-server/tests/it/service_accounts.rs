@@ -1,5 +1,7 @@
 //! `/service-accounts`: made, logged in by two roots, subjects of policies, and what none of them may do.
 
+use bz_core::access::request::{MAX_REQUEST, Parameters};
+use bz_core::access::upstream::KubeRequest;
 use bz_core::api::Bytes;
 use bz_core::api::access::ConnectionMade;
 use bz_core::api::error::Code;
@@ -91,6 +93,38 @@ async fn a_service_accounts_sessions_are_recorded() {
     let recording = json!({"name": "recording", "subjects": subjects});
     world.call(As::Client(&admin), "POST", "/policies/session-recording", &recording).await.done();
     assert!(world.connect(&robot, &web).await.recorded);
+}
+
+/// F-096~: a service account is a subject of policies about clusters beside people, and enters as what its own policy says.
+#[tokio::test]
+async fn a_cluster_is_entered_by_service_accounts_and_people() {
+    let world = World::new().await;
+    let (admin, alice) = (world.admin().await, world.user("alice").await);
+    let (account, secret) = made(&world, &admin).await;
+    let robot = robot(&world, |_| ());
+    login(&world, &robot, &code(&world, &secret)).await.done();
+    let web = world.agent(&admin, "web").await;
+    let new = json!({"name": "prod", "proxyTargetId": web.id});
+    let cluster: Value = world.call(As::Client(&admin), "POST", "/targets/kube", &new).await.ok();
+    let parameters = |user: &str| Parameters::Kube(KubeRequest { user: user.to_owned(), groups: vec![] });
+    let ask = async |who: &Client, user: &str| {
+        let bytes = serde_json::to_value(Bytes(wire::encode(&parameters(user), MAX_REQUEST).unwrap())).unwrap();
+        let body = json!({"targetName": "prod", "parameters": bytes});
+        world.call(As::Client(who), "POST", "/connections/universal", &body).await
+    };
+    let account = json!([{"id": account.id, "type": "ServiceAccount"}]);
+    let person = json!([{"id": world.id_of(&alice).await, "type": "User"}]);
+    for (user, field, value, who, other) in
+        [("robots", "subjects", account, &robot, &alice), ("people", "subjects", person, &alice, &robot)]
+    {
+        let mut policy =
+            json!({"name": user, "clusters": [{"id": cluster["targetId"]}], "clusterUsers": [{"name": user}]});
+        policy[field] = value;
+        ask(who, user).await.refused(Code::Denied);
+        world.call(As::Client(&admin), "POST", "/policies/kubernetes", &policy).await.done();
+        ask(who, user).await.done();
+        ask(other, user).await.refused(Code::Denied);
+    }
 }
 
 /// What no service account does, though it is an administrator: the list, by the rules, and nothing else is refused.

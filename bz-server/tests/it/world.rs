@@ -102,6 +102,10 @@ pub(crate) struct Reply {
 impl Reply {
     async fn of(answer: axum::response::Response) -> Self {
         let (status, headers) = (answer.status(), answer.headers().clone());
+        if headers.get("content-type").is_some_and(|media| media == "text/event-stream") {
+            // That never ends.
+            return Self { status, headers, body: Vec::new() };
+        }
         let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await.unwrap().to_vec();
         Self { status, headers, body }
     }
