@@ -140,6 +140,8 @@ pub enum ProofOf {
 pub enum About {
     /// Nothing that belongs to a person.
     Nothing,
+    /// The caller, who may lack what the call is for.
+    Caller,
     /// A connection.
     Connection,
 }
@@ -264,7 +266,7 @@ async fn go(
 async fn decide(operation: &'static Operation, call: Call) -> Result<Answer, ApiError> {
     call.note_actor(call.caller.actor());
     let owner = match operation.about {
-        About::Nothing => None,
+        About::Nothing | About::Caller => None,
         About::Connection => call.app.store.connection(call.id()?).await?.map(|c| c.user),
     };
     let asker = call.caller.asker();

@@ -14,7 +14,7 @@ use utoipa::openapi::{RefOr, Schema};
 
 use crate::api::page::List;
 use crate::api::query::{CURSOR, LIMIT, Param};
-use crate::api::{Answer, Call, OPERATIONS, Operation, ProofOf};
+use crate::api::{About, Answer, Call, OPERATIONS, Operation, ProofOf};
 use crate::error::ApiError;
 use crate::policy::Engine;
 use crate::policy::engine::EngineError;
@@ -322,8 +322,9 @@ fn responses(operation: &Operation, answer: &Described) -> Value {
     if let (Some((media, schema)), Some(good)) = (&answer.content, good.as_object_mut()) {
         good.insert("content".to_owned(), json!({*media: {"schema": schema}}));
     }
-    // Whatever names something may name what is not there, or what is there twice.
+    // Whatever names something may name what is not there, or what is there twice; and a caller may lack it.
     let names = operation.path.contains('{') || operation.body.is_some() || !operation.query.is_empty();
+    let names = names || operation.about == About::Caller;
     let refusals = REFUSALS.iter().filter(|(status, ..)| match *status {
         "404" | "409" => names,
         "412" => operation.guarded,

@@ -332,7 +332,7 @@ operations! {
     "mfaservice:reset" Post "/mfa/reset" mfa::reset: ResetMfa => MfaSecret,
         "Makes a new secret for the caller, which counts once a code of it is given.";
     "mfaservice:recovery-codes" Post "/mfa/recovery-codes" mfa::recovery_codes => RecoveryCodes,
-        "Makes new recovery codes for the caller; those from before are void.";
+        "Makes new recovery codes for the caller; those from before are void.", about: About::Caller;
     "mfaservice:clear" Post "/mfa/clear" mfa::clear: WhoseMfa => Nothing,
         "Forgets somebody's second factor and ends their logins; nobody clears their own.";
     "mfaservice:setup" Post "/mfa/setup" mfa::setup: WhoseMfa => Nothing,
@@ -352,7 +352,7 @@ operations! {
         => ServiceAccountMade,
         "Makes a service account; the secret of its codes is in this answer only.";
     "serviceaccountservice:me" Get "/service-accounts/me" service_account::me => ServiceAccount,
-        "Answers with the service account that calls.";
+        "Answers with the service account that calls.", about: About::Caller;
     "serviceaccountservice:get" Get "/service-accounts/{id}" service_account::get => ServiceAccount,
         "Answers with one service account.";
     "serviceaccountservice:edit" Patch "/service-accounts/{id}" service_account::edit: ChangeServiceAccount
