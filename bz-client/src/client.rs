@@ -26,7 +26,7 @@ use reqwest::Method;
 use serde::de::DeserializeOwned;
 
 use crate::issuer_keys::SeenKeys;
-use crate::login::{Login, LoginStore};
+use crate::login::{Login, LoginStore, TokenSource};
 use crate::pins::{FirstContact, KnownAgents, MemoryPins};
 use crate::rest::{Rest, RestError};
 #[cfg(feature = "tcp")]
@@ -57,6 +57,7 @@ pub struct Client {
     trust: Arc<Trust>,
     login: Arc<LiveLogin>,
     store: Option<Arc<dyn LoginStore>>,
+    tokens: Option<Arc<dyn TokenSource>>,
     known: Arc<dyn KnownAgents>,
     first: FirstContact,
     links: Option<Arc<Links>>,
@@ -81,6 +82,7 @@ impl Client {
             trust: Arc::new(trust),
             login: Arc::new(LiveLogin::new(login)),
             store: None,
+            tokens: None,
             known: Arc::new(MemoryPins::default()),
             first: FirstContact::Refuse,
             receipts: None,
@@ -108,6 +110,12 @@ impl Client {
     #[must_use]
     pub fn with_login_store(self, store: Arc<dyn LoginStore>) -> Self {
         Self { store: Some(store), ..self }
+    }
+
+    /// The same client, its login a job's whose newer tokens come from there.
+    #[must_use]
+    pub fn with_token_source(self, source: Arc<dyn TokenSource>) -> Self {
+        Self { tokens: Some(source), ..self }
     }
 
     /// The same client, the receipt of each session kept there.

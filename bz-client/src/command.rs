@@ -34,6 +34,7 @@ mod transcript;
 mod user;
 mod verify;
 mod why;
+pub(crate) mod workload;
 
 use clap::Subcommand;
 

@@ -14,6 +14,7 @@ use bz_protocol::carrier::Proxies;
 use bz_protocol::link::Choice;
 
 use crate::cli::Global;
+use crate::command::workload;
 use crate::kept::Kept;
 use crate::output::Output;
 
@@ -65,7 +66,14 @@ impl<'a> Context<'a> {
         let profile = &self.profile;
         // The server first: who never logged in needs to know how, before anything else is missed.
         let server = self.server()?;
-        let client = Client::new(&server, profile.trust()?, profile.login()?)?;
+        let login = profile.login()?;
+        // Elsewhere than in its job the login is good as long as its token is.
+        let tokens = login.token_source().and_then(|name| workload::source(name, &server).ok());
+        let client = Client::new(&server, profile.trust()?, login)?;
+        let client = match tokens {
+            Some(tokens) => client.with_token_source(tokens),
+            None => client,
+        };
         let ways = server.ways(self.carrier)?.remembering(Arc::new(profile.carriers(&server)));
         Ok(client
             .with_carrier(ways)

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use bz_client::client::{AskError, FindError, RefreshError};
 use bz_client::database::DatabaseError;
-use bz_client::login::{LoginError, ProviderFailed, RedirectError};
+use bz_client::login::{LoginError, ProviderFailed, RedirectError, TokenSourceError};
 use bz_client::profile::ProfileError;
 use bz_client::sealed::SealedError;
 use bz_client::server::ServerError;
@@ -166,7 +166,11 @@ fn login(error: &LoginError) -> Exit {
         LoginError::Provider(ProviderFailed::NoAnswer(_)) => Exit::Unreachable,
         LoginError::Provider(ProviderFailed::Client(_)) => Exit::Configuration,
         LoginError::Server(error) | LoginError::Settings(error) => rest(error),
-        LoginError::Trust(_) | LoginError::Credentials(_) => Exit::Configuration,
+        LoginError::TokenSource(TokenSourceError::NoAnswer(_)) => Exit::Unreachable,
+        LoginError::Trust(_)
+        | LoginError::Credentials(_)
+        | LoginError::NoTokenSource(_)
+        | LoginError::TokenSource(_) => Exit::Configuration,
         LoginError::Provider(_)
         | LoginError::Redirect(_)
         | LoginError::Browser(_)

@@ -8,6 +8,7 @@ mod redirect;
 mod service_account;
 mod store;
 mod stored;
+mod workload;
 
 use std::fmt;
 use std::sync::Arc;
@@ -40,6 +41,7 @@ pub use redirect::RedirectError;
 pub use service_account::{CredentialsError, ServiceIdentity};
 pub use store::{LockedLogin, Locking, LoginStore};
 pub use stored::ParseLoginError;
+pub use workload::{Command, GithubActions, GoogleMetadata, Token, TokenSource, TokenSourceError};
 
 /// A login: the session key, the tokens bound to it, and who the server says this is. Clones share nothing.
 #[derive(Clone)]
@@ -52,6 +54,8 @@ pub struct Login {
     initial: Secret,
     current: Secret,
     refresh: Option<Secret>,
+    /// What a job's newer tokens come from, as [`TokenSource::name`] says it.
+    token_source: Option<String>,
     started_at: UnixTime,
     obtained_at: UnixTime,
     token_expires_at: UnixTime,
@@ -100,6 +104,12 @@ pub enum LoginError {
     /// No refresh token, so the login cannot be prolonged.
     #[error("the identity provider gave no refresh token: log in again")]
     NoRefreshToken,
+    /// A job's tokens do not come.
+    #[error(transparent)]
+    TokenSource(#[from] TokenSourceError),
+    /// Nothing here gives this job's tokens.
+    #[error("this login is a job's whose tokens come from {0}, which is not here: log in again, in the job")]
+    NoTokenSource(String),
     /// The tokens are larger than a certificate may be.
     #[error("the identity provider's tokens are {0}: its administrator must put less into them")]
     TooLarge(#[from] WireError),
@@ -172,6 +182,7 @@ impl Login {
             initial: tokens.id.clone(),
             current: tokens.id,
             refresh: tokens.refresh,
+            token_source: None,
             started_at: claims.issued_at,
             obtained_at: clock.now().wall,
             token_expires_at: claims.expires_at,
@@ -217,7 +228,10 @@ impl Login {
 
     /// Registers the present certificate with the server.
     pub(crate) async fn register(&self, rest: &Rest) -> Result<Self, LoginError> {
-        let registered = register(rest, &self.caller(), (self.certificate()?, None)).await?;
+        let registered = match self.token_source {
+            Some(_) => workload::register(rest, &self.caller(), self.certificate()?).await?,
+            None => register(rest, &self.caller(), (self.certificate()?, None)).await?,
+        };
         honest(&registered, self.organization, &self.person())?;
         let expires_at = registered.expires_at.min(self.token_expires_at);
         Ok(Self { expires_at, user: registered.user, mfa: registered.mfa_action_required, ..self.clone() })
@@ -298,10 +312,16 @@ impl Login {
         self.started_at.after(DEFAULT_MAX_AGE)
     }
 
-    /// Whether the provider gave a refresh token.
+    /// Whether newer tokens can be had: the provider gave a refresh token, or a job asks for its own.
     #[must_use]
     pub const fn is_refreshable(&self) -> bool {
-        self.refresh.is_some()
+        self.refresh.is_some() || self.token_source.is_some()
+    }
+
+    /// What a job's tokens come from, as [`TokenSource::name`] says it.
+    #[must_use]
+    pub fn token_source(&self) -> Option<&str> {
+        self.token_source.as_deref()
     }
 
     /// Whether three quarters of the current token's life are over.

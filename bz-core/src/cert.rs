@@ -22,6 +22,8 @@ use crate::wire::{self, WireError};
 
 /// The most bytes a certificate may have: two tokens and the rest.
 pub const MAX_CERT: usize = 2 * oidc::MAX_TOKEN + 1024;
+/// How long after it was issued a job's current token counts at most, whatever it says itself.
+pub const MAX_JOB_TOKEN: Duration = Duration::from_secs(3600);
 /// How long after the login a certificate may be used, unless the agent's owner says otherwise.
 pub const DEFAULT_MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 
@@ -152,7 +154,7 @@ impl VerifiedInitial {
 pub struct CertCheck<'a> {
     /// The pinned organization.
     pub organization: OrganizationId,
-    /// The pinned provider, found by [`BzCert::claimed_issuer`].
+    /// The pinned provider, found by [`crate::trust::TrustBundle::provider_of`].
     pub provider: &'a Provider,
     /// The issuer's keys.
     pub jwks: &'a Jwks,
@@ -249,6 +251,14 @@ impl BzCert {
         oidc::claimed_issuer(&body.current_token)
     }
 
+    /// Where a certificate claims to be committed to, before anything is verified: for finding its provider and nothing
+    /// else.
+    #[must_use]
+    pub fn claimed_commitment(bytes: &[u8]) -> Option<Commitment> {
+        let body: Body = wire::decode(bytes, MAX_CERT).ok()?;
+        oidc::claimed_commitment(&body.current_token)
+    }
+
     /// The client key that a certificate claims, before anything is verified: for finding what is kept of it.
     #[must_use]
     pub fn claimed_client_key(bytes: &[u8]) -> Option<PublicKey> {
@@ -270,11 +280,12 @@ impl BzCert {
         Some(oidc::claimed_end(&body.initial_token)?.max(oidc::claimed_end(&body.current_token)?))
     }
 
-    /// A provider as the certificate itself claims it: for checks that hold no pins, and say so.
+    /// A provider as the certificate itself claims it, and a job's subject as the grant does: for checks that hold no
+    /// pins, and say so.
     #[must_use]
-    pub fn claimed_provider(bytes: &[u8]) -> Option<Provider> {
+    pub fn claimed_provider(bytes: &[u8], subject: &str) -> Option<Provider> {
         let body: Body = wire::decode(bytes, MAX_CERT).ok()?;
-        oidc::claimed_provider(&body.current_token)
+        oidc::claimed_provider(&body.current_token, subject)
     }
 
     /// Verifies a certificate.
@@ -297,7 +308,7 @@ impl BzCert {
         let login_ends = initial.claims.issued_at.after(check.max_age);
         Ok(Verified(Self {
             client_key: body.client_key,
-            expires_at: login_ends.min(claims.expires_at.after(oidc::SKEW)),
+            expires_at: login_ends.min(token_end(check.provider, &claims)),
             login_ends,
             claims,
             initial,
@@ -335,11 +346,23 @@ impl Body {
         let keys = (check.jwks, check.provider);
         let claims = oidc::verify(&self.current_token, keys, audience, Expiry::Checked, check.now)
             .map_err(CertError::Current)?;
+        if check.now >= token_end(check.provider, &claims) {
+            return Err(CertError::Current(TokenError::Expired));
+        }
         if claims.person != initial.claims.person {
             return Err(CertError::OtherPerson);
         }
         let oldest = check.not_older_than.map_or(initial.claims.issued_at, |last| last.max(initial.claims.issued_at));
         if claims.issued_at < oldest { Err(CertError::Older) } else { Ok(claims) }
+    }
+}
+
+/// When a current token counts no longer.
+fn token_end(provider: &Provider, claims: &Claims) -> UnixTime {
+    let said = claims.expires_at.after(oidc::SKEW);
+    match provider.commitment {
+        Commitment::Nonce => said,
+        Commitment::Audience => said.min(claims.issued_at.after(MAX_JOB_TOKEN).after(oidc::SKEW)),
     }
 }
 
@@ -361,5 +384,5 @@ fn commitment(organization: OrganizationId, key: &PublicKey, random: &[u8; 32], 
 }
 
 fn audience(organization: OrganizationId, commitment: &str) -> String {
-    format!("bz1:{organization}:{commitment}")
+    format!("{}{organization}:{commitment}", oidc::JOB)
 }

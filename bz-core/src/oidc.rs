@@ -8,6 +8,7 @@
 pub mod jwks;
 pub mod provider;
 pub mod service;
+pub mod workload;
 
 use std::time::Duration;
 
@@ -19,12 +20,16 @@ use crate::digest::Digest;
 use crate::json;
 use crate::oidc::jwks::{Algorithm, Jwks};
 use crate::oidc::provider::{Address, Commitment, Provider, ProviderKind};
+use crate::oidc::workload::Workload;
 use crate::time::UnixTime;
 
 /// The most bytes a token may have.
 pub const MAX_TOKEN: usize = 16 << 10;
 /// How far the issuer's clock and ours may differ.
 pub const SKEW: Duration = Duration::from_secs(60);
+
+/// What the audience of a job's token begins with.
+pub(crate) const JOB: &str = "bz1:";
 
 const MAX_AUDIENCES: usize = 16;
 const MAX_GROUPS: usize = 1024;
@@ -60,6 +65,9 @@ pub enum TokenError {
     /// Of another organization, or of none.
     #[error("the token is of another organization")]
     Organization,
+    /// Of a job that no pinned row means.
+    #[error("the token is of a job that the trust bundle does not mean: compare its claims with `workloads` there")]
+    Workload,
     /// Past its `exp`.
     #[error("the token has expired")]
     Expired,
@@ -161,13 +169,16 @@ pub fn verify(
     if expiry == Expiry::Checked && now >= expires_at.after(SKEW) {
         return Err(TokenError::Expired);
     }
+    let said = text(&claims, "sub")?;
+    let subject = provider.subject(said, &claims).ok_or(TokenError::Workload)?;
+    let name = optional(&claims, "name").unwrap_or_default();
     Ok(Claims {
-        person: Person { issuer: provider.issuer.clone(), subject: text(&claims, "sub")?.to_owned() },
+        person: Person { issuer: provider.issuer.clone(), subject },
         nonce: optional(&claims, "nonce")?,
         issued_at,
         expires_at,
         address: provider.address(&claims),
-        name: optional(&claims, "name").unwrap_or_default(),
+        name: provider.name(said, name),
         groups: groups(&claims, provider)?,
         key,
         digest: Digest::of(token.as_bytes()),
@@ -181,6 +192,35 @@ pub fn claimed_issuer(token: &str) -> Option<String> {
     text(&claims, "iss").ok().map(str::to_owned)
 }
 
+/// Who a token of this provider claims to be of, before its signature is verified: for saying early what is wrong with it,
+/// and for comparing what others say, and nothing else.
+///
+/// # Errors
+/// The first rule of [`TokenError`] about who somebody is that it breaks.
+pub fn claimed_person(token: &str, provider: &Provider) -> Result<Person, TokenError> {
+    let claims = json::object(&Parts::split(token)?.payload).ok_or(TokenError::Malformed)?;
+    if text(&claims, "iss")? != provider.issuer {
+        return Err(TokenError::Issuer);
+    }
+    if !provider.owns(&claims) {
+        return Err(TokenError::Organization);
+    }
+    let subject = provider.subject(text(&claims, "sub")?, &claims).ok_or(TokenError::Workload)?;
+    Ok(Person { issuer: provider.issuer.clone(), subject })
+}
+
+/// Whether a token says that it is a job's, before anything is verified.
+pub(crate) fn claimed_commitment(token: &str) -> Option<Commitment> {
+    let claims = json::object(&Parts::split(token).ok()?.payload)?;
+    let of_job = |audience: &str| audience.starts_with(JOB);
+    let is_job = match claims.get("aud")? {
+        Value::String(one) => of_job(one),
+        Value::Array(many) => many.iter().filter_map(Value::as_str).any(of_job),
+        _ => false,
+    };
+    Some(if is_job { Commitment::Audience } else { Commitment::Nonce })
+}
+
 /// When a token says that it ends, before anything is verified.
 pub(crate) fn claimed_end(token: &str) -> Option<UnixTime> {
     seconds(&json::object(&Parts::split(token).ok()?.payload)?, "exp").ok()
@@ -192,8 +232,9 @@ pub(crate) fn signed_by(token: &str, jwks: &Jwks) -> Option<Digest> {
     jwks.check(parts.algorithm, parts.key_id.as_deref(), parts.signed.as_bytes(), &parts.signature).ok()
 }
 
-/// A provider as a token itself claims it, for checks that hold no pins and say so.
-pub(crate) fn claimed_provider(token: &str) -> Option<Provider> {
+/// A provider as a token itself claims it, and of a job the row that somebody else's word for its subject is: for checks
+/// that hold no pins and say so.
+pub(crate) fn claimed_provider(token: &str, subject: &str) -> Option<Provider> {
     let claims = json::object(&Parts::split(token).ok()?.payload)?;
     let audiences: Vec<String> = match claims.get("aud") {
         Some(Value::String(one)) => vec![one.clone()],
@@ -202,15 +243,16 @@ pub(crate) fn claimed_provider(token: &str) -> Option<Provider> {
         }
         _ => return None,
     };
-    let of_job = audiences.iter().any(|a| a.starts_with("bz1:"));
+    let of_job = audiences.iter().any(|a| a.starts_with(JOB));
     Some(Provider {
         kind: ProviderKind::Oidc,
         issuer: text(&claims, "iss").ok()?.to_owned(),
-        audiences,
+        audiences: if of_job { Vec::new() } else { audiences },
         organization: None,
         organization_is_issuer: true,
         domains: Vec::new(),
         commitment: if of_job { Commitment::Audience } else { Commitment::Nonce },
+        workloads: if of_job { vec![Workload::of_subject(subject)?] } else { Vec::new() },
     })
 }
 

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 
 use bincode::{Decode, Encode};
 
+use crate::cert::BzCert;
 use crate::digest::{Digest, Label};
 use crate::id::{OrganizationId, TargetId};
 use crate::key::PublicKey;
@@ -120,12 +121,30 @@ impl TrustBundle {
         let too_large = |_| BundleError::TooLarge;
         let content = (self.organization, &self.roots, &self.directory_key, &self.providers);
         let bytes = wire::encode(&content, wire::MAX_OBJECT).map_err(too_large)?;
-        if self.service_accounts.is_empty() {
+        let workloads: Vec<_> = self.providers.iter().map(|p| &p.workloads).collect();
+        let has_workloads = workloads.iter().any(|rows| !rows.is_empty());
+        if self.service_accounts.is_empty() && !has_workloads {
             return Ok(Digest::labelled(Label::TrustBundle, &[&bytes]));
         }
-        // A part of its own, so that a bundle without service accounts is called as it was before there were any.
+        // Parts of their own, so that a bundle without them is called as it was before there were any.
         let accounts = wire::encode(&self.service_accounts, wire::MAX_OBJECT).map_err(too_large)?;
-        Ok(Digest::labelled(Label::TrustBundle, &[&bytes, &accounts]))
+        if !has_workloads {
+            return Ok(Digest::labelled(Label::TrustBundle, &[&bytes, &accounts]));
+        }
+        let workloads = wire::encode(&workloads, MAX_BUNDLE).map_err(too_large)?;
+        Ok(Digest::labelled(Label::TrustBundle, &[&bytes, &accounts, &workloads]))
+    }
+
+    /// The pinned provider of a certificate, found by what it claims: of one issuer people and jobs are two.
+    #[must_use]
+    pub fn provider_of(&self, certificate: &[u8]) -> Option<Cow<'_, Provider>> {
+        let issuer = BzCert::claimed_issuer(certificate)?;
+        if service::address(&issuer).is_some() {
+            return self.provider(&issuer);
+        }
+        let commitment = BzCert::claimed_commitment(certificate)?;
+        let found = self.providers.iter().find(|p| p.issuer == issuer && p.commitment == commitment);
+        found.map(Cow::Borrowed)
     }
 
     /// The pinned provider with this issuer, or the service account that a pinned pattern means.

@@ -461,8 +461,7 @@ impl Gate {
     }
 
     fn pinned_issuer(&self, certificate: &[u8]) -> Result<String, Denial> {
-        let issuer = BzCert::claimed_issuer(certificate).ok_or(Denial::IssuerUnknown)?;
-        self.bundle.provider(&issuer).map(|p| p.issuer.clone()).ok_or(Denial::IssuerUnknown)
+        self.bundle.provider_of(certificate).map(|p| p.issuer.clone()).ok_or(Denial::IssuerUnknown)
     }
 
     /// The issuer whose keys [`Self::renew`] needs.
@@ -474,8 +473,7 @@ impl Gate {
     }
 
     fn verify_certificate(&self, bytes: &[u8], jwks: Option<&Jwks>, now: Now) -> Result<Verified<BzCert>, Denial> {
-        let issuer = self.pinned_issuer(bytes)?;
-        let provider = self.bundle.provider(&issuer).ok_or(Denial::IssuerUnknown)?;
+        let provider = self.bundle.provider_of(bytes).ok_or(Denial::IssuerUnknown)?;
         let (known_initial, not_older_than) = self.certificates.known(bytes);
         let check = CertCheck {
             organization: self.bundle.organization,

@@ -94,6 +94,7 @@ fn bundle(root: &PrivateKey) -> TrustBundle {
         organization_is_issuer: true,
         domains: vec![],
         commitment: Commitment::Nonce,
+        workloads: vec![],
     };
     TrustBundle {
         organization: ORGANIZATION,

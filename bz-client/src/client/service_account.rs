@@ -1,6 +1,8 @@
 //! Service accounts, for administrators.
 
-use bz_core::api::service_account::{ChangeServiceAccount, NewServiceAccount, ServiceAccount, ServiceAccountMade};
+use bz_core::api::service_account::{
+    ChangeServiceAccount, NewServiceAccount, NewWorkload, ServiceAccount, ServiceAccountMade,
+};
 use bz_core::id::UserId;
 use reqwest::Method;
 use serde_json::json;
@@ -24,6 +26,14 @@ impl Client {
     /// [`RestError`].
     pub async fn create_service_account(&self, new: &NewServiceAccount) -> Result<ServiceAccountMade, RestError> {
         self.rest.post(&self.caller().await, "service-accounts", new).await
+    }
+
+    /// Makes one of a job that the trust bundle pins. It has no secret.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn create_workload(&self, new: &NewWorkload) -> Result<ServiceAccount, RestError> {
+        self.rest.post(&self.caller().await, "service-accounts/workloads", new).await
     }
 
     /// Changes its role, or whether it may log in.

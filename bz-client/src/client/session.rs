@@ -78,7 +78,9 @@ impl Client {
         }
         match self.refresh().await {
             Ok(()) => false,
-            Err(RefreshError::Replaced | RefreshError::Login(LoginError::NoRefreshToken)) => true,
+            Err(
+                RefreshError::Replaced | RefreshError::Login(LoginError::NoRefreshToken | LoginError::NoTokenSource(_)),
+            ) => true,
             Err(RefreshError::Login(LoginError::Server(error))) => error.code() == Some(Code::NotLoggedIn),
             Err(RefreshError::Login(LoginError::Provider(error))) => !matches!(error, ProviderFailed::NoAnswer(_)),
             Err(RefreshError::Login(_) | RefreshError::Store(_)) => false,
@@ -123,7 +125,10 @@ impl Client {
     }
 
     async fn exchange(&self, present: &Login, locked: Option<&dyn LockedLogin>) -> Result<(), RefreshError> {
-        let fresh = present.refreshed((self.server(), &self.rest), &self.trust, self.clock().as_ref()).await?;
+        let fresh = match present.token_source() {
+            Some(_) => present.renewed(self.tokens.as_deref(), &self.trust, self.clock().as_ref()).await?,
+            None => present.refreshed((self.server(), &self.rest), &self.trust, self.clock().as_ref()).await?,
+        };
         self.keep_keys(&fresh);
         // Kept before anything else can fail: the old refresh token is spent.
         self.keep(&fresh, locked)?;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use bz_client::login::{Browser, LockedLogin as _, Login as LibraryLogin, LoginOptions};
@@ -9,10 +10,11 @@ use bz_client::profile::ProfileError;
 use bz_client::secret::Secret;
 use bz_client::server::{Roots, Server, SpkiPin};
 use bz_client::trust::{Trust, TrustSource};
+use bz_protocol::driver::{Clock, SystemClock};
 use clap::Args;
 use serde_json::json;
 
-use crate::command::mfa;
+use crate::command::{mfa, workload};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::local;
@@ -36,6 +38,10 @@ pub(crate) struct Login {
     /// Print the login page's address and read the pasted redirect, for machines without a browser
     #[arg(long)]
     no_browser: bool,
+    /// Log in as the job that this runs in: github, circleci, google, or "command:PROGRAM ARGUMENTS" that prints a token
+    /// for {audience}
+    #[arg(long, value_name = "SOURCE", conflicts_with_all = ["no_browser", "claim", "mfa", "issuer", "callback_port"])]
+    workload: Option<String>,
     /// The claim code that makes you an administrator
     #[arg(long, value_name = "CODE")]
     claim: Option<String>,
@@ -50,11 +56,31 @@ pub(crate) struct Login {
     callback_port: Option<u16>,
 }
 
+/// Keeps a login just made in the profile, and says whose it is. What follows may refresh it.
+async fn keep(context: &Context<'_>, (server, trust): (&Server, &Trust), login: &LibraryLogin) -> anyhow::Result<()> {
+    let locked = context.profile.login_store().take().await?;
+    context.profile.keep(server, trust)?;
+    locked.save(login)?;
+    drop(locked);
+    context.kept.saw(login);
+    let (user, expires) = (login.user(), login.expires_at().to_string());
+    let line = format!("Logged in to {server} as {} until {}.", user.email, local(&expires));
+    context.output.result(&json!({"server": server.to_string(), "user": user, "expiresAt": expires}), &line)?;
+    Ok(())
+}
+
 impl Login {
     pub(crate) async fn run(self, context: &Context<'_>) -> anyhow::Result<Exit> {
         let server = self.server(context)?;
         let trust = self.trust(context, &server).await?;
         let output = context.output;
+        if let Some(name) = &self.workload {
+            let source = workload::source(name, &server)?;
+            let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+            let login = LibraryLogin::begin_workload(&server, &trust, source.as_ref(), &clock).await?;
+            keep(context, (&server, &trust), &login).await?;
+            return Ok(Exit::Fine);
+        }
         let browser: Box<dyn Browser> = match self.no_browser {
             true => Box::new(Paste(output.clone())),
             false => Box::new(SystemBrowser(output.clone())),
@@ -62,15 +88,7 @@ impl Login {
         let options =
             LoginOptions { issuer: self.issuer, claim: self.claim.map(Secret::new), port: self.callback_port };
         let login = LibraryLogin::begin(&server, &trust, &options, browser.as_ref()).await?;
-        let locked = context.profile.login_store().take().await?;
-        context.profile.keep(&server, &trust)?;
-        locked.save(&login)?;
-        // What follows may refresh it.
-        drop(locked);
-        context.kept.saw(&login);
-        let (user, expires) = (login.user(), login.expires_at().to_string());
-        let line = format!("Logged in to {server} as {} until {}.", user.email, local(&expires));
-        output.result(&json!({"server": server.to_string(), "user": user, "expiresAt": expires}), &line)?;
+        keep(context, (&server, &trust), &login).await?;
         mfa::finish(context, login.mfa(), self.mfa).await
     }
 

@@ -10,7 +10,9 @@ use bz_client::client::Client;
 use bz_client::login::{LockedLogin as _, Login, ServiceIdentity};
 use bz_client::server::{Roots, Server};
 use bz_client::trust::Trust;
-use bz_core::api::service_account::{ChangeServiceAccount, NewServiceAccount, ServiceAccount as Account};
+use bz_core::api::service_account::{
+    ChangeServiceAccount, NewServiceAccount, NewWorkload, ServiceAccount as Account, WorkloadJob,
+};
 use bz_core::totp::TotpSecret;
 use bz_protocol::driver::{Clock, SystemClock};
 use clap::{Args, Subcommand};
@@ -28,6 +30,8 @@ pub(crate) enum ServiceAccount {
     List,
     /// Make one, and write the file with its second factor (for administrators)
     Create(Create),
+    /// Make one of a job of CI or a cloud, which has no secret (for administrators)
+    CreateWorkload(CreateWorkload),
     /// Log in as one
     Login(LogIn),
     /// Let one log in again (for administrators)
@@ -67,6 +71,28 @@ pub(crate) struct Create {
     /// The file that the second factor is written to
     #[arg(long, value_name = "FILE", default_value = "bzero-credentials.json")]
     bzero_creds: PathBuf,
+}
+
+/// What `create-workload` takes.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The job logs in by itself: bz login --workload SOURCE. Server and targets accept it only where \
+                        their trust bundle has these claims among the `workloads` of its issuer."
+)]
+pub(crate) struct CreateWorkload {
+    /// What people and logs call it
+    name: String,
+    /// The issuer of the job's tokens, as the trust bundle names it
+    #[arg(long, value_name = "URL")]
+    issuer: String,
+    /// A claim of its tokens and the value that it has
+    #[arg(required = true, value_name = "CLAIM=VALUE", value_parser = claim)]
+    claims: Vec<(String, String)>,
+}
+
+fn claim(text: &str) -> Result<(String, String), String> {
+    let pair = text.split_once('=').filter(|(claim, value)| !claim.is_empty() && !value.is_empty());
+    pair.map(|(claim, value)| (claim.to_owned(), value.to_owned())).ok_or_else(|| "expected CLAIM=VALUE".to_owned())
 }
 
 /// What `login` takes.
@@ -115,6 +141,12 @@ impl ServiceAccount {
                 context.output.list(&accounts, || table(&accounts))?;
             }
             Self::Create(create) => create.run(context, &client).await?,
+            Self::CreateWorkload(create) => {
+                let workload = WorkloadJob { issuer: create.issuer, claims: create.claims.into_iter().collect() };
+                let account = client.create_workload(&NewWorkload { name: create.name, workload }).await?;
+                let line = format!("Service account {} was made ({}). It has no secret.", account.email, account.id);
+                context.output.result(&account, &line)?;
+            }
             Self::Login(_) => {}
             Self::Enable(named) => named.enable(context, &client, true).await?,
             Self::Disable(named) => named.enable(context, &client, false).await?,
@@ -250,14 +282,15 @@ fn keep(path: &Path, client: &Client, secret: &str) -> anyhow::Result<()> {
 }
 
 fn table(accounts: &[Account]) -> Table {
-    let mut table = Table::new(["Address", "Role", "Enabled", "Id", "Key set", "Last login"], "No service accounts.");
+    let mut table =
+        Table::new(["Address", "Role", "Enabled", "Id", "Key set or job", "Last login"], "No service accounts.");
     for account in accounts {
         table.row([
             account.email.as_str().into(),
             if account.is_admin { "admin" } else { "user" }.into(),
             if account.enabled { "yes" } else { "no" }.into(),
             account.id.into(),
-            account.jwks_url.as_str().into(),
+            account.workload.as_ref().map_or_else(|| account.jwks_url.clone(), |_| account.external_id.clone()).into(),
             account.last_login.as_deref().map(local).unwrap_or_default().into(),
         ]);
     }

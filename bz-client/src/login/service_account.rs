@@ -206,6 +206,7 @@ impl Login {
             initial: Secret::new(token.clone()),
             current: Secret::new(token),
             refresh: None,
+            token_source: None,
             started_at,
             obtained_at: clock.now().wall,
             token_expires_at,

@@ -32,6 +32,8 @@ struct Stored {
     initial_token: String,
     current_token: String,
     refresh_token: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    token_source: Option<String>,
     #[zeroize(skip)]
     started_at: UnixTime,
     #[zeroize(skip)]
@@ -59,6 +61,7 @@ impl Login {
             random: hex::encode(self.request.parts().0),
             initial_token: self.initial.reveal().to_owned(),
             current_token: self.current.reveal().to_owned(),
+            token_source: self.token_source.clone(),
             refresh_token: self.refresh.as_ref().map(|token| token.reveal().to_owned()),
             started_at: self.started_at,
             obtained_at: self.obtained_at,
@@ -94,6 +97,7 @@ impl Login {
             initial: Secret::new(stored.initial_token.clone()),
             current: Secret::new(stored.current_token.clone()),
             refresh: stored.refresh_token.clone().map(Secret::new),
+            token_source: stored.token_source.clone(),
             started_at: stored.started_at,
             obtained_at: stored.obtained_at,
             token_expires_at: stored.token_expires_at,

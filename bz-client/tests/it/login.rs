@@ -7,6 +7,7 @@ use bz_core::cert::{BzCert, CertCheck, CertError, DEFAULT_MAX_AGE};
 use bz_core::id::OrganizationId;
 use bz_core::oidc::TokenError;
 use bz_core::oidc::provider::Commitment;
+use bz_core::oidc::workload::Workload;
 use serde_json::{Value, json};
 
 use crate::stand::server::now;
@@ -153,6 +154,8 @@ async fn the_provider_is_named_where_several_fit() {
     let with = |bundle: &bz_core::trust::TrustBundle| Trust::given(bundle.clone()).unwrap();
     let mut ci = stand.provider.pinned();
     (ci.issuer, ci.commitment) = ("https://ci.example".to_owned(), Commitment::Audience);
+    (ci.audiences, ci.domains) = (vec![], vec![]);
+    ci.workloads = vec![Workload([("sub".to_owned(), "job".to_owned())].into_iter().collect())];
     bundle.providers.push(ci);
     assert_eq!(with(&bundle).login_provider(None).unwrap().issuer, stand.provider.issuer, "people log in at no CI");
     let mut second = stand.provider.pinned();

@@ -1,5 +1,7 @@
 //! Service accounts: `service-accounts/…`, and their second factor at `mfa/rotate/{id}`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::api::Bytes;
@@ -18,9 +20,9 @@ pub struct ServiceAccount {
     pub email: String,
     /// The subject of its tokens.
     pub external_id: String,
-    /// Where its key set is.
+    /// Where its key set is; empty of a job.
     pub jwks_url: String,
-    /// The pattern that agents' owners pin for it.
+    /// The pattern that agents' owners pin for it; empty of a job.
     pub jwks_url_pattern: String,
     /// Whether it administers, but for what no service account does.
     pub is_admin: bool,
@@ -33,6 +35,46 @@ pub struct ServiceAccount {
     pub created_by: String,
     /// Whether it may log in.
     pub enabled: bool,
+    /// The job that it is, of one that has no key set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<WorkloadJob>,
+}
+
+/// A job, as its issuer's claims tell it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadJob {
+    /// The issuer, as the trust bundle names it.
+    pub issuer: String,
+    /// One of its `workloads` there: claims, and the value that each has.
+    pub claims: BTreeMap<String, String>,
+}
+
+/// `POST service-accounts/workloads`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct NewWorkload {
+    /// What people and logs call it.
+    pub name: String,
+    /// The job.
+    pub workload: WorkloadJob,
+}
+
+/// `POST service-accounts/workloads/login`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct LoginWorkload {
+    /// The `BzCert`, whose tokens' audience commits to the client key.
+    pub certificate: Bytes,
+}
+
+impl std::fmt::Debug for LoginWorkload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LoginWorkload").finish_non_exhaustive()
+    }
 }
 
 /// `POST service-accounts`.

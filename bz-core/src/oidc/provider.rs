@@ -1,6 +1,11 @@
 //! One row per kind of identity provider: how it names the organization, and which address the organization controls.
 
+use bincode::Encode;
+use bincode::enc::Encoder;
+use bincode::error::EncodeError;
 use serde_json::{Map, Value};
+
+use crate::oidc::workload::{self, GITHUB_OWNER, Workload, WorkloadError};
 
 /// The kinds of provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, bincode::Encode, bincode::Decode)]
@@ -18,6 +23,10 @@ pub enum ProviderKind {
     Keycloak,
     /// Any other OpenID provider.
     Oidc,
+    /// GitHub Actions, for jobs.
+    Github,
+    /// CircleCI, for jobs.
+    Circleci,
 }
 
 /// What a kind of provider does its own way.
@@ -48,7 +57,16 @@ pub enum OrganizationRule {
 
 impl ProviderKind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [Self::Google, Self::Microsoft, Self::Okta, Self::Onelogin, Self::Keycloak, Self::Oidc];
+    pub const ALL: [Self; 8] = [
+        Self::Google,
+        Self::Microsoft,
+        Self::Okta,
+        Self::Onelogin,
+        Self::Keycloak,
+        Self::Oidc,
+        Self::Github,
+        Self::Circleci,
+    ];
 
     /// The kind's row.
     #[must_use]
@@ -74,6 +92,9 @@ impl ProviderKind {
             Self::Onelogin => Row { address_verified: false, ..row("OneLogin", OrganizationRule::Issuer) },
             Self::Keycloak => row("Keycloak", OrganizationRule::Issuer),
             Self::Oidc => row("OpenID Connect", OrganizationRule::Configured),
+            Self::Github => Row { groups: None, ..row("GitHub Actions", OrganizationRule::Claim(GITHUB_OWNER)) },
+            // Each of its organizations has an issuer of its own.
+            Self::Circleci => Row { groups: None, ..row("CircleCI", OrganizationRule::Issuer) },
         }
     }
 }
@@ -102,14 +123,15 @@ pub struct OrganizationClaim {
 }
 
 /// A pinned identity provider.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, bincode::Encode, bincode::Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Provider {
     /// Its kind.
     pub kind: ProviderKind,
     /// The issuer, exactly as tokens name it.
     pub issuer: String,
-    /// Client ids of public native clients with loopback redirects only.
+    /// Client ids of public native clients with loopback redirects only; none of an issuer of jobs.
+    #[serde(default)]
     pub audiences: Vec<String>,
     /// The organization's claim; absent where the issuer serves this organization alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -123,6 +145,17 @@ pub struct Provider {
     /// Where the commitment stands.
     #[serde(default)]
     pub commitment: Commitment,
+    /// Which jobs of an issuer of jobs may act.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workloads: Vec<Workload>,
+}
+
+/// As bundles are called: without the workloads, which are a part of their own there.
+impl Encode for Provider {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        (&self.kind, &self.issuer, &self.audiences, &self.organization).encode(encoder)?;
+        (&self.organization_is_issuer, &self.domains, &self.commitment).encode(encoder)
+    }
 }
 
 /// Why a provider cannot be pinned.
@@ -137,6 +170,9 @@ pub enum ProviderError {
     /// Nothing says which organization a token belongs to.
     #[error("the organization must be named: {0}")]
     Organization(&'static str),
+    /// Rows of jobs that cannot be pinned.
+    #[error(transparent)]
+    Workload(#[from] WorkloadError),
     /// A mail domain that is none.
     #[error("a mail domain must be a plain name such as example.com")]
     Domain,
@@ -151,6 +187,12 @@ impl Provider {
         if !issuer_is_safe(&self.issuer) {
             return Err(ProviderError::Issuer);
         }
+        if self.commitment == Commitment::Audience {
+            return self.check_jobs();
+        }
+        if !self.workloads.is_empty() {
+            return Err(WorkloadError::Commitment.into());
+        }
         if self.audiences.is_empty() || self.audiences.iter().any(|a| a.trim().is_empty()) {
             return Err(ProviderError::Audience);
         }
@@ -161,12 +203,29 @@ impl Provider {
         if self.domains.iter().all(plain) { Ok(()) } else { Err(ProviderError::Domain) }
     }
 
+    /// An issuer of jobs: its rows, and whose they are.
+    fn check_jobs(&self) -> Result<(), ProviderError> {
+        if !self.audiences.is_empty() || !self.domains.is_empty() {
+            return Err(WorkloadError::People.into());
+        }
+        workload::check(&self.workloads, self.kind, self.organization.as_ref())?;
+        // A subject is its owner's alone, so rows that each name one need no other claim of an owner.
+        if self.organization.is_none() && workload::are_subjects(&self.workloads) {
+            return Ok(());
+        }
+        self.check_organization()
+    }
+
     fn check_organization(&self) -> Result<(), ProviderError> {
         let err = |why| Err(ProviderError::Organization(why));
         if let Some(organization) = &self.organization
             && (organization.claim.trim().is_empty() || organization.value.trim().is_empty())
         {
             return err("an empty claim or value would mean anyone");
+        }
+        if matches!(self.kind, ProviderKind::Github | ProviderKind::Circleci) && self.commitment != Commitment::Audience
+        {
+            return err("jobs log in there and no people: say commitment = \"audience\"");
         }
         match (self.kind.row().organization, &self.organization) {
             (OrganizationRule::Claim(claim), Some(o)) if o.claim == claim => {
@@ -176,6 +235,9 @@ impl Provider {
                 } else {
                     Ok(())
                 }
+            }
+            (OrganizationRule::Claim(GITHUB_OWNER), _) => {
+                err("GitHub needs organization = { claim = \"repository_owner_id\", value = \"the account's number\" }")
             }
             (OrganizationRule::Claim("hd"), _) => {
                 err("Google needs organization = { claim = \"hd\", value = \"your domain\" }")
@@ -195,8 +257,23 @@ impl Provider {
     pub(super) fn owns(&self, claims: &Map<String, Value>) -> bool {
         match &self.organization {
             Some(o) => !o.value.is_empty() && claims.get(&o.claim).and_then(Value::as_str) == Some(o.value.as_str()),
+            None if self.commitment == Commitment::Audience => self.check_jobs().is_ok(),
             None => self.check_organization().is_ok(),
         }
+    }
+
+    /// Who this is: the subject that the issuer says, or of a job the row that it fits.
+    pub(super) fn subject(&self, said: &str, claims: &Map<String, Value>) -> Option<String> {
+        if self.commitment == Commitment::Nonce {
+            return Some(said.to_owned());
+        }
+        let row = workload::which(&self.workloads, self.kind, claims)?;
+        Some(row.subject(self.organization.as_ref()))
+    }
+
+    /// The name to show: the one that the issuer says, of a job its own subject.
+    pub(super) fn name(&self, said: &str, name: Option<String>) -> Option<String> {
+        if self.commitment == Commitment::Audience { Some(said.to_owned()) } else { name }
     }
 
     /// The claim that lists groups.

@@ -8,6 +8,7 @@ use bz_core::key::PrivateKey;
 use bz_core::oidc::TokenError;
 use bz_core::oidc::jwks::Jwks;
 use bz_core::oidc::provider::{Commitment, Provider};
+use bz_core::oidc::workload::Workload;
 use bz_core::time::UnixTime;
 use bz_core::wire::WireError;
 use serde_json::json;
@@ -155,6 +156,9 @@ fn a_verified_login_survives_key_rotation() {
 fn a_job_commits_in_its_audience() {
     let mut world = World::new();
     world.provider.commitment = Commitment::Audience;
+    (world.provider.audiences, world.provider.domains) = (vec![], vec![]);
+    let alice = [("sub".to_owned(), "alice".to_owned())];
+    world.provider.workloads = vec![Workload(alice.into_iter().collect())];
     let token = |audience: &str| {
         let mut body = claims(NOW, "n");
         body["aud"] = json!(audience);
@@ -165,6 +169,14 @@ fn a_job_commits_in_its_audience() {
     world.check(&cert(&other, &other), Err(CertError::Initial(TokenError::Audience)));
     world.check(&cert(&bound, &other), Err(CertError::Current(TokenError::Audience)));
     world.check(&cert(&login(NOW), &login(NOW)), Err(CertError::Initial(TokenError::Audience)));
+    // However long the issuer lets a token live, it counts for an hour.
+    let mut body = claims(NOW, "n");
+    (body["aud"], body["exp"]) = (json!(request(1).audience()), json!(NOW + 80_000));
+    let long = idp().token(&body);
+    for (now, want) in [(3659, Ok(())), (3660, Err(CertError::Current(TokenError::Expired)))] {
+        let provider = world.provider.clone();
+        World { provider, ..World::at(NOW + now) }.check(&cert(&long, &long), want);
+    }
 }
 
 #[test]

@@ -10,3 +10,4 @@
 mod idp;
 mod cert;
 mod token;
+mod workload;

@@ -59,7 +59,10 @@ pub(super) fn check_opening(opening: &Opening, embedded: &Embedded, anchors: &An
     check_answer(opening, &syn, &answer)?;
     check_keys(embedded, &answer, opening.certificate.is_some())?;
     let certificate = match &opening.certificate {
-        Some(bytes) => Some(check_certificate(bytes, embedded, anchors, &answer)?),
+        Some(bytes) => {
+            let claimed = unverified(&signed.grant, organization).map_err(|e| Reason::Grant(GrantError::Object(e)))?;
+            Some(check_certificate((bytes, &claimed.person), embedded, anchors, &answer)?)
+        }
         None => None,
     };
     let pins = Pins { organization, roots: &[embedded.root], now: answer.verified_at };
@@ -141,12 +144,12 @@ fn check_keys(embedded: &Embedded, answer: &SynAck, with_tokens: bool) -> Result
 }
 
 fn check_certificate(
-    bytes: &[u8],
+    (bytes, granted): (&[u8], &Person),
     embedded: &Embedded,
     anchors: &Anchors<'_>,
     answer: &SynAck,
 ) -> Result<Verified<BzCert>, Reason> {
-    let (provider, keys) = provider_and_keys(bytes, embedded, anchors, answer)?;
+    let (provider, keys) = provider_and_keys((bytes, granted), embedded, anchors, answer)?;
     let check = CertCheck {
         organization: embedded.organization,
         provider: &provider,
@@ -164,24 +167,23 @@ fn check_certificate(
 }
 
 fn provider_and_keys(
-    certificate: &[u8],
+    (certificate, granted): (&[u8], &Person),
     embedded: &Embedded,
     anchors: &Anchors<'_>,
     answer: &SynAck,
 ) -> Result<(Provider, Jwks), Reason> {
     match anchors {
         Anchors::Bundle(bundle, archive) => {
-            let issuer = BzCert::claimed_issuer(certificate).ok_or(Reason::IssuerUnknown)?;
-            let provider = bundle.provider(&issuer).ok_or(Reason::IssuerUnknown)?;
+            let provider = bundle.provider_of(certificate).ok_or(Reason::IssuerUnknown)?;
             let missing = Reason::KeyNotArchived(answer.idp_key);
-            let keys = archive.issuer(&issuer).filter(|keys| keys.canonical(&answer.idp_key).is_some());
+            let keys = archive.issuer(&provider.issuer).filter(|keys| keys.canonical(&answer.idp_key).is_some());
             Ok((provider.into_owned(), keys.ok_or(missing)?.clone()))
         }
         Anchors::FromTranscript => {
             if embedded.keys.is_empty() {
                 return Err(Reason::IdpKey);
             }
-            let provider = BzCert::claimed_provider(certificate).ok_or(Reason::IssuerUnknown)?;
+            let provider = BzCert::claimed_provider(certificate, &granted.subject).ok_or(Reason::IssuerUnknown)?;
             Ok((provider, Jwks::from_canonical(&embedded.keys).map_err(|_| Reason::IdpKey)?))
         }
     }

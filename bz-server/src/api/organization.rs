@@ -1,7 +1,7 @@
 //! The organization and its trust bundle.
 
 use bz_core::api::login::{CertValidation, IdentityProvider, Organization, TrustBundleText};
-use bz_core::oidc::provider::Provider;
+use bz_core::oidc::provider::{Commitment, Provider};
 
 use crate::api::{Answer, Call};
 use crate::config::ProviderLogin;
@@ -37,10 +37,11 @@ pub(super) async fn identity_provider(call: Call) -> Result<Answer<IdentityProvi
     Answer::json(&IdentityProvider { identity_provider_type, identity_provider_id })
 }
 
-/// The first provider's kind, and what says there which organization it is. The trust bundle names all of them.
+/// The kind of the first provider of people, and what says there which organization it is. The trust bundle names all of them.
 fn provider(call: &Call) -> Result<(String, String), ApiError> {
+    let mut people = call.app.config.providers.iter().filter(|p| p.commitment == Commitment::Nonce);
     let Provider { kind, issuer, organization, .. } =
-        call.app.config.providers.first().cloned().ok_or_else(|| ApiError::not_found("identity provider"))?;
+        people.next().cloned().ok_or_else(|| ApiError::not_found("identity provider"))?;
     let kind = serde_json::to_value(kind).map_err(ApiError::internal)?;
     Ok((kind.as_str().unwrap_or_default().to_owned(), organization.map_or(issuer, |claim| claim.value)))
 }

@@ -19,7 +19,8 @@ use bz_core::api::record::{
 };
 use bz_core::api::register::{AgentRegistered, RegisterAgent};
 use bz_core::api::service_account::{
-    ChangeServiceAccount, LoginServiceAccount, NewServiceAccount, RotatedSecret, ServiceAccount, ServiceAccountMade,
+    ChangeServiceAccount, LoginServiceAccount, LoginWorkload, NewServiceAccount, NewWorkload, RotatedSecret,
+    ServiceAccount, ServiceAccountMade,
 };
 use bz_core::api::target::{ChangeEnvironment, ChangeTarget, Environment, EnvironmentMade, NewEnvironment, Target};
 use bz_core::api::virtual_target::{
@@ -374,4 +375,10 @@ operations! {
         "Sends all events of logs, oldest first, each with its number and hash in the chain.";
     "eventservice:head" Get "/events/head" event::head => LogHead,
         "Answers with the end of the chain of all logs: written down elsewhere, it proves later that nothing was changed.";
+    "serviceaccountservice:add-workload" Post "/service-accounts/workloads" service_account::add_workload: NewWorkload
+        => ServiceAccount,
+        "Makes a service account of a job of CI that the trust bundle pins; it has no secret.";
+    "serviceaccountservice:login-workload" Post "/service-accounts/workloads/login" service_account::login_workload:
+        LoginWorkload => Registered,
+        "Logs a job of CI in, by a token of its issuer whose audience commits to the client key.", proof: ProofOf::Body;
 }

@@ -5,7 +5,7 @@ use bz_core::api::policy::SubjectType;
 use bz_core::cert::{BzCert, CertCheck, CertError, Verified};
 use bz_core::id::{LoginId, OrganizationId, UserId};
 use bz_core::oidc::TokenError;
-use bz_core::oidc::provider::Provider;
+use bz_core::oidc::provider::{Commitment, Provider};
 use bz_core::target::UserRule;
 
 use crate::api::openapi::Nothing;
@@ -134,9 +134,14 @@ async fn verify(call: &Call, login: LoginId, bytes: &[u8]) -> Result<Verified<Bz
     let refused = |error: CertError| ApiError::not_logged_in(error.to_string());
     let issuer = BzCert::claimed_issuer(bytes)
         .ok_or_else(|| ApiError::bad_request("the body holds no certificate of a login"))?;
-    let provider = call.app.config.providers.iter().find(|p| p.issuer == issuer);
-    let provider = provider.ok_or_else(|| refused(CertError::Initial(TokenError::Issuer)))?;
-    verify_by(call, login, bytes, provider).await
+    // Jobs have a door of their own.
+    let provider = provider(call, &issuer, Commitment::Nonce);
+    verify_by(call, login, bytes, provider.ok_or_else(|| refused(CertError::Initial(TokenError::Issuer)))?).await
+}
+
+/// The provider of people or of jobs with this issuer.
+pub(super) fn provider<'a>(call: &'a Call, issuer: &str, commitment: Commitment) -> Option<&'a Provider> {
+    call.app.config.providers.iter().find(|p| p.issuer == issuer && p.commitment == commitment)
 }
 
 /// Checks a certificate against one provider's keys.

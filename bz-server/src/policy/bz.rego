@@ -103,6 +103,8 @@ operations := {
 	"eventservice:head": {"admin", "key"},
 	"eventservice:stream": {"admin", "key"},
 	"eventservice:export": {"admin", "key"},
+	"serviceaccountservice:add-workload": {"admin", "key"},
+	"serviceaccountservice:login-workload": {"anyone"},
 }
 
 roles contains "anyone" if input.caller.kind != "registration"
@@ -127,6 +129,7 @@ never_by_service_accounts := {
 	"organizationcontrolsservice:edit",
 	"apikeyservice:add",
 	"apikeyservice:edit",
+	"serviceaccountservice:add-workload",
 }
 
 in_person if input.caller.kind in {"person", "serviceaccount"}

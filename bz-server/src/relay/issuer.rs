@@ -31,7 +31,7 @@ async fn is_service_accounts(app: &App, host: &str, port: u16) -> bool {
         tracing::error!(%error, "service accounts cannot be read");
         Vec::new()
     });
-    accounts.iter().any(|account| account.enabled && is_at(&account.jwks_url, host, port))
+    accounts.iter().any(|account| account.enabled && account.jwks_url().is_some_and(|url| is_at(url, host, port)))
 }
 
 fn is_at(address: &str, host: &str, port: u16) -> bool {

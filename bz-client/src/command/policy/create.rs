@@ -63,7 +63,7 @@ pub(crate) struct TargetAccess {
 
 /// What every policy takes.
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("who").args(["user", "group"]).multiple(true).required(true))]
+#[command(group = clap::ArgGroup::new("who").args(["user", "group", "service_account"]).multiple(true).required(true))]
 struct Whose {
     /// The policy's name, unique
     #[arg(long, short)]
@@ -77,6 +77,17 @@ struct Whose {
     /// A group of the identity provider, by id; may be given several times
     #[arg(long, short, alias = "groups", value_name = "GROUP")]
     group: Vec<String>,
+    /// A service account, by address or name; may be given several times
+    #[arg(long, alias = "service-accounts", value_name = "NAME")]
+    service_account: Vec<String>,
+}
+
+impl Whose {
+    async fn subjects(&self, client: &Client) -> anyhow::Result<Vec<Subject>> {
+        let mut all = subjects(client, &self.user).await?;
+        all.extend(service_accounts(client, &self.service_account).await?);
+        Ok(all)
+    }
 }
 
 /// What `bz policy create session-recording` takes.
@@ -117,10 +128,11 @@ impl Create {
 
 impl SessionRecording {
     async fn create(self, client: &Client) -> anyhow::Result<RecordingPolicy> {
+        let subjects = self.whose.subjects(client).await?;
         let content = RecordingContent {
             name: self.whose.name,
             description: self.whose.description,
-            subjects: subjects(client, &self.whose.user).await?,
+            subjects,
             groups: groups(self.whose.group),
             record_input: self.record_input,
             ..RecordingContent::default()
@@ -131,7 +143,7 @@ impl SessionRecording {
 
 impl TargetAccess {
     async fn create(self, client: &Client) -> anyhow::Result<TargetConnectPolicy> {
-        let subjects = subjects(client, &self.whose.user).await?;
+        let subjects = self.whose.subjects(client).await?;
         let environments = environments(client, &self.environment).await?;
         let mut targets = Vec::new();
         for target in &self.target {
@@ -177,6 +189,22 @@ pub(super) async fn subjects(client: &Client, emails: &[String]) -> anyhow::Resu
             Ok(Subject { id: user.id, kind: SubjectType::User })
         })
         .collect()
+}
+
+pub(super) async fn service_accounts(client: &Client, names: &[String]) -> anyhow::Result<Vec<Subject>> {
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let all = client.service_accounts().await?;
+    let find = |name: &String| {
+        let mut fitting = all.iter().filter(|a| a.email.eq_ignore_ascii_case(name) || a.id.to_string() == *name);
+        let account = fitting.next().with_context(|| format!("there is no service account {name}"))?;
+        if fitting.next().is_some() {
+            bail!("several service accounts are called {name}: name one by id, as `bz service-account list` shows it");
+        }
+        Ok(Subject { id: account.id, kind: SubjectType::ServiceAccount })
+    };
+    names.iter().map(find).collect()
 }
 
 async fn environments(client: &Client, names: &[String]) -> anyhow::Result<Vec<PolicyEnvironment>> {

@@ -6,7 +6,7 @@ use bz_core::api::policy::{ClusterName, KubernetesContent, KubernetesPolicy, Pol
 use bz_core::api::virtual_target::KubeTarget;
 use clap::Args;
 
-use crate::command::policy::create::{Whose, environments, groups, subjects};
+use crate::command::policy::create::{Whose, environments, groups};
 
 /// What `bz policy create kubernetes` takes.
 #[derive(Debug, Args)]
@@ -39,10 +39,11 @@ impl Kubernetes {
             clusters.push(PolicyCluster { id: client.find_virtual_target::<KubeTarget>(target).await?.base.id });
         }
         let names = |names: Vec<String>| names.into_iter().map(|name| ClusterName { name }).collect();
+        let subjects = self.whose.subjects(client).await?;
         let content = KubernetesContent {
             name: self.whose.name,
             description: self.whose.description,
-            subjects: subjects(client, &self.whose.user).await?,
+            subjects,
             groups: groups(self.whose.group),
             environments: environments(client, &self.environment).await?,
             clusters,

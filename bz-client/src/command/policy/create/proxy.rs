@@ -8,7 +8,7 @@ use bz_core::api::target::TargetUserName;
 use bz_core::target::UserRule;
 use clap::Args;
 
-use crate::command::policy::create::{Whose, environments, groups, subjects};
+use crate::command::policy::create::{Whose, environments, groups};
 use crate::command::target;
 
 /// What `bz policy create proxy` takes.
@@ -41,10 +41,11 @@ impl Proxy {
             let (kind, id) = target::find(client, target).await?;
             targets.push(PolicyTarget { id, kind: kind.to_string() });
         }
+        let subjects = self.whose.subjects(client).await?;
         let content = ProxyContent {
             name: self.whose.name,
             description: self.whose.description,
-            subjects: subjects(client, &self.whose.user).await?,
+            subjects,
             groups: groups(self.whose.group),
             environments: environments(client, &self.environment).await?,
             targets,
