@@ -15,6 +15,7 @@
 
 mod config;
 mod http;
+pub mod jobs;
 mod state;
 
 pub use config::{Clock, DevIdpConfig, RefreshNonce, User};

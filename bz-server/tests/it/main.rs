@@ -24,6 +24,7 @@ mod targets;
 mod virtual_targets;
 mod mfa;
 mod service_accounts;
+mod workloads;
 mod policies;
 mod policy_changes;
 mod environments;

@@ -19,7 +19,7 @@ use url::Url;
 use super::config::{Clock, DevIdpConfig, RefreshNonce, User};
 use directory::Directory;
 use grants::Grants;
-use keys::Keyring;
+pub(in crate::idp) use keys::Keyring;
 
 /// The provider without its socket.
 #[derive(Debug)]

@@ -79,3 +79,5 @@ mod time;
 mod tunnels;
 #[cfg(test)]
 mod web;
+#[cfg(test)]
+mod workloads;

@@ -34,7 +34,7 @@ impl std::fmt::Debug for Keyring {
 }
 
 impl Keyring {
-    pub(super) fn generate() -> Self {
+    pub(in crate::idp) fn generate() -> Self {
         let signing = SigningKey::generate();
         let current = Published::of(&signing);
         Self { signing, current, former: Vec::new() }
@@ -55,7 +55,7 @@ impl Keyring {
         self.former.truncate(MAX_PUBLISHED - 1);
     }
 
-    pub(super) fn jwks(&self) -> Value {
+    pub(in crate::idp) fn jwks(&self) -> Value {
         let keys: Vec<&Value> = std::iter::once(&self.current).chain(&self.former).map(|key| &key.jwk).collect();
         json!({ "keys": keys })
     }
