@@ -13,7 +13,6 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use bz_core::oidc::provider::{Commitment, OrganizationClaim, Provider, ProviderKind};
 use bz_core::oidc::workload::Workload;
-use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -54,16 +53,7 @@ struct State {
     changed: Mutex<Value>,
 }
 
-#[derive(Deserialize)]
-struct Asked {
-    audience: Option<String>,
-    format: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct CircleciClaims {
-    aud: String,
-}
+type Asked = std::collections::BTreeMap<String, String>;
 
 impl Jobs {
     /// Starts them on loopback.
@@ -203,7 +193,7 @@ async fn jwks(Shared(state): Shared<Arc<State>>) -> Json<Value> {
 /// `GET $ACTIONS_ID_TOKEN_REQUEST_URL&audience=…` with the job's bearer token.
 async fn github(
     Shared(state): Shared<Arc<State>>,
-    Query(asked): Query<Asked>,
+    Query(mut asked): Query<Asked>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, StatusCode> {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -221,12 +211,12 @@ async fn github(
         "runner_environment": "github-hosted",
         "job_workflow_ref": "octo-org/octo-repo/.github/workflows/deploy.yml@refs/heads/main",
     });
-    let audience = asked.audience.unwrap_or_else(|| "https://github.com/octo-org".to_owned());
+    let audience = asked.remove("audience").unwrap_or_else(|| "https://github.com/octo-org".to_owned());
     Ok(Json(json!({"count": 1, "value": state.sign(claims, &audience, GITHUB_LIFE)})))
 }
 
 /// What CircleCI's program is answered when it asks for `circleci run oidc get --claims '{"aud": …}'`.
-async fn circleci(Shared(state): Shared<Arc<State>>, Json(asked): Json<CircleciClaims>) -> String {
+async fn circleci(Shared(state): Shared<Arc<State>>, Json(asked): Json<Value>) -> String {
     let claims = json!({
         "iss": format!("http://{}/circleci/org/{CIRCLECI_ORGANIZATION}", state.address),
         "sub": format!("org/{CIRCLECI_ORGANIZATION}/project/{CIRCLECI_PROJECT}/user/5b1f0b3c"),
@@ -235,23 +225,23 @@ async fn circleci(Shared(state): Shared<Arc<State>>, Json(asked): Json<CircleciC
         "oidc.circleci.com/vcs-origin": "github.com/octo-org/octo-repo",
         "oidc.circleci.com/vcs-ref": "refs/heads/main",
     });
-    state.sign(claims, &asked.aud, LIFE)
+    state.sign(claims, asked["aud"].as_str().unwrap_or_default(), LIFE)
 }
 
 /// The identity of the account that a service in Google's cloud runs as, by its metadata server.
 async fn google(
     Shared(state): Shared<Arc<State>>,
-    Query(asked): Query<Asked>,
+    Query(mut asked): Query<Asked>,
     headers: HeaderMap,
 ) -> Result<String, StatusCode> {
-    let audience = asked.audience.filter(|audience| !audience.is_empty()).ok_or(StatusCode::BAD_REQUEST)?;
+    let audience = asked.remove("audience").filter(|audience| !audience.is_empty()).ok_or(StatusCode::BAD_REQUEST)?;
     if headers.get("metadata-flavor").is_none_or(|flavor| flavor != "Google") {
         return Err(StatusCode::FORBIDDEN);
     }
     let mut claims = json!({
         "iss": format!("http://{}/google", state.address), "sub": GOOGLE_ACCOUNT, "azp": GOOGLE_ACCOUNT,
     });
-    if asked.format.as_deref() == Some("full") {
+    if asked.get("format").is_some_and(|format| format == "full") {
         claims["email"] = json!("deployer@project.iam.gserviceaccount.com");
         claims["email_verified"] = json!(true);
     }
