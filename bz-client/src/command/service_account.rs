@@ -1,5 +1,7 @@
 //! `bz service-account`: programs that log in by themselves.
 
+mod key;
+
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -30,6 +32,8 @@ pub(crate) enum ServiceAccount {
     List,
     /// Make one, and write the file with its second factor (for administrators)
     Create(Create),
+    /// Make a key for one, and the key set to publish
+    GenerateKey(key::GenerateKey),
     /// Make one of a job of CI or a cloud, which has no secret (for administrators)
     CreateWorkload(CreateWorkload),
     /// Log in as one
@@ -131,11 +135,16 @@ struct SecondFactor {
 
 impl ServiceAccount {
     pub(crate) async fn run(self, context: &Context<'_>) -> anyhow::Result<Exit> {
-        if let Self::Login(login) = self {
-            return login.run(context).await;
-        }
+        let command = match self {
+            Self::Login(login) => return login.run(context).await,
+            Self::GenerateKey(key) => {
+                key.run(context)?;
+                return Ok(Exit::Fine);
+            }
+            other => other,
+        };
         let client = context.client()?;
-        match self {
+        match command {
             Self::List => {
                 let accounts = client.service_accounts().await?;
                 context.output.list(&accounts, || table(&accounts))?;
@@ -147,7 +156,7 @@ impl ServiceAccount {
                 let line = format!("Service account {} was made ({}). It has no secret.", account.email, account.id);
                 context.output.result(&account, &line)?;
             }
-            Self::Login(_) => {}
+            Self::Login(_) | Self::GenerateKey(_) => {}
             Self::Enable(named) => named.enable(context, &client, true).await?,
             Self::Disable(named) => named.enable(context, &client, false).await?,
             Self::SetRole { named, role } => {
@@ -275,10 +284,14 @@ fn read(path: &Path) -> anyhow::Result<String> {
 /// Writes the second factor for its owner's eyes alone.
 fn keep(path: &Path, client: &Client, secret: &str) -> anyhow::Result<()> {
     let file = SecondFactor { mfa_secret: secret.to_owned(), org_id: client.trust().bundle().organization };
-    let text = serde_json::to_string_pretty(&file)?;
+    let written = write_private(path, &serde_json::to_string_pretty(&file)?);
+    written.context("`bz service-account rotate-mfa` tries anew")
+}
+
+fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
     let written = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
     let written = written.and_then(|mut out| out.write_all(text.as_bytes()));
-    written.with_context(|| format!("{} cannot be written; `bz service-account rotate-mfa` tries anew", path.display()))
+    written.with_context(|| format!("{} cannot be written", path.display()))
 }
 
 fn table(accounts: &[Account]) -> Table {

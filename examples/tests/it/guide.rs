@@ -9,6 +9,8 @@ mod files;
 mod kube;
 mod mfa;
 pub(crate) mod page;
+mod people;
+mod service_accounts;
 mod web;
 
 use std::path::{Path, PathBuf};
@@ -249,13 +251,18 @@ struct Place {
 impl Place {
     /// Nothing where the identity provider is not installed.
     async fn start() -> Option<Self> {
+        Self::start_with(&[]).await
+    }
+
+    /// The same, with more settings of the server: what stands there, and what instead.
+    async fn start_with(settings: &[(&str, String)]) -> Option<Self> {
         let idp = started().await?;
         let mut page = Page::new();
         let mut desk = Desk::new();
         build(&mut page);
         page.put("$PWD/target/release", &programs().display());
         desk.begin_with(&page.next("export PATH"));
-        let (server, url) = serve(&mut page, &desk, &idp).await;
+        let (server, url) = serve(&mut page, &desk, (&idp, settings)).await;
 
         page.put("YOU@example.com", &format!("{PERSON}@example.com"));
         let mut login = desk.start(&page.next("bz login"));
@@ -323,7 +330,7 @@ fn programs() -> &'static Path {
 }
 
 /// Section 1: the server, listening wherever there is room, and its address.
-async fn serve(page: &mut Page, desk: &Desk, idp: &CertifiedIdp) -> (Program, String) {
+async fn serve(page: &mut Page, desk: &Desk, (idp, settings): (&CertifiedIdp, &[(&str, String)])) -> (Program, String) {
     page.put("DATA", &"data");
     desk.run(&page.next("bz-server --print-default-config")).await;
     edit(
@@ -336,6 +343,7 @@ async fn serve(page: &mut Page, desk: &Desk, idp: &CertifiedIdp) -> (Program, St
             (r#"{ claim = "org", value = "example" }"#, r#"{ claim = "hd", value = "example.com" }"#.to_owned()),
         ],
     );
+    edit(&desk.at("server.toml"), settings);
     let made = desk.run(&page.next("bz-server init")).await;
     let code = made.lines().find_map(|line| line.strip_prefix("Claim code ")).expect("a claim code").trim().to_owned();
     page.put("CODE", &code);
