@@ -1,3 +1,6 @@
+-- Reads logs and recordings, and changes nothing.
+ALTER TABLE user ADD COLUMN is_auditor INTEGER NOT NULL DEFAULT 0;
+
 -- A service account publishes a key set, or is a job that its issuer's claims tell.
 CREATE TABLE account (
     user             TEXT    NOT NULL PRIMARY KEY REFERENCES user (id) ON DELETE CASCADE,

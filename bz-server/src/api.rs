@@ -164,7 +164,8 @@ pub fn router(app: Arc<App>) -> Router {
     let api = OPERATIONS.iter().fold(Router::new(), |router, operation| {
         router.route(&format!("{PREFIX}{}", operation.path), method(operation))
     });
-    api.route("/healthz", on(MethodFilter::GET, || async { "ok\n" }))
+    api.merge(crate::page::router())
+        .route("/healthz", on(MethodFilter::GET, || async { "ok\n" }))
         .route("/readyz", on(MethodFilter::GET, ready))
         .fallback(|| async { plain(StatusCode::NOT_FOUND, ApiError::not_found("path")) })
         .method_not_allowed_fallback(|| async {

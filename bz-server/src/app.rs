@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::keys::{self, Certifier, KeysError, OnlineKeys};
 use crate::metrics::Metrics;
 use crate::mfa::Vault;
+use crate::page::Pages;
 use crate::policy::Engine;
 use crate::policy::engine::EngineError;
 use crate::record::{Records, TokenKey};
@@ -99,6 +100,7 @@ pub struct App {
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) replay: Mutex<Replay>,
     pub(crate) limit: Mutex<Limit>,
+    pub(crate) pages: Mutex<Pages>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     root: PrivateKey,
@@ -142,6 +144,7 @@ impl App {
             streams: Arc::new(Semaphore::new(MOST_STREAMS)),
             replay: Mutex::new(Replay::default()),
             limit: Mutex::new(Limit::default()),
+            pages: Mutex::default(),
             clock: seams.clock,
             entropy: seams.entropy,
             online: Mutex::new(Arc::new(online)),

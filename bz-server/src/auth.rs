@@ -66,6 +66,7 @@ impl Caller {
             Self::Person(person) => Asker::Person {
                 id: person.user.id,
                 is_admin: person.user.is_admin,
+                is_auditor: person.user.is_auditor,
                 pending: person.standing.is_pending(),
             },
             Self::Key(key) if key.is_registration => Asker::Registration { id: key.id },

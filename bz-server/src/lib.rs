@@ -14,6 +14,7 @@ pub mod admin;
 pub mod store;
 pub mod policy;
 pub mod mfa;
+mod page;
 pub mod auth;
 pub mod error;
 pub mod app;

@@ -1,8 +1,8 @@
 //! The second factor: the caller's own, other people's, and what the organization demands.
 
 use bz_core::api::mfa::{
-    ChangeControls, ControlsContent, ControlsPolicy, MfaPassed, MfaSecret, MfaStatus, PassMfa, RecoveryCodes, ResetMfa,
-    WhoseMfa,
+    ChangeControls, ControlsContent, ControlsPolicy, MfaPage, MfaPassed, MfaSecret, MfaStatus, PassMfa, RecoveryCodes,
+    ResetMfa, WhoseMfa,
 };
 use bz_core::id::UserId;
 use reqwest::Method;
@@ -44,6 +44,14 @@ impl Client {
     /// [`RestError`].
     pub async fn reset_mfa(&self, reset: ResetMfa) -> Result<MfaSecret, RestError> {
         self.rest.post(&self.caller().await, "mfa/reset", &reset).await
+    }
+
+    /// A code by which a browser sets up the second factor of this login, on a page of the server.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn mfa_page(&self, reset: ResetMfa) -> Result<MfaPage, RestError> {
+        self.rest.post(&self.caller().await, "mfa/page", &reset).await
     }
 
     /// New recovery codes; those before are void.

@@ -7,7 +7,7 @@ use bz_core::api::error::Code;
 use bz_core::api::login::MfaActionRequired;
 use bz_core::api::mfa::{MfaPassed, MfaStatus, ResetMfa};
 use bz_core::totp::TotpSecret;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
 use serde_json::json;
@@ -31,11 +31,35 @@ pub(crate) enum Mfa {
         code: Option<String>,
     },
     /// Set up a second factor with an authenticator app, which scans a QR code
-    Setup,
+    Setup(Where),
     /// Put another authenticator app in the place of the one you have
-    Reset,
+    Reset(Where),
     /// Print new recovery codes; those from before are void
     RecoveryCodes,
+}
+
+/// Where the QR code is shown.
+#[derive(Debug, Args)]
+pub(crate) struct Where {
+    /// On a page of the server, in a browser, instead of this terminal
+    #[arg(long)]
+    page: bool,
+}
+
+impl Where {
+    async fn enroll(self, context: &Context<'_>, client: &Client, reset: ResetMfa) -> anyhow::Result<()> {
+        if !self.page {
+            return enroll(context, client, reset).await;
+        }
+        let page = given_lately(context, client, async || client.mfa_page(reset).await).await?;
+        let address = client.server().url().join(&page.path).context("the server's page has no address")?;
+        let line = format!(
+            "Open {address} and type this code there, once and before {}:\n\n{}",
+            local(&page.expires_at),
+            page.code
+        );
+        Ok(context.output.result(&json!({"page": address, "code": page.code, "expiresAt": page.expires_at}), &line)?)
+    }
 }
 
 /// A code is needed, and nobody is there to type it.
@@ -49,8 +73,8 @@ impl Mfa {
         match self {
             Self::Status => show(context, &client.mfa().await?)?,
             Self::Verify { code } => verify(context, &client, code).await?,
-            Self::Setup => enroll(context, &client, ResetMfa::default()).await?,
-            Self::Reset => enroll(context, &client, ResetMfa { force_setup: true }).await?,
+            Self::Setup(place) => place.enroll(context, &client, ResetMfa::default()).await?,
+            Self::Reset(place) => place.enroll(context, &client, ResetMfa { force_setup: true }).await?,
             Self::RecoveryCodes => {
                 let made = given_lately(context, &client, async || client.new_recovery_codes().await).await?;
                 print_codes(context, &made.recovery_codes)?;

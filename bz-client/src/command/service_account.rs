@@ -17,7 +17,7 @@ use bz_core::api::service_account::{
 };
 use bz_core::totp::TotpSecret;
 use bz_protocol::driver::{Clock, SystemClock};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -47,7 +47,7 @@ pub(crate) enum ServiceAccount {
         #[command(flatten)]
         named: Named,
         /// What it may do of the administration
-        role: super::user::WhichRole,
+        role: WhichRole,
     },
     /// Give it a new second factor, which ends its logins (for administrators)
     RotateMfa {
@@ -119,6 +119,13 @@ pub(crate) struct LogIn {
     ca: Option<PathBuf>,
 }
 
+// The names say all.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum WhichRole {
+    User,
+    Admin,
+}
+
 /// Which.
 #[derive(Debug, Args)]
 pub(crate) struct Named {
@@ -160,7 +167,7 @@ impl ServiceAccount {
             Self::Enable(named) => named.enable(context, &client, true).await?,
             Self::Disable(named) => named.enable(context, &client, false).await?,
             Self::SetRole { named, role } => {
-                let is_admin = matches!(role, super::user::WhichRole::Admin);
+                let is_admin = matches!(role, WhichRole::Admin);
                 let change = ChangeServiceAccount { is_admin: Some(is_admin), enabled: None };
                 let now = client.change_service_account(named.find(&client).await?.id, &change).await?;
                 let what = if is_admin { "an administrator now" } else { "no administrator now" };

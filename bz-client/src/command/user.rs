@@ -16,7 +16,7 @@ use crate::output::{Table, local};
 pub(crate) enum User {
     /// List the people who have ever logged in
     List,
-    /// Make somebody an administrator, or no longer one
+    /// Make somebody an administrator or an auditor, or neither
     Role {
         /// The person, by address or id
         user: String,
@@ -95,6 +95,7 @@ impl UserMfa {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub(crate) enum WhichRole {
     User,
+    Auditor,
     Admin,
 }
 
@@ -109,10 +110,15 @@ impl User {
             Self::Role { user, role } => {
                 let role = match role {
                     WhichRole::User => Role::User,
+                    WhichRole::Auditor => Role::Auditor,
                     WhichRole::Admin => Role::Admin,
                 };
                 let user = client.set_role(find(&client, &user).await?.id, role).await?;
-                let now = if user.is_admin { "an administrator now" } else { "no administrator now" };
+                let now = match (user.is_admin, user.is_auditor) {
+                    (true, _) => "an administrator now",
+                    (false, true) => "an auditor now: logs and recordings, to be read",
+                    (false, false) => "neither administrator nor auditor now",
+                };
                 context.output.result(&user, &format!("{} is {now}.", user.email))?;
             }
             Self::CloseConnections { user } => {
@@ -140,13 +146,21 @@ async fn find(client: &Client, name: &str) -> anyhow::Result<Person> {
     Ok(user)
 }
 
+const fn role(user: &Person) -> &'static str {
+    match (user.is_admin, user.is_auditor) {
+        (true, _) => "admin",
+        (false, true) => "auditor",
+        (false, false) => "user",
+    }
+}
+
 fn table(users: &[Person]) -> Table {
     let mut table = Table::new(["Address", "Name", "Role", "Id", "Last login"], "Nobody has ever logged in.");
     for user in users {
         table.row([
             user.email.as_str().into(),
             user.full_name.as_str().into(),
-            if user.is_admin { "admin" } else { "user" }.into(),
+            role(user).into(),
             user.id.into(),
             user.last_login.as_deref().map(local).unwrap_or_default().into(),
         ]);

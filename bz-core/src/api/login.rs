@@ -68,6 +68,9 @@ pub struct User {
     pub full_name: String,
     /// Whether the person administers.
     pub is_admin: bool,
+    /// Whether an auditor, who reads logs and recordings.
+    #[serde(default)]
+    pub is_auditor: bool,
     /// First login, RFC 3339.
     pub time_created: String,
     /// Last login, RFC 3339.
@@ -87,6 +90,8 @@ pub enum Role {
     User,
     /// Everything.
     Admin,
+    /// Logs, recordings and transcripts, to be read alone.
+    Auditor,
 }
 
 /// `PATCH users/{id}`.

@@ -53,6 +53,80 @@ pub struct ResetMfa {
     pub force_setup: bool,
 }
 
+/// The answer to `POST mfa/page`: what lets a browser set up the second factor of this login, once.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct MfaPage {
+    /// Where the page is on this server.
+    pub path: String,
+    /// What is typed there, or stands behind `#` in the address.
+    pub code: String,
+    /// Until when it is good, RFC 3339.
+    pub expires_at: String,
+}
+
+impl std::fmt::Debug for MfaPage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MfaPage").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// `POST mfa/page/begin`, from the page.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct BeginPage {
+    /// The code of [`MfaPage`], taken once.
+    pub code: String,
+}
+
+impl std::fmt::Debug for BeginPage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BeginPage").finish_non_exhaustive()
+    }
+}
+
+/// The answer to [`BeginPage`].
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct PageSecret {
+    /// What lets the page confirm the secret.
+    pub ticket: String,
+    /// Whose second factor it is.
+    pub account: String,
+    /// The secret, base 32.
+    pub secret: String,
+    /// The address that authenticator apps read; the secret is in it.
+    pub mfa_secret_url: String,
+    /// The same as a QR code: rows of modules, `1` for a dark one.
+    pub qr_code: Vec<String>,
+}
+
+impl std::fmt::Debug for PageSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PageSecret").field("account", &self.account).finish_non_exhaustive()
+    }
+}
+
+/// `POST mfa/page/confirm`, from the page.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct ConfirmPage {
+    /// The ticket of [`PageSecret`].
+    pub ticket: String,
+    /// The first code of the app.
+    pub token: String,
+}
+
+impl std::fmt::Debug for ConfirmPage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ConfirmPage").finish_non_exhaustive()
+    }
+}
+
 /// The answer to [`ResetMfa`].
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

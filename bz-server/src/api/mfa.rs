@@ -1,5 +1,7 @@
 //! The second factor of people: giving a code, enrolling, and what administrators may do about somebody else's.
 
+pub(super) mod page;
+
 use std::sync::Arc;
 
 use bz_core::api::login::MfaActionRequired;
@@ -75,21 +77,32 @@ const fn method(outcome: Outcome) -> Option<&'static str> {
 /// `POST mfa/reset`: a new secret for the caller, who has passed the old one a moment ago where there is one.
 pub(super) async fn reset(call: Call, body: ResetMfa) -> Result<Answer<MfaSecret>, ApiError> {
     let who = call.person()?;
+    may_enroll(&call, who, body).await?;
+    Answer::json(&MfaSecret { mfa_secret_url: propose(&call, (&who.user, who.login.id)).await? })
+}
+
+/// Whether the caller may set up a second factor now, in place of one that is there.
+async fn may_enroll(call: &Call, who: &LoggedIn, body: ResetMfa) -> Result<(), ApiError> {
     let factor = call.app.store.factor(who.user.id).await?;
-    if factor.enrolment.is_verified() {
-        if !body.force_setup {
-            return Err(ApiError::conflict("you have a second factor: `bz mfa reset` takes another in its place"));
-        }
-        freshly_passed(&call, who)?;
+    if !factor.enrolment.is_verified() {
+        return Ok(());
     }
+    if !body.force_setup {
+        return Err(ApiError::conflict("you have a second factor: `bz mfa reset` takes another in its place"));
+    }
+    freshly_passed(call, who)
+}
+
+/// Proposes a new secret to a login; the address that apps read.
+async fn propose(call: &Call, (user, login): (&User, LoginId)) -> Result<String, ApiError> {
     let organization = call.app.store.organization().await?.map(|o| o.name).unwrap_or_default();
     let secret = TotpSecret::from_bytes(call.app.random()?);
-    let url = secret.to_url(&organization, who.user.name());
-    let (user, login) = (who.user.id, who.login.id);
+    let url = secret.to_url(&organization, user.name());
+    let user = user.id;
     let sealed = mfa::propose(&call.app.vault, user, (secret, call.app.random()?)).map_err(ApiError::internal)?;
     let propose = move |before: &Enrolment| (Enrolment { proposed: Some((sealed, login)), ..before.clone() }, ());
     call.app.store.change_factor(user, propose).await?;
-    Answer::json(&MfaSecret { mfa_secret_url: url.to_string() })
+    Ok(url.to_string())
 }
 
 /// `POST mfa/recovery-codes`: new ones in place of those that are left.

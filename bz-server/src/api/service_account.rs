@@ -157,6 +157,7 @@ fn made(call: &Call, (name, person): (String, Person), root: Root) -> Result<Ser
         email: name,
         full_name: String::new(),
         is_admin: false,
+        is_auditor: false,
         created: call.now(),
         last_login: None,
     };

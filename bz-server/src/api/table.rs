@@ -6,7 +6,8 @@ use bz_core::api::login::{
     TrustBundleText, User,
 };
 use bz_core::api::mfa::{
-    ControlsContent, ControlsPolicy, MfaPassed, MfaSecret, MfaStatus, PassMfa, RecoveryCodes, ResetMfa, WhoseMfa,
+    BeginPage, ConfirmPage, ControlsContent, ControlsPolicy, MfaPage, MfaPassed, MfaSecret, MfaStatus, PageSecret,
+    PassMfa, RecoveryCodes, ResetMfa, WhoseMfa,
 };
 use bz_core::api::policy::{
     ApiKey, ApiKeyMade, ChangeApiKey, KubernetesContent, KubernetesPolicy, NewApiKey, ProxyContent, ProxyPolicy,
@@ -381,4 +382,10 @@ operations! {
     "serviceaccountservice:login-workload" Post "/service-accounts/workloads/login" service_account::login_workload:
         LoginWorkload => Registered,
         "Logs a job of CI in, by a token of its issuer whose audience commits to the client key.", proof: ProofOf::Body;
+    "mfaservice:page" Post "/mfa/page" mfa::page::ask: ResetMfa => MfaPage,
+        "Gives a code by which a browser sets up the second factor of this login, once and within five minutes.";
+    "mfaservice:page-begin" Post "/mfa/page/begin" mfa::page::begin: BeginPage => PageSecret,
+        "Takes the code of a page, and proposes a new secret to the login that it is of.";
+    "mfaservice:page-confirm" Post "/mfa/page/confirm" mfa::page::confirm: ConfirmPage => MfaPassed,
+        "Confirms the secret that a page was shown, by its first code.";
 }

@@ -81,9 +81,9 @@ pub(super) async fn change_role(call: &Call, change: ChangeUser) -> Result<User,
     let user = find(call).await?;
     refuse_self(call, &user, "your own role is somebody else's to change")?;
     call.note_context(format!("role {:?}", change.role));
-    let is_admin = change.role == Role::Admin;
-    call.app.store.set_admin(user.id, is_admin).await?;
-    Ok(User { is_admin, ..user })
+    let (is_admin, is_auditor) = (change.role == Role::Admin, change.role == Role::Auditor);
+    call.app.store.set_role(user.id, (is_admin, is_auditor)).await?;
+    Ok(User { is_admin, is_auditor, ..user })
 }
 
 /// `DELETE users/{id}`: out of all policies, connections closed at once, logins ended. Logs keep the person's id, and who
@@ -205,6 +205,7 @@ fn seen(call: &Call, cert: &BzCert) -> Result<User, ApiError> {
         email: claims.address.as_ref().map(ToString::to_string).unwrap_or_default(),
         full_name: claims.name.clone().unwrap_or_default(),
         is_admin: false,
+        is_auditor: false,
         created: now,
         last_login: Some(now),
     })
@@ -217,6 +218,7 @@ pub(super) fn show(user: &User, organization: OrganizationId) -> UserBody {
         email: user.email.clone(),
         full_name: user.full_name.clone(),
         is_admin: user.is_admin,
+        is_auditor: user.is_auditor,
         time_created: user.created.to_string(),
         last_login: user.last_login.map(|t| t.to_string()),
         issuer: user.person.issuer.clone(),

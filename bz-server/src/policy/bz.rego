@@ -11,6 +11,7 @@ import rego.v1
 # person        whoever is logged in, with the second factor where it is asked for
 # owner         the person whose connection the call is about
 # admin         an administrator, logged in
+# auditor       an auditor, logged in: reads logs, recordings and transcripts
 # key           an access key: does what an administrator does, but has no sessions
 #
 # A service account that is logged in is a person here, and does nothing of what no service account may.
@@ -66,20 +67,20 @@ operations := {
 	"connectionservice:get": {"owner", "admin", "key"},
 	"connectionservice:attach": {"owner"},
 	"connectionservice:close": {"owner", "admin", "key"},
-	"recordservice:list": {"admin"},
-	"recordservice:get": {"admin"},
-	"recordservice:search": {"admin"},
+	"recordservice:list": {"admin", "auditor"},
+	"recordservice:get": {"admin", "auditor"},
+	"recordservice:search": {"admin", "auditor"},
 	"recordservice:delete": {"admin"},
-	"recordservice:transcripts": {"admin"},
-	"recordservice:transcript": {"admin"},
-	"recordservice:transcript-tokens": {"admin"},
-	"eventservice:subject": {"admin", "key"},
-	"eventservice:connection": {"admin", "key"},
-	"eventservice:command": {"admin", "key"},
-	"eventservice:file": {"admin", "key"},
-	"eventservice:query": {"admin", "key"},
-	"eventservice:web": {"admin", "key"},
-	"eventservice:kube": {"admin", "key"},
+	"recordservice:transcripts": {"admin", "auditor"},
+	"recordservice:transcript": {"admin", "auditor"},
+	"recordservice:transcript-tokens": {"admin", "auditor"},
+	"eventservice:subject": {"admin", "key", "auditor"},
+	"eventservice:connection": {"admin", "key", "auditor"},
+	"eventservice:command": {"admin", "key", "auditor"},
+	"eventservice:file": {"admin", "key", "auditor"},
+	"eventservice:query": {"admin", "key", "auditor"},
+	"eventservice:web": {"admin", "key", "auditor"},
+	"eventservice:kube": {"admin", "key", "auditor"},
 	"mfaservice:totp": {"login"},
 	"mfaservice:reset": {"login"},
 	"mfaservice:me": {"login"},
@@ -99,12 +100,15 @@ operations := {
 	"serviceaccountservice:delete": {"admin", "key"},
 	"serviceaccountservice:invalidate-cache": {"admin", "key"},
 	"serviceaccountservice:rotate-mfa": {"admin", "key"},
-	"eventservice:agent-status-change": {"admin", "key"},
-	"eventservice:head": {"admin", "key"},
-	"eventservice:stream": {"admin", "key"},
-	"eventservice:export": {"admin", "key"},
+	"eventservice:agent-status-change": {"admin", "key", "auditor"},
+	"eventservice:head": {"admin", "key", "auditor"},
+	"eventservice:stream": {"admin", "key", "auditor"},
+	"eventservice:export": {"admin", "key", "auditor"},
 	"serviceaccountservice:add-workload": {"admin", "key"},
 	"serviceaccountservice:login-workload": {"anyone"},
+	"mfaservice:page": {"login"},
+	"mfaservice:page-begin": {"anyone"},
+	"mfaservice:page-confirm": {"anyone"},
 }
 
 roles contains "anyone" if input.caller.kind != "registration"
@@ -130,6 +134,7 @@ never_by_service_accounts := {
 	"apikeyservice:add",
 	"apikeyservice:edit",
 	"serviceaccountservice:add-workload",
+	"mfaservice:page",
 }
 
 in_person if input.caller.kind in {"person", "serviceaccount"}
@@ -156,6 +161,11 @@ roles contains "owner" if {
 roles contains "admin" if {
 	finished
 	input.caller.is_admin
+}
+
+roles contains "auditor" if {
+	finished
+	input.caller.is_auditor
 }
 
 roles contains "key" if input.caller.kind == "key"

@@ -23,6 +23,9 @@ pub enum Asker {
         id: UserId,
         /// Whether an administrator.
         is_admin: bool,
+        /// Whether an auditor.
+        #[serde(default)]
+        is_auditor: bool,
         /// Whether the login still lacks the second factor.
         #[serde(default)]
         pending: bool,

@@ -83,7 +83,7 @@ impl Store {
             let mut user = user::upsert(tx, &seen)?;
             if claim.is_some() {
                 user::make_admin(tx, user.id)?;
-                user.is_admin = true;
+                (user.is_admin, user.is_auditor) = (true, false);
             }
             upsert(tx, &Login { user: user.id, ..login })?;
             Ok(Registration::Done(user))

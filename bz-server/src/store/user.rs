@@ -23,6 +23,8 @@ pub struct User {
     pub full_name: String,
     /// Whether an administrator.
     pub is_admin: bool,
+    /// Whether an auditor.
+    pub is_auditor: bool,
     /// First login.
     pub created: UnixTime,
     /// Last login.
@@ -63,6 +65,19 @@ impl Store {
         self.transact(move |tx| {
             let sql = "UPDATE user SET is_admin = ?2 WHERE id = ?1";
             Ok(tx.execute(sql, params![id.to_string(), is_admin])? == 1)
+        })
+        .await
+    }
+
+    /// Makes a person administrator, auditor, or neither.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn set_role(&self, id: UserId, (is_admin, is_auditor): (bool, bool)) -> Result<(), StoreError> {
+        self.transact(move |tx| {
+            let sql = "UPDATE user SET is_admin = ?2, is_auditor = ?3 WHERE id = ?1";
+            tx.execute(sql, params![id.to_string(), is_admin, is_auditor])?;
+            Ok(())
         })
         .await
     }
@@ -114,7 +129,7 @@ pub(super) fn upsert(tx: &Transaction<'_>, seen: &User) -> Result<User, StoreErr
 }
 
 pub(super) fn make_admin(tx: &Transaction<'_>, id: UserId) -> Result<(), StoreError> {
-    tx.execute("UPDATE user SET is_admin = 1 WHERE id = ?1", [id.to_string()])?;
+    tx.execute("UPDATE user SET is_admin = 1, is_auditor = 0 WHERE id = ?1", [id.to_string()])?;
     Ok(())
 }
 
@@ -135,6 +150,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<User, StoreError> {
         email: row.get("email")?,
         full_name: row.get("full_name")?,
         is_admin: row.get("is_admin")?,
+        is_auditor: row.get("is_auditor")?,
         created: time(row, "created")?,
         last_login: optional_time(row, "last_login")?,
     })

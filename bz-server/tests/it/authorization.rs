@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use crate::world::{As, World};
 
-/// What answers strangers: what they need before they can log in, and what is published anyway.
-const PUBLIC: [&str; 2] = ["apiservice:describe", "trustservice:bundle"];
+/// What answers strangers: what they need before they can log in, what is published anyway, and what asks for a code.
+const PUBLIC: [&str; 4] =
+    ["apiservice:describe", "trustservice:bundle", "mfaservice:page-begin", "mfaservice:page-confirm"];
 
 /// F-079, F-134, F-173: each operation of the API's document has a row in the rules, answers no stranger, and leaves one
 /// event, whether it is allowed or not.

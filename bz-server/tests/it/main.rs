@@ -23,6 +23,7 @@ mod api_keys;
 mod targets;
 mod virtual_targets;
 mod mfa;
+mod mfa_page;
 mod service_accounts;
 mod workloads;
 mod policies;

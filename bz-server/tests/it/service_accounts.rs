@@ -160,6 +160,7 @@ async fn a_service_account_never_does_what_the_list_says() {
         "apikeyservice:add",
         "apikeyservice:edit",
         "serviceaccountservice:add-workload",
+        "mfaservice:page",
     ];
     for name in never {
         assert!(OPERATIONS.iter().any(|o| o.name == name), "{name} is no operation");

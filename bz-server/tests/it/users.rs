@@ -3,6 +3,7 @@
 use bz_core::api::error::Code;
 use bz_core::api::login::{Registered, User};
 use bz_core::key::PrivateKey;
+use bz_server::api::{OPERATIONS, ProofOf};
 use bz_server::seam::links::Asked;
 use serde_json::json;
 
@@ -207,6 +208,36 @@ async fn roles_are_given_and_taken_by_others() {
     assert!(!role(&alice, &own, "User").await.ok::<User>().is_admin);
     world.get(As::Client(&admin), "/users").await.refused(Code::Denied);
     assert!(world.get(As::Client(&alice), &format!("/users/{her}")).await.ok::<User>().is_admin);
+}
+
+/// An auditor reads all logs, recordings and transcripts, and beyond that may no more than anybody: operation by operation.
+#[tokio::test]
+async fn an_auditor_reads_and_changes_nothing() {
+    let world = World::new().await;
+    let (admin, alice, bob) = (world.admin().await, world.user("alice").await, world.user("bob").await);
+    let path = format!("/users/{}", world.id_of(&alice).await);
+    let set = async |role: &str| {
+        let now = world.call(As::Client(&admin), "PATCH", &path, &json!({"role": role})).await.ok::<User>();
+        (now.is_admin, now.is_auditor)
+    };
+    assert_eq!(set("Auditor").await, (false, true));
+    let mut read = 0;
+    for operation in OPERATIONS.iter().filter(|o| o.proof == ProofOf::Known && o.name != "userservice:logout") {
+        let path = operation.path.replace("{id}", "00000000-0000-4000-8000-000000000000").replace("{n}", "1");
+        let denied = async |who| {
+            let reply = world.raw(As::Client(who), operation.method.as_str(), &path, b"{}".to_vec()).await;
+            serde_json::from_slice::<serde_json::Value>(&reply.body).is_ok_and(|body| body["code"] == "denied")
+        };
+        let of_logs = operation.name.starts_with("eventservice:") || operation.name.starts_with("recordservice:");
+        let reads = of_logs && operation.name != "recordservice:delete";
+        assert!(!reads || operation.method.as_str() == "GET", "{operation:?} reads");
+        assert_eq!(denied(&alice).await, denied(&bob).await && !reads, "{operation:?}");
+        read += usize::from(reads);
+    }
+    assert!(read >= 12, "{read}");
+    assert_eq!(set("User").await, (false, false));
+    world.get(As::Client(&alice), "/events/subject").await.refused(Code::Denied);
+    assert_eq!(set("Admin").await, (true, false));
 }
 
 fn refreshed(world: &World, claims: &serde_json::Value) -> String {
