@@ -81,3 +81,5 @@ mod tunnels;
 mod web;
 #[cfg(test)]
 mod workloads;
+#[cfg(test)]
+mod enroll_page;
