@@ -8,6 +8,7 @@ use bz_agent::user::User;
 use bz_core::api::mfa::ResetMfa;
 use bz_core::time::UnixTime;
 use bz_core::totp::{TotpSecret, step};
+use bz_examples::browser::loopback_client;
 use bz_examples::needs;
 use bz_examples::world::{Way, World};
 use futures::{SinkExt as _, StreamExt as _};
@@ -112,7 +113,8 @@ impl Tab {
         let place = tokio::time::timeout(DEADLINE, listening).await.expect("chromium does not listen");
         // Who reads no more would stop it.
         tokio::spawn(async move { while let Ok(Some(_)) = said.next_line().await {} });
-        let pages: Value = reqwest::get(format!("http://{place}/json/list")).await.unwrap().json().await.unwrap();
+        let list = format!("http://{place}/json/list");
+        let pages: Value = loopback_client().unwrap().get(list).send().await.unwrap().json().await.unwrap();
         let page = pages.as_array().unwrap().iter().find(|page| page["type"] == "page").expect("a page");
         let request = page["webSocketDebuggerUrl"].as_str().unwrap().into_client_request().unwrap();
         let stream = TcpStream::connect(&place).await.unwrap();
