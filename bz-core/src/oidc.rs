@@ -216,7 +216,7 @@ pub(crate) fn claimed_commitment(token: &str) -> Option<Commitment> {
     let is_job = match claims.get("aud")? {
         Value::String(one) => of_job(one),
         Value::Array(many) => many.iter().filter_map(Value::as_str).any(of_job),
-        _ => false,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => false,
     };
     Some(if is_job { Commitment::Audience } else { Commitment::Nonce })
 }

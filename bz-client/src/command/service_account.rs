@@ -142,16 +142,15 @@ struct SecondFactor {
 
 impl ServiceAccount {
     pub(crate) async fn run(self, context: &Context<'_>) -> anyhow::Result<Exit> {
-        let command = match self {
-            Self::Login(login) => return login.run(context).await,
-            Self::GenerateKey(key) => {
-                key.run(context)?;
-                return Ok(Exit::Fine);
-            }
-            other => other,
-        };
+        if let Self::Login(login) = self {
+            return login.run(context).await;
+        }
+        if let Self::GenerateKey(key) = self {
+            key.run(context)?;
+            return Ok(Exit::Fine);
+        }
         let client = context.client()?;
-        match command {
+        match self {
             Self::List => {
                 let accounts = client.service_accounts().await?;
                 context.output.list(&accounts, || table(&accounts))?;

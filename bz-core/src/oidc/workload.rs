@@ -85,7 +85,14 @@ impl Workload {
                 err("a workload of CircleCI needs oidc.circleci.com/project-id")
             }
             ProviderKind::Google if !has(SUBJECT) => err("a workload of Google needs sub, the account's unique id"),
-            _ => Ok(()),
+            ProviderKind::Google
+            | ProviderKind::Microsoft
+            | ProviderKind::Okta
+            | ProviderKind::Onelogin
+            | ProviderKind::Keycloak
+            | ProviderKind::Oidc
+            | ProviderKind::Github
+            | ProviderKind::Circleci => Ok(()),
         }
     }
 
@@ -99,7 +106,12 @@ impl Workload {
         let odd = match kind {
             ProviderKind::Github => unasked(GITHUB_EVENT, &PROPOSED),
             ProviderKind::Circleci => unasked(CIRCLECI_SSH, &["true"]),
-            _ => false,
+            ProviderKind::Google
+            | ProviderKind::Microsoft
+            | ProviderKind::Okta
+            | ProviderKind::Onelogin
+            | ProviderKind::Keycloak
+            | ProviderKind::Oidc => false,
         };
         named && !odd
     }
@@ -149,7 +161,8 @@ pub(super) fn are_subjects(rows: &[Workload]) -> bool {
 fn says(found: &Value, value: &str) -> bool {
     match found {
         Value::String(text) => text == value,
-        Value::Bool(_) | Value::Number(_) => found.to_string() == value,
+        Value::Bool(said) => value.parse() == Ok(*said),
+        Value::Number(number) => number.to_string() == value,
         Value::Array(many) => many.len() <= MAX_VALUES && many.iter().any(|one| one.as_str() == Some(value)),
         Value::Null | Value::Object(_) => false,
     }

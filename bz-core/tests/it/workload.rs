@@ -48,7 +48,7 @@ fn deployment() -> Value {
     })
 }
 
-fn subject(provider: &Provider, claims: &Value, changes: Value) -> Result<String, TokenError> {
+fn subject(provider: &Provider, claims: &Value, changes: &Value) -> Result<String, TokenError> {
     let mut claims = claims.clone();
     claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
     let idp = Idp::new(1, "k1");
@@ -63,9 +63,9 @@ fn subject(provider: &Provider, claims: &Value, changes: Value) -> Result<String
 fn a_job_of_github_is_the_row_it_fits() {
     let production = row(&[("repository_id", "74"), ("environment", "production")]);
     let main = row(&[("repository_id", "74"), ("environment", "production"), ("ref", "refs/heads/main")]);
-    let one = github(&[production.clone()]);
+    let one = github(std::slice::from_ref(&production));
     let check = |provider: &Provider, changes: Value, want: Result<&str, TokenError>| {
-        let got = subject(provider, &deployment(), changes.clone());
+        let got = subject(provider, &deployment(), &changes);
         assert_eq!(got.as_deref().map_err(|e| *e), want, "{changes}");
     };
     let named = "environment=production,repository_id=74,repository_owner_id=65";
@@ -100,17 +100,17 @@ fn a_job_elsewhere_is_the_row_it_fits() {
     });
     let one = circleci(&[row(&[(project, "p"), ("oidc.circleci.com/context-ids", "c2")])]);
     let named = "oidc.circleci.com/context-ids=c2,oidc.circleci.com/project-id=p";
-    assert_eq!(subject(&one, &claims, json!({"sub": "org/o/project/p/user/another"})).as_deref(), Ok(named));
+    assert_eq!(subject(&one, &claims, &json!({"sub": "org/o/project/p/user/another"})).as_deref(), Ok(named));
     for changes in [
         json!({"oidc.circleci.com/ssh-rerun": true}),
         json!({"oidc.circleci.com/project-id": "q"}),
         json!({"oidc.circleci.com/context-ids": ["c1"]}),
         json!({"oidc.circleci.com/context-ids": {"c2": "c2"}}),
     ] {
-        assert_eq!(subject(&one, &claims, changes.clone()), Err(TokenError::Workload), "{changes}");
+        assert_eq!(subject(&one, &claims, &changes), Err(TokenError::Workload), "{changes}");
     }
     let other = json!({"iss": CIRCLECI.replace("0001", "0002")});
-    assert_eq!(subject(&one, &claims, other), Err(TokenError::Issuer));
+    assert_eq!(subject(&one, &claims, &other), Err(TokenError::Issuer));
 
     let google = Provider {
         kind: ProviderKind::Google,
@@ -123,8 +123,8 @@ fn a_job_elsewhere_is_the_row_it_fits() {
         "iss": "https://accounts.google.com", "aud": JOB, "sub": "1070", "azp": "1070", "iat": NOW, "exp": NOW + 3600,
         "email": "run@project.iam.gserviceaccount.com", "email_verified": true,
     });
-    assert_eq!(subject(&google, &claims, json!({})).as_deref(), Ok("sub=1070"));
-    assert_eq!(subject(&google, &claims, json!({"sub": "1071"})), Err(TokenError::Workload));
+    assert_eq!(subject(&google, &claims, &json!({})).as_deref(), Ok("sub=1070"));
+    assert_eq!(subject(&google, &claims, &json!({"sub": "1071"})), Err(TokenError::Workload));
 }
 
 /// TRUST-1, TRUST-32: no row means anyone, or what a stranger can start.
@@ -135,7 +135,7 @@ fn rows_that_mean_anyone_are_not_pinned() {
         let said = provider.check().map_err(|error| error.to_string());
         assert!(said.as_ref().is_err_and(|said| said.contains(want)), "{provider:?} {said:?}");
     };
-    github(&[good.clone()]).check().unwrap();
+    github(std::slice::from_ref(&good)).check().unwrap();
     check(github(&[]), "name 1 to 64 workloads");
     check(github(&vec![good.clone(); 65]), "name 1 to 64 workloads");
     check(github(&[row(&[])]), "1 to 8 claims");

@@ -148,19 +148,15 @@ impl Drop for Jobs {
 }
 
 impl State {
-    fn sign(&self, mut claims: Value, audience: &str, life: Duration) -> String {
+    fn sign(&self, claims: &Value, audience: &str, life: Duration) -> String {
         let now = self.clock.unix();
-        claims["aud"] = json!(audience);
-        claims["iat"] = json!(now);
-        claims["exp"] = json!(now + life.as_secs());
+        let mut claims = claims.as_object().cloned().unwrap_or_default();
+        let times = [("aud", json!(audience)), ("iat", json!(now)), ("exp", json!(now + life.as_secs()))];
+        claims.extend(times.map(|(name, value)| (name.to_owned(), value)));
         let changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
-        for (name, value) in changed.as_object().into_iter().flatten() {
-            claims[name] = value.clone();
-        }
-        if let Some(claims) = claims.as_object_mut() {
-            claims.retain(|_, value| !value.is_null());
-        }
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner).sign(&claims)
+        claims.extend(changed.as_object().cloned().unwrap_or_default());
+        claims.retain(|_, value| !value.is_null());
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).sign(&Value::Object(claims))
     }
 
     fn document(&self, issuer: &str) -> Json<Value> {
@@ -212,7 +208,7 @@ async fn github(
         "job_workflow_ref": "octo-org/octo-repo/.github/workflows/deploy.yml@refs/heads/main",
     });
     let audience = asked.remove("audience").unwrap_or_else(|| "https://github.com/octo-org".to_owned());
-    Ok(Json(json!({"count": 1, "value": state.sign(claims, &audience, GITHUB_LIFE)})))
+    Ok(Json(json!({"count": 1, "value": state.sign(&claims, &audience, GITHUB_LIFE)})))
 }
 
 /// What CircleCI's program is answered when it asks for `circleci run oidc get --claims '{"aud": …}'`.
@@ -225,7 +221,7 @@ async fn circleci(Shared(state): Shared<Arc<State>>, Json(asked): Json<Value>) -
         "oidc.circleci.com/vcs-origin": "github.com/octo-org/octo-repo",
         "oidc.circleci.com/vcs-ref": "refs/heads/main",
     });
-    state.sign(claims, asked["aud"].as_str().unwrap_or_default(), LIFE)
+    state.sign(&claims, asked.get("aud").and_then(Value::as_str).unwrap_or_default(), LIFE)
 }
 
 /// The identity of the account that a service in Google's cloud runs as, by its metadata server.
@@ -238,12 +234,10 @@ async fn google(
     if headers.get("metadata-flavor").is_none_or(|flavor| flavor != "Google") {
         return Err(StatusCode::FORBIDDEN);
     }
-    let mut claims = json!({
+    let full = asked.get("format").is_some_and(|format| format == "full");
+    let claims = json!({
         "iss": format!("http://{}/google", state.address), "sub": GOOGLE_ACCOUNT, "azp": GOOGLE_ACCOUNT,
+        "email": full.then_some("deployer@project.iam.gserviceaccount.com"), "email_verified": full.then_some(true),
     });
-    if asked.get("format").is_some_and(|format| format == "full") {
-        claims["email"] = json!("deployer@project.iam.gserviceaccount.com");
-        claims["email_verified"] = json!(true);
-    }
-    Ok(state.sign(claims, &audience, LIFE))
+    Ok(state.sign(&claims, &audience, LIFE))
 }

@@ -210,6 +210,7 @@ impl ServerState {
             email: "alice@example.com".to_owned(),
             full_name: "Alice".to_owned(),
             is_admin: false,
+            is_auditor: false,
             time_created: "2026-01-01T00:00:00Z".to_owned(),
             last_login: None,
             issuer: person.issuer,

@@ -1,7 +1,7 @@
 //! `docs/admin/service-accounts.md`, as written, with the real programs: a job by the stand-in of its platform, and an
 //! account whose key set this test publishes.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,9 +11,9 @@ use axum::routing::get;
 use bz_examples::idp;
 use bz_examples::idp::jobs::{Jobs, REQUEST_TOKEN};
 
+use super::Place;
 use super::desk::text;
 use super::page::Page;
-use super::{Place, read};
 
 const PAGE: &str = include_str!("../../../../docs/admin/service-accounts.md");
 
@@ -28,7 +28,7 @@ async fn the_page_about_service_accounts_is_as_written() {
     let pattern = format!("service_accounts = [\"http://{}/keys/*.json\"]", keys.host);
     let line = "# What clients tell a provider besides its client id.";
     let more = [("node = \"main\"", format!("node = \"main\"\n{pattern}")), (line, format!("{row}\n{line}"))];
-    let Some(mut place) = Place::start_with(&more).await else { return };
+    let Some(place) = Place::start_with(&more).await else { return };
     let mut page = Page::of(PAGE);
     page.put("https://token.actions.githubusercontent.com", &github.issuer);
     page.put("https://ci.example", &format!("http://{}", keys.host));
@@ -58,7 +58,7 @@ async fn the_page_about_service_accounts_is_as_written() {
 
     // An account with a key set.
     place.desk.run(&page.next("bz service-account generate-key")).await;
-    keys.publish(place.desk.at("jwks.json"));
+    keys.publish(&place.desk.at("jwks.json"));
     place.desk.run(&page.next("bz service-account create provider-credentials.json")).await;
     place.desk.run(&page.next("bz policy create")).await;
     let login = page.next("bz service-account login");
@@ -67,7 +67,7 @@ async fn the_page_about_service_accounts_is_as_written() {
     let exec = page.next("bz exec");
     let said = place.desk.run(&exec).await;
     assert!(said.contains("load average"), "{said}");
-    another_key(&mut place, &mut page, (&keys, &login)).await;
+    another_key(&place, &mut page, (&keys, &login)).await;
 
     let said = place.desk.run(&page.next("bz service-account list")).await;
     assert!(said.contains("deployer@ci.example") && said.contains("environment=production"), "{said}");
@@ -84,9 +84,9 @@ async fn the_page_about_service_accounts_is_as_written() {
 }
 
 /// The old key ends, the new one works, and without the key set nobody new is let in.
-async fn another_key(place: &mut Place, page: &mut Page, (keys, login): (&Published, &str)) {
+async fn another_key(place: &Place, page: &mut Page, (keys, login): (&Published, &str)) {
     place.desk.run(&page.next("bz service-account generate-key")).await;
-    keys.publish(place.desk.at("jwks.json"));
+    keys.publish(&place.desk.at("jwks.json"));
     let refetch = page.next("bz service-account refetch");
     place.desk.run(&refetch).await;
     let refused = place.desk.try_run(login).await;
@@ -129,7 +129,7 @@ impl Published {
         Self { host, set, reachable }
     }
 
-    fn publish(&self, file: PathBuf) {
-        *self.set.lock().unwrap() = read(&file);
+    fn publish(&self, file: &Path) {
+        *self.set.lock().unwrap() = std::fs::read_to_string(file).unwrap();
     }
 }

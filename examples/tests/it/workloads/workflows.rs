@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::Stdio;
 
 use bz_examples::idp::jobs::REQUEST_TOKEN;
@@ -157,7 +157,10 @@ fn yaml(text: &str) -> Option<Value> {
     for secret in ["secrets.", "PRIVATE KEY", "assword", "mfa_secret", "secretKeyRef"] {
         assert!(!text.contains(secret), "{secret} in {text}");
     }
-    let python: PathBuf = needs::schemathesis()?.with_file_name("python3");
+    Some(parsed(&needs::schemathesis()?.with_file_name("python3"), text))
+}
+
+fn parsed(python: &Path, text: &str) -> Value {
     let program = "import json, sys, yaml; json.dump(yaml.safe_load(sys.stdin), sys.stdout)";
     let mut parser = std::process::Command::new(python);
     parser.args(["-c", program]).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -165,5 +168,5 @@ fn yaml(text: &str) -> Option<Value> {
     parser.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
     let output = parser.wait_with_output().unwrap();
     assert!(output.status.success(), "no YAML: {text}");
-    Some(serde_json::from_slice(&output.stdout).unwrap())
+    serde_json::from_slice(&output.stdout).unwrap()
 }
