@@ -17,6 +17,7 @@ pub mod mfa;
 pub mod auth;
 pub mod error;
 pub mod app;
+pub mod artifacts;
 pub mod connection;
 pub mod jobs;
 pub mod api;
