@@ -222,7 +222,7 @@ async fn owner(call: &Call, new: &NewApiKey) -> Result<Owner, ApiError> {
 fn described(key: &ApiKey) -> String {
     let scopes = key.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(" ");
     let what = if key.is_registration { "registers targets".to_owned() } else { format!("scopes: {scopes}") };
-    let end = key.expires.map_or("never".to_owned(), |end| end.to_string());
+    let end = key.expires.map_or_else(|| "never".to_owned(), |end| end.to_string());
     format!("{what}; enabled: {}; ends: {end}; from {} ranges", key.enabled, key.ranges.len())
 }
 

@@ -195,6 +195,7 @@ never_by_service_accounts := {
 	"apikeyservice:rotate",
 	"apikeyservice:give",
 	"registrationkeyservice:edit",
+	"registrationkeyservice:own",
 }
 
 in_person if input.caller.kind in {"person", "serviceaccount"}

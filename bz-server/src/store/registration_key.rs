@@ -19,7 +19,7 @@ pub struct Settings {
 }
 
 /// A key that is made where none is there yet: nobody ever has this secret.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Spare {
     /// Its id.
     pub id: ApiKeyId,

@@ -6,9 +6,13 @@ mod auditing;
 mod databases;
 mod desk;
 mod files;
+mod host;
+mod keys;
 mod kube;
 mod mfa;
 pub(crate) mod page;
+mod scripts;
+mod targets;
 mod web;
 
 use std::path::{Path, PathBuf};

@@ -122,7 +122,7 @@ impl GenerateScript {
         });
         match &self.output {
             Some(path) => {
-                bz_client::profile::replace_private(path, &text)
+                bz_client::profile::replace_private(&std::path::absolute(path)?, &text)
                     .with_context(|| format!("{} cannot be written", path.display()))?;
                 context.output.result(&value, &format!("Written to {}.", path.display()))?;
             }
