@@ -51,7 +51,7 @@ pub use key::ScriptQuestion;
 pub use made::Lie;
 pub use record::{Download, EventFilter};
 pub use session::RefreshError;
-pub use virtual_target::Virtual;
+pub use virtual_target::{MovedTarget, Virtual};
 
 /// A client of one server. Clones share the login.
 #[derive(Debug, Clone)]
