@@ -1,3 +1,5 @@
+//! Hostile values in every language, and what no script can hold.
+
 use super::*;
 
 /// What each language might take for more than a value.

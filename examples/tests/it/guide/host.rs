@@ -69,8 +69,8 @@ impl Host {
         };
         let inside = format!(
             "hostname {} && {before}mount -t proc proc {root}/proc && \
-             exec chroot --userspec={user} {root} env -i PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin HOME={home} \
-             BZ_LOG=info BZ_AGENT_CARRIER=ws {command}",
+             chroot --userspec={user} {root} env -i PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin HOME={home} \
+             BZ_LOG=info BZ_AGENT_CARRIER=ws {command}; exit $?",
             self.name
         );
         format!("unshare --mount --uts --pid --fork --kill-child bash -c '{inside}'")
