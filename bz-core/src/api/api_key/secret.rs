@@ -1,7 +1,9 @@
 //! The text of a key: 60 letters and digits that a scanner for leaks recognizes, and that a slip of the pen breaks.
 //!
-//!     bzAccessKey | 43 random letters and digits | 6 of checksum
-//!     bzEnrollKey |  (256 bits)                  |  (CRC-32)
+//! ```text
+//! bzAccessKey | 43 random letters and digits | 6 of checksum
+//! bzEnrollKey |  (256 bits)                  |  (CRC-32)
+//! ```
 //!
 //! The checksum is CRC-32 (that of zlib) over all that stands before it, as six digits to the base 62, so that whoever
 //! finds such a text knows without asking anybody whether it is one. It proves nothing. There is no character in it that

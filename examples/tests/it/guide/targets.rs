@@ -15,7 +15,7 @@ const PAGE: &str = include_str!("../../../../docs/admin/targets-and-connections.
 const HOSTILE: &str = "it's $(touch /pwned) `touch /pwned` \"; touch /pwned; {{ 7 * 7 }} --x";
 
 /// F-041~, F-145~, F-240: the page as written: a host that was nothing but Debian is a target, online, after the script ran
-/// there; it has a shell; connections are listed and closed; a target is moved and deleted.
+/// there; connections are listed and closed; a target is moved and deleted.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_on_targets_is_as_written() {
     let Some(place) = Place::start().await else { return };
@@ -48,13 +48,6 @@ async fn the_page_on_targets_is_as_written() {
     let mut running = desk.start(&host.line(As::Root, "bash /make-target.bash --foreground"));
     running.says("linked to the server").await;
     online(desk, "rack-1", "production").await;
-    desk.run("bz policy create target-access --name racks --user alice@example.com --target rack-1 --target-user root --verb Shell")
-        .await;
-    // Somebody at a terminal meets the agent.
-    let mut window = desk.terminal("bz exec root@rack-1 -- cat /make-target.bash");
-    window.shows("Makes this host a target").await;
-    assert_eq!(window.ends().await, Some(0));
-
     for kind in ["ansible", "container", "kube", "powershell"] {
         desk.run(&page.next(&format!("bz generate {kind}"))).await;
     }
