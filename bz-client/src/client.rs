@@ -3,6 +3,7 @@
 pub mod administer;
 mod ask;
 mod follow;
+mod key;
 mod made;
 mod mfa;
 mod record;
@@ -13,10 +14,11 @@ mod virtual_target;
 use std::sync::Arc;
 
 use bz_core::api::access::{Connection, Why, WhyQuestion};
+use bz_core::api::api_key::{ApiKey, ApiKeyMade, NewApiKey};
 use bz_core::api::login::{ChangeUser, Role, User};
 use bz_core::api::policy::{
-    ApiKey, ApiKeyMade, KubernetesContent, KubernetesPolicy, NewApiKey, ProxyContent, ProxyPolicy, RecordingContent,
-    RecordingPolicy, TargetConnectContent, TargetConnectPolicy,
+    KubernetesContent, KubernetesPolicy, ProxyContent, ProxyPolicy, RecordingContent, RecordingPolicy,
+    TargetConnectContent, TargetConnectPolicy,
 };
 use bz_core::api::record::{CommandEvent, ConnectionEvent, UserEvent};
 use bz_core::api::target::{Environment, Target};
@@ -45,10 +47,11 @@ use crate::link::Links;
 
 pub use ask::{AskError, Asked};
 pub use follow::{Followed, Following};
+pub use key::ScriptQuestion;
 pub use made::Lie;
 pub use record::{Download, EventFilter};
 pub use session::RefreshError;
-pub use virtual_target::Virtual;
+pub use virtual_target::{MovedTarget, Virtual};
 
 /// A client of one server. Clones share the login.
 #[derive(Debug, Clone)]

@@ -24,6 +24,7 @@ mod mfa;
 mod policy;
 mod port;
 mod recording;
+mod registration_key;
 mod save;
 #[cfg(unix)]
 mod service_account;
@@ -112,6 +113,9 @@ pub(crate) enum Command {
     /// Keys for programs and for registering targets (for administrators)
     #[command(subcommand)]
     ApiKey(api_key::ApiKey),
+    /// By which key hosts register (for administrators)
+    #[command(subcommand)]
+    RegistrationKey(registration_key::RegistrationKey),
     /// Find out what is wrong, and what to do about it
     Doctor(doctor::Doctor),
     /// Print a completion script for a shell
@@ -155,6 +159,7 @@ pub(crate) async fn run(command: Command, context: &Context<'_>) -> anyhow::Resu
         #[cfg(unix)]
         Command::ServiceAccount(account) => account.run(context).await,
         Command::ApiKey(key) => key.run(context).await,
+        Command::RegistrationKey(key) => key.run(context).await,
         Command::Doctor(doctor) => doctor.run(context).await,
         Command::Completion(completion) => completion.run(),
         #[cfg(unix)]

@@ -6,6 +6,8 @@
 //! Absent: paths' handlers, and who may call them.
 
 pub mod access;
+pub mod api_key;
+pub mod autodiscovery;
 pub mod error;
 pub mod login;
 pub mod mfa;

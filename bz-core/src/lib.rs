@@ -35,6 +35,7 @@ pub mod grant;
 pub mod log;
 pub mod local;
 pub mod api;
+pub mod script;
 pub mod ssh;
 
 mod json;

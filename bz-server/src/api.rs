@@ -4,6 +4,8 @@
 
 mod agent;
 mod api_key;
+mod artifact;
+mod autodiscovery;
 mod call;
 mod connection;
 mod environment;
@@ -15,6 +17,7 @@ pub mod page;
 mod policy;
 pub mod query;
 mod reach;
+mod registration_key;
 mod recording;
 mod subject;
 mod service_account;
@@ -147,11 +150,12 @@ pub enum About {
 }
 
 /// What rules name beside operations: rights inside one.
-pub const RIGHTS: [&str; 4] = [
+pub const RIGHTS: [&str; 5] = [
     "targetservice:list-all",
     "policyqueryservice:why-others",
     "connectionservice:list-others",
     "recordservice:transcript-tokens",
+    "apikeyservice:give",
 ];
 
 /// An answer is of the type that its row names.
@@ -238,10 +242,12 @@ async fn go(
 ) -> Result<Answer, ApiError> {
     let found = match (received, operation.proof) {
         (Err(error), _) => Err(error),
-        (Ok(()), ProofOf::Known) => auth::authenticate(&call.app, &call.head.headers, &call.signed()).await,
+        (Ok(()), ProofOf::Known) => {
+            auth::authenticate(&call.app, (&call.head.headers, call.from), &call.signed()).await
+        }
         (Ok(()), ProofOf::Body) => auth::proof(&call.head.headers).map(|_| Caller::Anonymous),
     };
-    if !matches!(found, Ok(Caller::Person(_) | Caller::Key(_))) {
+    if !matches!(&found, Ok(caller) if caller.is_proved()) {
         let mut limit = call.app.limit.lock().unwrap_or_else(PoisonError::into_inner);
         if !limit.allows(call.from, call.app.now().mono) {
             return Err(ApiError::too_many());
@@ -279,7 +285,9 @@ async fn decide(operation: &'static Operation, call: Call) -> Result<Answer, Api
         Caller::Anonymous => ApiError::not_logged_in("log in first: `bz login`"),
         Caller::Person(who) if who.standing.is_pending() => ApiError::mfa_needed(who.standing.action),
         Caller::Person(_) => ApiError::denied("no policy lets you do this"),
-        Caller::Key(_) => ApiError::denied("no policy lets this API key do this"),
+        Caller::Key(key) => {
+            key.standing.refusal().unwrap_or_else(|| ApiError::denied("no policy lets this API key do this"))
+        }
     })
 }
 

@@ -15,6 +15,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::event::stream::MOST_STREAMS;
+use crate::artifacts::Artifacts;
+use crate::auth::hash::KeyHasher;
+use crate::auth::key::Uses;
 use crate::auth::limit::Limit;
 use crate::auth::replay::Replay;
 use crate::config::Config;
@@ -94,6 +97,12 @@ pub struct App {
     pub calls: TaskTracker,
     /// Opens the secrets of second factors.
     pub(crate) vault: Arc<Vault>,
+    /// Hashes secrets of API keys.
+    pub(crate) key_hasher: Arc<KeyHasher>,
+    /// When API keys were used lately.
+    pub(crate) key_uses: Mutex<Uses>,
+    /// The agents' programs that the server gives.
+    pub(crate) artifacts: Artifacts,
     /// Told when the server stops: what would go on for ever ends.
     pub stopping: CancellationToken,
     /// Places for readers of logs as they grow.
@@ -130,6 +139,10 @@ impl App {
         let token_key = keys::secret_key(&config.data, keys::TOKENS, &random(seams.entropy.as_ref())?)?;
         let token_key = TokenKey::new(&token_key)
             .map_err(|error| KeysError::File { path: config.data.join(keys::TOKENS), error })?;
+        let hash_key = keys::secret_key(&config.data, keys::API_KEYS, &random(seams.entropy.as_ref())?)?;
+        let key_hasher = Arc::new(KeyHasher::new(&hash_key));
+        let old = Arc::clone(&key_hasher);
+        store.key_old_hashes(move |plain| old.keyed(plain)).await?;
         let now = seams.clock.now().wall;
         let online = certify(&config, (&root, organization), seams.entropy.as_ref(), now)?;
         Ok(Self {
@@ -139,6 +152,9 @@ impl App {
             records: Records::new(&config.data, token_key),
             metrics: Metrics::new(),
             vault: Arc::new(vault),
+            key_hasher,
+            key_uses: Mutex::default(),
+            artifacts: Artifacts::new(&config.data),
             calls: TaskTracker::new(),
             stopping: CancellationToken::new(),
             streams: Arc::new(Semaphore::new(MOST_STREAMS)),

@@ -2,28 +2,28 @@
 //!
 //! Absent: what a caller may do. There is no bearer secret of a person: each call is signed and taken once.
 
+pub mod hash;
+pub mod key;
 pub(crate) mod limit;
 pub(crate) mod replay;
 
+use std::net::IpAddr;
 use std::sync::PoisonError;
 
 use axum::http::{HeaderMap, header};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bz_core::api::policy::SubjectType;
 use bz_core::api::proof::{Call as SignedCall, Proof, WINDOW};
 use bz_core::api::record::Actor;
-use bz_core::digest::Digest;
 use bz_core::id::UserId;
 use bz_core::key::PublicKey;
 
 use crate::app::App;
+use crate::auth::key::{KeyCall, KeyStanding};
 use crate::auth::replay::Seen;
 use crate::error::ApiError;
 use crate::mfa::Standing;
 use crate::policy::Asker;
 use crate::store::StoreError;
-use crate::store::api_key::ApiKey;
 use crate::store::login::Login;
 use crate::store::user::User;
 
@@ -38,7 +38,7 @@ pub enum Caller {
     /// A person, logged in.
     Person(Box<LoggedIn>),
     /// A program with an access or registration key.
-    Key(ApiKey),
+    Key(Box<KeyCall>),
 }
 
 /// A person and the login the call was proved under.
@@ -69,8 +69,15 @@ impl Caller {
                 is_auditor: person.user.is_auditor,
                 pending: person.standing.is_pending(),
             },
-            Self::Key(key) if key.is_registration => Asker::Registration { id: key.id },
-            Self::Key(key) => Asker::Key { id: key.id },
+            Self::Key(call) if call.key.is_registration => {
+                Asker::Registration { id: call.key.id, standing: call.standing }
+            }
+            Self::Key(call) => Asker::Key {
+                id: call.key.id,
+                standing: call.standing,
+                scopes: call.key.scopes.clone(),
+                limited: call.key.expires.is_some() || !call.key.ranges.is_empty(),
+            },
         }
     }
 
@@ -85,13 +92,23 @@ impl Caller {
                 is_admin: false,
             },
             Self::Person(person) => actor(&person.user),
-            Self::Key(key) => Actor {
+            Self::Key(call) => Actor {
                 // The original names every kind of subject by one id field.
-                subject_id: Some(UserId::from_bytes(*key.id.as_bytes())),
+                subject_id: Some(UserId::from_bytes(*call.key.id.as_bytes())),
                 subject_type: SubjectType::ApiKey,
-                subject_name: key.name.clone(),
+                subject_name: call.key.name.clone(),
                 is_admin: false,
             },
+        }
+    }
+
+    /// Whether this is somebody: strangers' calls are counted, and so are those by keys that are not good.
+    #[must_use]
+    pub fn is_proved(&self) -> bool {
+        match self {
+            Self::Anonymous => false,
+            Self::Person(_) => true,
+            Self::Key(call) => call.standing == KeyStanding::Good,
         }
     }
 
@@ -122,11 +139,17 @@ pub fn actor(user: &User) -> Actor {
 ///
 /// # Errors
 /// [`ApiError::not_logged_in`] for credentials that prove nobody; having none is [`Caller::Anonymous`].
-pub async fn authenticate(app: &App, headers: &HeaderMap, call: &SignedCall<'_>) -> Result<Caller, ApiError> {
+pub async fn authenticate(
+    app: &App,
+    (headers, from): (&HeaderMap, IpAddr),
+    call: &SignedCall<'_>,
+) -> Result<Caller, ApiError> {
     match (headers.get(header::AUTHORIZATION), headers.get(API_KEY)) {
         (None, None) => Ok(Caller::Anonymous),
         (Some(_), Some(_)) => Err(ApiError::bad_request("send either Authorization or X-API-KEY, not both")),
-        (None, Some(secret)) => by_key(app, secret.as_bytes()).await.map(Caller::Key),
+        (None, Some(secret)) => {
+            key::by_secret(app, secret.as_bytes(), from).await.map(|call| Caller::Key(Box::new(call)))
+        }
         (Some(_), None) => by_proof(app, &proof(headers)?, call).await.map(|p| Caller::Person(Box::new(p))),
     }
 }
@@ -156,19 +179,6 @@ pub fn check_proof(app: &App, proof: &Proof, call: &SignedCall<'_>, key: &Public
         Seen::Before => Err(ApiError::not_logged_in("this call was made before")),
         Seen::Full => Err(ApiError::too_many()),
     }
-}
-
-/// SHA-256 of a secret of 32 random bytes: nothing to guess, so nothing to slow down.
-#[must_use]
-pub fn key_hash(secret: &[u8; 32]) -> Digest {
-    Digest::of(secret)
-}
-
-async fn by_key(app: &App, header: &[u8]) -> Result<ApiKey, ApiError> {
-    let unknown =
-        || ApiError::not_logged_in("the API key is unknown or was deleted: `bz api-key create` makes another");
-    let secret: [u8; 32] = STANDARD.decode(header).ok().and_then(|s| s.try_into().ok()).ok_or_else(unknown)?;
-    app.store.api_key_of(key_hash(&secret)).await?.ok_or_else(unknown)
 }
 
 async fn by_proof(app: &App, proof: &Proof, call: &SignedCall<'_>) -> Result<LoggedIn, ApiError> {

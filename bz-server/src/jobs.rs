@@ -13,6 +13,7 @@ use bz_protocol::limits::{HANDSHAKE, PATIENCE};
 use serde_json::json;
 
 use crate::app::App;
+use crate::auth::key::write_uses;
 use crate::connection::life::By;
 use crate::connection::{close, recheck};
 use crate::error::ApiError;
@@ -31,7 +32,15 @@ pub async fn tick(app: &App) -> Result<(), ApiError> {
     close_idle_shells(app).await?;
     remove_offline_targets(app).await?;
     remove_expired_policies(app).await?;
-    cut_old_events(app).await
+    cut_old_events(app).await?;
+    keep_keys(app).await
+}
+
+/// Writes down when keys were last used, and removes tokens that have ended.
+async fn keep_keys(app: &App) -> Result<(), ApiError> {
+    write_uses(app).await?;
+    app.store.delete_ended_tokens(app.now().wall).await?;
+    Ok(())
 }
 
 /// Closes connections whose client never came: no grant opens them any more.

@@ -26,6 +26,8 @@ pub const ROOT: &str = "root.key";
 pub const TOKENS: &str = "tokens.key";
 /// The key that secrets of second factors are encrypted under.
 pub const MFA: &str = "mfa.key";
+/// The key that secrets of API keys are hashed under.
+pub const API_KEYS: &str = "api-keys.key";
 
 /// Why a key cannot be had.
 #[derive(Debug, thiserror::Error)]

@@ -18,6 +18,7 @@ mod page;
 pub mod auth;
 pub mod error;
 pub mod app;
+pub mod artifacts;
 pub mod connection;
 pub mod jobs;
 pub mod api;

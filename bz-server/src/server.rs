@@ -25,6 +25,7 @@ use tower::ServiceExt as _;
 
 use crate::api::{self, Peer};
 use crate::app::{App, AppError, Seams};
+use crate::auth::key::write_uses;
 use crate::config::{Config, Tls};
 use crate::jobs;
 use crate::relay::Relay;
@@ -168,6 +169,9 @@ impl Server {
         }
         self.app.records.shutdown().await;
         self.app.calls.close();
+        if let Err(error) = write_uses(&self.app).await {
+            tracing::warn!(%error, "when keys were last used is not written down");
+        }
         let drain = Duration::from_secs(self.app.config.drain_seconds.into());
         let drained = async {
             self.tasks.wait().await;

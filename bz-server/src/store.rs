@@ -12,6 +12,7 @@ pub mod login;
 pub mod mfa;
 pub mod organization;
 pub mod policy;
+pub mod registration_key;
 pub mod service_account;
 pub mod target;
 mod turn;
@@ -44,6 +45,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0007_service_accounts.sql"),
     EVENTS,
     include_str!("../migrations/0012_workload.sql"),
+    include_str!("../migrations/0011_keys.sql"),
 ];
 
 /// The step that goes on in [`event::migrate`].

@@ -24,7 +24,8 @@ use bz_client::secret::Secret;
 use bz_client::server::{Roots, Server as ServerAddress};
 use bz_client::trust::Trust;
 use bz_core::access::Verb;
-use bz_core::api::policy::{NewApiKey, PolicyTarget, RecordingContent, Subject, SubjectType, TargetConnectContent};
+use bz_core::api::api_key::NewApiKey;
+use bz_core::api::policy::{PolicyTarget, RecordingContent, Subject, SubjectType, TargetConnectContent};
 use bz_core::api::target::TargetUserName;
 use bz_core::id::ConnectionId;
 use bz_core::oidc::provider::{Commitment, Provider, ProviderKind};
@@ -372,7 +373,7 @@ async fn enroll(
     (address, name): (SocketAddr, &str),
     (tls, clock): (&Arc<rustls::ClientConfig>, &Arc<dyn Clock>),
 ) -> Result<Identity> {
-    let key = NewApiKey { name: name.to_owned(), is_registration_key: true };
+    let key = NewApiKey { name: name.to_owned(), is_registration_key: true, ..NewApiKey::default() };
     let key = client.create_api_key(&key).await?;
     let registration = Registration {
         server: format!("https://{address}"),

@@ -1,16 +1,29 @@
 //! Databases, web servers and clusters behind targets: listed, made, removed.
 
-use bz_core::api::target::TargetKind;
+use bz_core::api::target::{ChangeTarget, TargetKind};
 use bz_core::api::virtual_target::{
     DatabaseTarget, KubeTarget, NewVirtualTarget, VirtualTarget, VirtualTargetMade, WebTarget,
 };
 use bz_core::id::TargetId;
 use reqwest::Method;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::client::{Client, FindError, only};
 use crate::rest::RestError;
 use crate::target_name::TargetRef;
+
+/// What a target of any kind is called now, and where it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MovedTarget {
+    /// Which.
+    pub id: TargetId,
+    /// Its name.
+    pub name: String,
+    /// Its environment's name.
+    pub environment_name: String,
+}
 
 /// One kind of virtual target.
 pub trait Virtual: DeserializeOwned {
@@ -103,6 +116,25 @@ impl Client {
         new: &NewVirtualTarget,
     ) -> Result<VirtualTargetMade, RestError> {
         self.rest.post(&self.caller().await, path(kind), new).await
+    }
+
+    /// Gives a target of any kind another name or environment (for administrators).
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn edit_target_of(
+        &self,
+        (kind, id): (TargetKind, TargetId),
+        change: &ChangeTarget,
+    ) -> Result<MovedTarget, RestError> {
+        let path = format!("{}/{id}", path(kind));
+        let ChangeTarget { target_name, environment_id } = change.clone();
+        if kind == TargetKind::Bzero {
+            return self.rest.patch(&self.caller().await, &path, change).await;
+        }
+        let target_name = target_name.unwrap_or_default();
+        let change = NewVirtualTarget { target_name, environment_id, ..NewVirtualTarget::default() };
+        self.rest.patch(&self.caller().await, &path, &change).await
     }
 
     /// Removes a target of any kind (for administrators); its connections end.

@@ -20,11 +20,30 @@ pub(crate) enum Agent {
         #[arg(long, short)]
         environment: Option<String>,
     },
+    /// List the agents' programs that the server gives to scripts, with their digests
+    Artifacts,
 }
 
 impl Agent {
     pub(crate) async fn run(self, context: &Context<'_>) -> anyhow::Result<Exit> {
-        let Self::List { name, environment } = self;
+        let (name, environment) = match self {
+            Self::List { name, environment } => (name, environment),
+            Self::Artifacts => {
+                let all = context.client()?.artifacts().await?;
+                context.output.list(&all, || {
+                    let mut table = Table::new(["Name", "Bytes", "SHA-256"], "The server has no agent to give.");
+                    for artifact in &all {
+                        table.row([
+                            artifact.name.as_str().into(),
+                            artifact.size.into(),
+                            artifact.sha256.as_str().into(),
+                        ]);
+                    }
+                    table
+                })?;
+                return Ok(Exit::Fine);
+            }
+        };
         let contains = |text: &str, part: &Option<String>| part.as_ref().is_none_or(|part| text.contains(part));
         let mut all = context.client()?.agents().await?;
         all.retain(|agent| contains(&agent.name, &name) && contains(&agent.environment_name, &environment));

@@ -1,22 +1,37 @@
 //! `bz generate`: files for other programs.
 
+mod script;
+
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use bz_client::ssh::config::SshConfig;
+use bz_core::script::Kind;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::context::Context;
 use crate::exit::Exit;
+use script::GenerateScript;
 
 /// What can be generated.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Generate {
     /// A configuration with which your own ssh, scp, sftp, rsync and git reach targets
     SshConfig(GenerateSsh),
+    /// A script that makes a host with bash a target (for administrators)
+    Bash(GenerateScript),
+    /// The same for Windows
+    Powershell(GenerateScript),
+    /// The same as a playbook of Ansible, for the hosts of an inventory
+    Ansible(GenerateScript),
+    /// The same as a file of Docker Compose: a container as a target
+    Container(GenerateScript),
+    /// The same as objects of Kubernetes: a cluster's agent
+    #[command(visible_alias = "kube-yaml")]
+    Kube(GenerateScript),
 }
 
 /// What `bz generate ssh-config` takes.
@@ -40,8 +55,14 @@ pub(crate) struct GenerateSsh {
 
 impl Generate {
     pub(crate) async fn run(self, context: &Context<'_>) -> anyhow::Result<Exit> {
-        let Self::SshConfig(ssh) = self;
-        ssh.run(context).await
+        match self {
+            Self::SshConfig(ssh) => ssh.run(context).await,
+            Self::Bash(script) => script.run(Kind::Bash, context).await,
+            Self::Powershell(script) => script.run(Kind::PowerShell, context).await,
+            Self::Ansible(script) => script.run(Kind::Ansible, context).await,
+            Self::Container(script) => script.run(Kind::Container, context).await,
+            Self::Kube(script) => script.run(Kind::Kube, context).await,
+        }
     }
 }
 

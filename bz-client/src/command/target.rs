@@ -28,10 +28,10 @@ pub(crate) enum Target {
     /// Make a target of what is behind a host: a database, a web server, a cluster (for administrators)
     #[command(subcommand)]
     Create(create::Create),
-    /// Give a host another name, or move it to another environment (for administrators)
+    /// Give a target of any kind another name, or move it to another environment (for administrators)
     #[command(group = clap::ArgGroup::new("change").multiple(true).required(true))]
     Edit {
-        /// The host: target[.environment], or its id
+        /// The target: target[.environment], or its id
         target: TargetRef,
         /// Its name from now on
         #[arg(long, short, group = "change")]
@@ -74,12 +74,12 @@ async fn edit(
     environment: Option<&str>,
 ) -> anyhow::Result<Exit> {
     let client = context.client()?;
-    let id = client.find_target(target).await?.id;
+    let found = find(&client, target).await?;
     let environment_id = match environment {
         Some(name) => Some(super::environment::find(&client, name).await?.id),
         None => None,
     };
-    let changed = client.edit_target(id, &ChangeTarget { target_name, environment_id }).await?;
+    let changed = client.edit_target_of(found, &ChangeTarget { target_name, environment_id }).await?;
     let line = format!("{target} is {}.{} from now on.", changed.name, changed.environment_name);
     context.output.result(&changed, &line)?;
     Ok(Exit::Fine)

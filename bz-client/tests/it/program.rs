@@ -87,9 +87,12 @@ async fn help_says_everything() {
         &["policy", "create", "session-recording"],
         &["api-key", "list"],
         &["api-key", "create"],
+        &["api-key", "edit"],
+        &["registration-key"],
         &["doctor"],
         &["completion"],
         &["generate", "ssh-config"],
+        &["generate", "bash"],
         &["ssh-proxy"],
     ] {
         let output = run(config.path(), &[command, &["--help"]].concat()).await;
@@ -325,9 +328,9 @@ async fn keys_and_reasons_are_shown() {
         &["api-key", "list"],
         0,
         expect![[r#"
-        Name  Id                                    For      Created
-        ci    00000000-0000-4000-8000-000000000007  the API  2026-01-02 05:04:05
-    "#]],
+            Name  For          Owner         From      Ends   Last used  State     Id
+            ci    access: all  organization  anywhere  never  never      disabled  00000000-0000-4000-8000-000000000007
+        "#]],
     )
     .await;
     let denied = json!({"allowed": false, "policies": [], "allowedTargetUsers": ["deploy"], "allowedVerbs": [{"type": "Shell"}],

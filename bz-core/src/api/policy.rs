@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::Verb;
 use crate::api::target::TargetUserName;
-use crate::id::{ApiKeyId, EnvironmentId, PolicyId, TargetId, UserId};
+use crate::id::{EnvironmentId, PolicyId, TargetId, UserId};
 
 /// Whether a policy counts: yes, unless it says no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -281,58 +281,4 @@ pub struct RecordingContent {
     /// Whether it counts; while it does not, it is as if it were not there.
     #[serde(default)]
     pub enabled: Enabled,
-}
-
-/// One key as `GET api-keys` lists it; the secret is never shown again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "camelCase")]
-pub struct ApiKey {
-    /// The key.
-    pub id: ApiKeyId,
-    /// Its name.
-    pub name: String,
-    /// When it was made, RFC 3339.
-    pub time_created: String,
-    /// Whether it can register targets and nothing else.
-    pub is_registration_key: bool,
-}
-
-/// `POST api-keys`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "camelCase")]
-pub struct NewApiKey {
-    /// Its name.
-    #[serde(default)]
-    pub name: String,
-    /// Whether it can register targets and nothing else.
-    #[serde(default)]
-    pub is_registration_key: bool,
-}
-
-/// `PATCH api-keys/{id}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "camelCase")]
-pub struct ChangeApiKey {
-    /// Its name from now on.
-    pub name: String,
-}
-
-/// The answer to [`NewApiKey`]: the only time the secret is shown.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(rename_all = "camelCase")]
-pub struct ApiKeyMade {
-    /// The key.
-    pub api_key_details: ApiKey,
-    /// Base64 of 32 random bytes.
-    pub secret: String,
-}
-
-impl std::fmt::Debug for ApiKeyMade {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ApiKeyMade").field("api_key_details", &self.api_key_details).finish_non_exhaustive()
-    }
 }

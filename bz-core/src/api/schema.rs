@@ -7,6 +7,7 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::api::Bytes;
+use crate::api::api_key::cidr::Cidr;
 use crate::api::policy::Enabled;
 use crate::id::{
     ApiKeyId, BootId, ConnectionId, EnvironmentId, EventId, GrantId, LoginId, OrganizationId, PolicyId, ShellId,
@@ -54,6 +55,10 @@ written! {
         "^([A-Za-z_][A-Za-z0-9_.-]{0,31}|\\{username\\})$"
     );
     Enabled: ObjectBuilder::new().schema_type(Type::Boolean).default(Some(true.into())).build();
+    Cidr: text(
+        "A range of addresses, such as 192.0.2.0/24 or 2001:db8::/32, or one address.",
+        "^[0-9a-fA-F:.]+(/[0-9]{1,3})?$"
+    );
     UnixTime: ObjectBuilder::new()
         .schema_type(Type::Integer)
         .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))

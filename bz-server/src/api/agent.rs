@@ -5,11 +5,12 @@ use std::time::Duration;
 use bz_core::api::reach::{Agent, ControlChannel};
 use bz_core::api::register::{AgentRegistered, RegisterAgent};
 use bz_core::api::target::TargetStatus;
-use bz_core::id::TargetId;
+use bz_core::id::{ApiKeyId, TargetId};
 
 use crate::api::call::{check_name, check_text};
 use crate::api::page::List;
 use crate::api::{Answer, Call};
+use crate::auth::Caller;
 use crate::error::ApiError;
 use crate::store::StoreError;
 use crate::store::target::{NewTarget, Target, TargetRegistration};
@@ -58,16 +59,18 @@ pub(super) async fn register(call: Call, body: RegisterAgent) -> Result<Answer<A
     call.note(body.target_name.clone());
     let now = call.now();
     check(&call, &body)?;
+    let (by, environment) = place(&call, body.environment_name.clone()).await?;
     let new = NewTarget {
         id: TargetId::from_random(call.app.random()?),
         replaces: body.target_id,
         name: body.target_name,
-        environment: body.environment_name,
+        environment,
         identity_key: body.public_key,
         control_key: body.control_key,
         host_name: body.target_host_name,
         version: body.version,
         local_policy: body.local_policy,
+        by,
     };
     let registered = match call.app.store.register_target(new, now).await {
         Err(StoreError::Exists(what)) => Err(ApiError::conflict(format!(
@@ -82,9 +85,23 @@ pub(super) async fn register(call: Call, body: RegisterAgent) -> Result<Answer<A
             environment_name: target.environment_name,
         }),
         TargetRegistration::NoEnvironment => Err(ApiError::not_found("environment")),
+        TargetRegistration::UsedUp => Err(ApiError::denied("this token has registered all that it may: get another")),
         TargetRegistration::NotYours => Err(ApiError::denied(
             "the target to replace is not registered, or under another identity key: register without its id",
         )),
+    }
+}
+
+/// By which key the target comes, and into which environment: the key's own, where it has one.
+async fn place(call: &Call, asked: Option<String>) -> Result<(ApiKeyId, Option<String>), ApiError> {
+    let Caller::Key(by) = &call.caller else { return Err(ApiError::denied("only registration keys register")) };
+    let Some(own) = by.key.environment else { return Ok((by.key.id, asked)) };
+    let own = call.app.store.environment(own).await?.ok_or_else(|| ApiError::not_found("environment"))?.name;
+    match asked {
+        Some(asked) if asked != own => {
+            Err(ApiError::denied(format!("this registration key registers in the environment {own} alone")))
+        }
+        Some(_) | None => Ok((by.key.id, Some(own))),
     }
 }
 

@@ -195,6 +195,13 @@ impl<T> Answer<T> {
         Self { status: StatusCode::OK, headers: Vec::new(), body: Some((media, body)), of: PhantomData }
     }
 
+    /// The same, which no one on the way keeps.
+    #[must_use]
+    pub fn kept_nowhere(mut self) -> Self {
+        self.headers.push((header::CACHE_CONTROL, HeaderValue::from_static("no-store")));
+        self
+    }
+
     /// Whatever it is.
     #[must_use]
     pub fn erased(self) -> Answer {

@@ -75,6 +75,10 @@ media! {
     Lines "application/x-ndjson";
     /// This document.
     OpenApi "application/vnd.oai.openapi+json;version=3.1";
+    /// A program.
+    Program "application/octet-stream";
+    /// A script's text.
+    ScriptText "text/plain; charset=utf-8";
 }
 
 /// No body at all.
@@ -180,7 +184,8 @@ const SESSION: &str = "A person's login. There is no secret to send: each call i
      the body, time and random.";
 
 const API_KEY: &str = "An access key, which may do most of what an administrator may, or a registration key, which \
-     registers agents and nothing else: base64 of 32 bytes.";
+     registers agents and nothing else: `bzAccessKey` or \
+     `bzEnrollKey`, 43 random letters and digits, and six of CRC-32, which scanners for leaks recognize.";
 
 fn schemes() -> Value {
     json!({
@@ -266,6 +271,7 @@ fn callers(roles: &BTreeSet<String>) -> String {
         "admin" => "administrators",
         "key" => "access keys",
         "registration" => "registration keys",
+        "whole-key" => "access keys that are narrowed in nothing",
         _ => "others",
     };
     roles.iter().map(word).collect::<Vec<_>>().join(", ")
@@ -291,6 +297,7 @@ fn parameters(operation: &Operation, paged: bool) -> Vec<Value> {
     let path = names.map(|name| {
         let schema = match name {
             "n" => json!({"type": "integer", "minimum": 0, "maximum": u32::MAX}),
+            "name" => json!({"type": "string"}),
             // People are named by address, too.
             _ if ["/users/", "/subjects/"].iter().any(|people| operation.path.starts_with(people)) => {
                 json!({"type": "string"})

@@ -8,7 +8,7 @@ use std::marker::PhantomData;
 use axum::http::{HeaderValue, Uri, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bz_core::api::{access, login, mfa, policy, reach, record, service_account, target, virtual_target};
+use bz_core::api::{access, api_key, login, mfa, policy, reach, record, service_account, target, virtual_target};
 use serde::Serialize;
 
 use crate::api::call::{Answer, Call, parse_time};
@@ -128,7 +128,7 @@ listed! {
     login::SubjectDetails: |it| named(&it.email, it.id);
     reach::Agent: |it| named(&it.name, it.id);
     login::User: |it| named(&it.email, it.id);
-    policy::ApiKey: |it| named(&it.name, it.id);
+    api_key::ApiKey: |it| named(&it.name, it.id);
     policy::TargetConnectPolicy: |it| named(&it.content.name, it.id);
     policy::ProxyPolicy: |it| named(&it.content.name, it.id);
     policy::KubernetesPolicy: |it| named(&it.content.name, it.id);

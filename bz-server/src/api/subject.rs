@@ -21,12 +21,12 @@ pub(super) async fn list(call: Call) -> Result<Answer<List<SubjectDetails>>, Api
 pub(super) async fn me(call: Call) -> Result<Answer<SubjectDetails>, ApiError> {
     match &call.caller {
         Caller::Person(who) => Answer::json(&show(&call, &who.user)),
-        Caller::Key(key) => Answer::json(&SubjectDetails {
-            id: UserId::from_bytes(*key.id.as_bytes()),
+        Caller::Key(by) => Answer::json(&SubjectDetails {
+            id: UserId::from_bytes(*by.key.id.as_bytes()),
             organization_id: call.app.organization,
             email: String::new(),
             is_admin: false,
-            time_created: key.created.to_string(),
+            time_created: by.key.created.to_string(),
             last_login: None,
             kind: SubjectType::ApiKey,
         }),

@@ -1,6 +1,10 @@
 //! The table of operations: what each is called, takes and answers. The API's document is made from it.
 
 use bz_core::api::access::{AttachShell, Connection, ConnectionMade, NewConnection, ShellConnection, Why, WhyQuestion};
+use bz_core::api::api_key::{
+    ApiKey, ApiKeyMade, ChangeApiKey, EnforceGlobalKey, NewApiKey, RegistrationKeySettings, RotateApiKey,
+};
+use bz_core::api::autodiscovery::{Artifact, AutodiscoveryScript};
 use bz_core::api::login::{
     CertValidation, ChangeUser, IdentityProvider, Organization, RegisterUser, Registered, SubjectDetails,
     TrustBundleText, User,
@@ -10,8 +14,8 @@ use bz_core::api::mfa::{
     PassMfa, RecoveryCodes, ResetMfa, WhoseMfa,
 };
 use bz_core::api::policy::{
-    ApiKey, ApiKeyMade, ChangeApiKey, KubernetesContent, KubernetesPolicy, NewApiKey, ProxyContent, ProxyPolicy,
-    RecordingContent, RecordingPolicy, TargetConnectContent, TargetConnectPolicy,
+    KubernetesContent, KubernetesPolicy, ProxyContent, ProxyPolicy, RecordingContent, RecordingPolicy,
+    TargetConnectContent, TargetConnectPolicy,
 };
 use bz_core::api::reach::{Agent, TargetsByAccess};
 use bz_core::api::record::{
@@ -29,14 +33,15 @@ use bz_core::api::virtual_target::{
 };
 
 use crate::api::openapi::{
-    self, Answers, Asciicast, Events, Lines, Nothing, OpenApi, Tagged, Transcript, Whole, body_of,
+    self, Answers, Asciicast, Events, Lines, Nothing, OpenApi, Program, ScriptText, Tagged, Transcript, Whole, body_of,
 };
 use crate::api::page::List;
 use crate::api::policy::change::Change;
 use crate::api::query::{AGENTS, CONNECTIONS, FOUND, POLICIES, REACH, STOP, TOKENS, VIRTUAL};
 use crate::api::{
-    About, Method, Operation, ProofOf, agent, api_key, connection, environment, event, mfa, organization, policy,
-    reach, recording, service_account, subject, target, typed, user, virtual_target, why,
+    About, Method, Operation, ProofOf, agent, api_key, artifact, autodiscovery, connection, environment, event, mfa,
+    organization, policy, reach, recording, registration_key, service_account, subject, target, typed, user,
+    virtual_target, why,
 };
 
 /// `NAME METHOD PATH HANDLER [QUERY]: BODY => ANSWER, SUMMARY, FIELD: VALUE;`: query, body and fields may be left out. A
@@ -131,7 +136,7 @@ operations! {
     "apikeyservice:get" Get "/api-keys/{id}" api_key::get => ApiKey,
         "Answers with one key, without its secret.";
     "apikeyservice:edit" Patch "/api-keys/{id}" api_key::edit: ChangeApiKey => ApiKey,
-        "Renames a key.";
+        "Changes a key's name, what it may do, from where and until when; what is absent stays.";
     "apikeyservice:delete" Delete "/api-keys/{id}" api_key::delete => Nothing,
         "Deletes a key, which opens nothing from then on.";
     "environmentservice:list" Get "/environments" environment::list => List<Environment>,
@@ -388,4 +393,36 @@ operations! {
         "Takes the code of a page, and proposes a new secret to the login that it is of.";
     "mfaservice:page-confirm" Post "/mfa/page/confirm" mfa::page::confirm: ConfirmPage => MfaPassed,
         "Confirms the secret that a page was shown, by its first code.";
+    "apikeyservice:rotate" Post "/api-keys/{id}/rotate" api_key::rotate: RotateApiKey => ApiKeyMade,
+        "Gives a key another secret, which is in this answer only; tokens that were made of it are void.";
+    "registrationkeyservice:get" Get "/organization/registration-key/settings" registration_key::settings
+        => RegistrationKeySettings,
+        "Says which registration key scripts register by.";
+    "registrationkeyservice:edit" Post "/organization/registration-key/enable-enforce-global-key"
+        registration_key::enforce: EnforceGlobalKey => RegistrationKeySettings,
+        "Has scripts register by the default registration key, and says which it is.";
+    "registrationkeyservice:edit" Post "/organization/registration-key/disable-enforce-global-key"
+        registration_key::release => RegistrationKeySettings,
+        "Has scripts register by the key of the administrator who asks; each administrator has one from then on.";
+    "registrationkeyservice:own" Post "/organization/registration-key/own" registration_key::own => ApiKeyMade,
+        "Gives the caller's own registration key another secret, which is in this answer only.", about: About::Caller;
+    "autodiscoveryservice:script" Get "/autodiscovery-scripts/bzero/bash" autodiscovery::bash [autodiscovery::QUERY]
+        => AutodiscoveryScript,
+        "Makes a script for hosts with bash, and a token for it; it has no pins, which `bz generate` puts in.";
+    "autodiscoveryservice:script" Get "/autodiscovery-scripts/windows/powershell" autodiscovery::powershell
+        [autodiscovery::QUERY] => AutodiscoveryScript,
+        "The same for Windows.";
+    "autodiscoveryservice:script" Get "/autodiscovery-scripts/bzero/ansible" autodiscovery::ansible
+        [autodiscovery::QUERY] => AutodiscoveryScript,
+        "The same as a playbook.";
+    "autodiscoveryservice:script" Get "/autodiscovery-scripts/bzero/kube" autodiscovery::kube [autodiscovery::QUERY]
+        => AutodiscoveryScript,
+        "The same as objects of Kubernetes, for a cluster's agent.";
+    "autodiscoveryservice:script" Get "/autodiscovery-scripts/container" autodiscovery::container
+        [autodiscovery::QUERY] => ScriptText,
+        "The same as a file of Docker Compose, as plain text.";
+    "artifactservice:list" Get "/artifacts" artifact::list => Whole<Artifact>,
+        "Lists the agents' programs that this server gives, with their digests.";
+    "artifactservice:get" Get "/artifacts/{name}" artifact::get => Program,
+        "Answers with an agent's program.";
 }

@@ -12,7 +12,8 @@ import rego.v1
 # owner         the person whose connection the call is about
 # admin         an administrator, logged in
 # auditor       an auditor, logged in: reads logs, recordings and transcripts
-# key           an access key: does what an administrator does, but has no sessions
+# key           an access key: does what an administrator does, as far as its scopes go, but has no sessions
+# whole-key     an access key that is narrowed in nothing
 #
 # A service account that is logged in is a person here, and does nothing of what no service account may.
 #
@@ -109,7 +110,71 @@ operations := {
 	"mfaservice:page": {"login"},
 	"mfaservice:page-begin": {"anyone"},
 	"mfaservice:page-confirm": {"anyone"},
+	"apikeyservice:rotate": {"admin", "key"},
+	"apikeyservice:give": {"admin", "whole-key"},
+	"registrationkeyservice:get": {"admin", "key"},
+	"registrationkeyservice:edit": {"admin", "key"},
+	"registrationkeyservice:own": {"admin"},
+	"autodiscoveryservice:script": {"admin", "key"},
+	"artifactservice:list": {"person", "key"},
+	"artifactservice:get": {"anyone"},
 }
+
+# What an access key's scopes let it do: the area of each service. A service without an area is for keys that may do
+# everything.
+areas := {
+	"subjectservice": "users",
+	"userservice": "users",
+	"groupservice": "users",
+	"serviceaccountservice": "users",
+	"mfaservice": "users",
+	"organizationcontrolsservice": "policies",
+	"policymanagementservice": "policies",
+	"policyqueryservice": "policies",
+	"apikeyservice": "keys",
+	"registrationkeyservice": "keys",
+	"autodiscoveryservice": "keys",
+	"agentservice": "targets",
+	"artifactservice": "targets",
+	"environmentservice": "targets",
+	"targetservice": "targets",
+	"connectionservice": "connections",
+	"eventservice": "logs",
+	"recordservice": "logs",
+	"organizationservice": "organization",
+}
+
+# The words of operations that change nothing.
+looking := {"list", "list-all", "list-others", "get", "me", "why", "why-others", "identity-provider", "head", "search"}
+
+service := split(input.operation, ":")[0]
+
+looks if split(input.operation, ":")[1] in looking
+
+looks if service == "eventservice"
+
+in_scope if "all" in input.caller.scopes
+
+in_scope if areas[service] in input.caller.scopes
+
+in_scope if {
+	looks
+	"read" in input.caller.scopes
+	areas[service]
+}
+
+in_scope if {
+	looks
+	concat(":", [areas[service], "read"]) in input.caller.scopes
+}
+
+# Whoever may do anything may know where.
+in_scope if {
+	looks
+	areas[service] == "organization"
+}
+
+in_scope if input.operation == "subjectservice:me"
 
 roles contains "anyone" if input.caller.kind != "registration"
 
@@ -135,6 +200,10 @@ never_by_service_accounts := {
 	"apikeyservice:edit",
 	"serviceaccountservice:add-workload",
 	"mfaservice:page",
+	"apikeyservice:rotate",
+	"apikeyservice:give",
+	"registrationkeyservice:edit",
+	"registrationkeyservice:own",
 }
 
 in_person if input.caller.kind in {"person", "serviceaccount"}
@@ -168,9 +237,27 @@ roles contains "auditor" if {
 	input.caller.is_auditor
 }
 
-roles contains "key" if input.caller.kind == "key"
+# A key that is disabled, has ended, or is not taken from there, is nobody.
+good if input.caller.standing == "good"
 
-roles contains "registration" if input.caller.kind == "registration"
+roles contains "key" if {
+	input.caller.kind == "key"
+	good
+	in_scope
+}
+
+# A key that is narrowed in nothing. Another one could make itself a stronger one.
+roles contains "whole-key" if {
+	input.caller.kind == "key"
+	good
+	"all" in input.caller.scopes
+	not input.caller.limited
+}
+
+roles contains "registration" if {
+	input.caller.kind == "registration"
+	good
+}
 
 default operation_allowed := false
 

@@ -2,6 +2,7 @@
 
 use bz_core::access::{Mode, Verb};
 use bz_core::api::access::Cluster;
+use bz_core::api::api_key::Scope;
 use bz_core::api::policy::SubjectType;
 use bz_core::api::target::TargetKind;
 use bz_core::id::{ApiKeyId, EnvironmentId, PolicyId, TargetId, UserId};
@@ -9,6 +10,7 @@ use bz_core::target::TargetUser;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::auth::key::KeyStanding;
 use crate::store::policy::{Policy, PolicyKind};
 
 /// Who calls.
@@ -44,11 +46,19 @@ pub enum Asker {
     Key {
         /// Which.
         id: ApiKeyId,
+        /// Whether it is good, now and from there.
+        standing: KeyStanding,
+        /// What it may do.
+        scopes: Vec<Scope>,
+        /// Whether it ends by itself, or is not taken from everywhere.
+        limited: bool,
     },
     /// A registration key.
     Registration {
         /// Which.
         id: ApiKeyId,
+        /// Whether it is good, now and from there.
+        standing: KeyStanding,
     },
 }
 

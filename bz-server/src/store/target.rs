@@ -3,7 +3,7 @@
 mod status;
 
 use bz_core::api::target::{Route, TargetStatus};
-use bz_core::id::{BootId, EnvironmentId, TargetId};
+use bz_core::id::{ApiKeyId, BootId, EnvironmentId, TargetId};
 use bz_core::key::PublicKey;
 use bz_core::time::UnixTime;
 use rusqlite::{Row, Transaction, params};
@@ -70,6 +70,8 @@ pub struct NewTarget {
     pub version: String,
     /// Whether the host's owner keeps a local policy file.
     pub local_policy: bool,
+    /// The registration key that lets it in.
+    pub by: ApiKeyId,
 }
 
 /// What became of it.
@@ -81,6 +83,8 @@ pub enum TargetRegistration {
     NoEnvironment,
     /// The target to replace is not there, or has another identity key.
     NotYours,
+    /// The registration key has registered all that it may.
+    UsedUp,
 }
 
 /// What an agent says of itself when its link opens.
@@ -155,6 +159,9 @@ impl Store {
                     Some(_) | None => return Ok(TargetRegistration::NotYours),
                 },
             };
+            if !super::api_key::use_up(tx, new.by)? {
+                return Ok(TargetRegistration::UsedUp);
+            }
             write(tx, id, &new, environment.id, now)?;
             let target = by_id(tx, id)?;
             target

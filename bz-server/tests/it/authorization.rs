@@ -9,8 +9,13 @@ use serde_json::{Value, json};
 use crate::world::{As, World};
 
 /// What answers strangers: what they need before they can log in, what is published anyway, and what asks for a code.
-const PUBLIC: [&str; 4] =
-    ["apiservice:describe", "trustservice:bundle", "mfaservice:page-begin", "mfaservice:page-confirm"];
+const PUBLIC: [&str; 5] = [
+    "apiservice:describe",
+    "trustservice:bundle",
+    "mfaservice:page-begin",
+    "mfaservice:page-confirm",
+    "artifactservice:get",
+];
 
 /// F-079, F-134, F-173: each operation of the API's document has a row in the rules, answers no stranger, and leaves one
 /// event, whether it is allowed or not.
@@ -205,5 +210,7 @@ fn operations(document: &Value) -> Vec<Documented> {
 }
 
 fn filled(path: &str) -> String {
-    path.replace("{id}", "00000000-0000-4000-8000-000000000000").replace("{n}", "1")
+    path.replace("{id}", "00000000-0000-4000-8000-000000000000")
+        .replace("{n}", "1")
+        .replace("{name}", "bz-agent-linux-x86_64")
 }

@@ -1,7 +1,9 @@
 //! `/environments`, and moving hosts between them.
 
 use bz_core::api::error::Code;
-use bz_core::api::target::{Environment, EnvironmentMade, Target};
+use bz_core::api::target::{Environment, EnvironmentMade, Target, TargetKind};
+use bz_server::connection::link;
+use bz_server::store::target::Announced;
 use serde_json::{Value, json};
 
 use crate::world::{As, World};
@@ -95,4 +97,89 @@ async fn moving_a_host_moves_it_out_of_policies() {
     world.call(root, "PATCH", &path, &json!({"targetName": "a b"})).await.refused(Code::BadRequest);
     let nowhere = json!({"environmentId": web.id});
     world.call(root, "PATCH", &path, &nowhere).await.refused(Code::BadRequest);
+}
+
+/// F-038, F-041~: each environment has its own timer, set by an administrator, and a change of it counts at once, for what
+/// is offline already, too: one host is removed after its hour, the other when its environment's hours are made fewer.
+#[tokio::test]
+async fn each_environment_has_its_timer() {
+    let world = World::new().await;
+    let admin = world.admin().await;
+    // A login ends within the hours that pass here.
+    let program = world.key(&admin, false).await;
+    let root = As::Key(&program);
+    let body = json!({"name": "short", "offlineCleanupTimeoutHours": 1});
+    let short: EnvironmentMade = world.call(root, "POST", "/environments", &body).await.ok();
+    let body = json!({"name": "long", "offlineCleanupTimeoutHours": 48});
+    let long: EnvironmentMade = world.call(root, "POST", "/environments", &body).await.ok();
+    for (name, environment) in [("one", short.id), ("two", long.id)] {
+        let agent = world.agent(&admin, name).await;
+        let path = format!("/targets/bzero/{}", agent.id);
+        world.call(root, "PATCH", &path, &json!({"environmentId": environment})).await.done();
+        let online = Announced { boot: agent.boot, version: "2".to_owned(), routes: Vec::new() };
+        link::target_online(&world.app, agent.id, online).await.unwrap();
+        link::target_offline(&world.app, agent.id).await.unwrap();
+    }
+    let left = async || {
+        bz_server::jobs::tick(&world.app).await.unwrap();
+        let all: Vec<Target> = world.get(root, "/targets/bzero").await.ok();
+        all.into_iter().map(|target| target.name).collect::<Vec<_>>()
+    };
+    world.advance(3599);
+    assert_eq!(left().await, ["two", "one"], "an hour has not passed");
+    world.advance(1);
+    assert_eq!(left().await, ["two"]);
+    world.advance(4 * 3600);
+    assert_eq!(left().await, ["two"]);
+    let path = format!("/environments/{}", long.id);
+    world.call(root, "PATCH", &path, &json!({"offlineCleanupTimeoutHours": 6})).await.done();
+    assert_eq!(left().await, ["two"], "five hours have passed");
+    world.call(root, "PATCH", &path, &json!({"offlineCleanupTimeoutHours": 5})).await.done();
+    assert_eq!(left().await, [""; 0]);
+}
+
+/// F-043: hosts, whether machines or virtual ones, clusters, web servers and databases are targets: each is in an environment,
+/// gets another name and environment, and is deleted.
+#[tokio::test]
+async fn targets_are_of_every_kind() {
+    let world = World::new().await;
+    let admin = world.admin().await;
+    let root = As::Client(&admin);
+    let host = world.agent(&admin, "vm-1").await;
+    let prod: EnvironmentMade = world.call(root, "POST", "/environments", &json!({"name": "prod"})).await.ok();
+    let behind = json!(host.id);
+    let mut paths = vec![format!("/targets/bzero/{}", host.id)];
+    for (kind, body) in [
+        (
+            "database",
+            json!({"targetName": "db", "proxyTargetId": behind, "remoteHost": "db", "remotePort": {"value": 5432}}),
+        ),
+        (
+            "web",
+            json!({"targetName": "app", "proxyTargetId": behind, "remoteHost": "http://app", "remotePort": {"value": 80}}),
+        ),
+        ("kube", json!({"name": "cluster", "proxyTargetId": behind})),
+    ] {
+        let made: Value = world.call(root, "POST", &format!("/targets/{kind}"), &body).await.ok();
+        paths.push(format!("/targets/{kind}/{}", made["targetId"].as_str().unwrap()));
+    }
+    for (at, path) in paths.iter().enumerate() {
+        let change = json!({"targetName": format!("new-{at}"), "environmentId": prod.id});
+        let moved: Value = world.call(root, "PATCH", path, &change).await.ok();
+        assert_eq!(
+            (&moved["name"], &moved["environmentName"]),
+            (&json!(format!("new-{at}")), &json!("prod")),
+            "{path}"
+        );
+    }
+    let path = format!("/environments/{}", prod.id);
+    let shown: Environment = world.get(root, &path).await.ok();
+    let mut kinds: Vec<_> = shown.targets.iter().map(|target| target.target_type).collect();
+    kinds.sort_unstable();
+    assert_eq!(kinds, TargetKind::ALL);
+    for path in paths.iter().rev() {
+        world.raw(root, "DELETE", path, vec![]).await.done();
+    }
+    let shown: Environment = world.get(root, &path).await.ok();
+    assert_eq!(shown.targets, []);
 }

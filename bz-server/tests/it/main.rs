@@ -38,5 +38,6 @@ mod events;
 mod logs;
 mod lens;
 mod recordings;
+mod registration_keys;
 mod admin;
 mod server;

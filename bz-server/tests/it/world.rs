@@ -9,9 +9,9 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use bz_core::api::Bytes;
 use bz_core::api::access::ConnectionMade;
+use bz_core::api::api_key::{ApiKeyMade, NewApiKey};
 use bz_core::api::error::{Code, ErrorBody};
 use bz_core::api::login::{RegisterUser, Registered};
-use bz_core::api::policy::{ApiKeyMade, NewApiKey};
 use bz_core::api::proof::{Call, Proof};
 use bz_core::api::record::UserEvent;
 use bz_core::api::register::{AgentRegistered, RegisterAgent};
@@ -215,7 +215,7 @@ impl World {
 
     /// A key's secret.
     pub(crate) async fn key(&self, admin: &Client, is_registration_key: bool) -> String {
-        let new = NewApiKey { name: "ci".to_owned(), is_registration_key };
+        let new = NewApiKey { name: "ci".to_owned(), is_registration_key, ..NewApiKey::default() };
         self.call(As::Client(admin), "POST", "/api-keys", &new).await.ok::<ApiKeyMade>().secret
     }
 

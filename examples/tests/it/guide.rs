@@ -6,11 +6,15 @@ mod auditing;
 mod databases;
 mod desk;
 mod files;
+mod host;
+mod keys;
 mod kube;
 mod mfa;
 pub(crate) mod page;
 mod people;
 mod service_accounts;
+mod scripts;
+mod targets;
 mod web;
 
 use std::path::{Path, PathBuf};

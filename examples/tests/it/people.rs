@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bz_core::access::request::Parameters;
 use bz_core::api::PREFIX;
-use bz_core::api::policy::NewApiKey;
+use bz_core::api::api_key::NewApiKey;
 use bz_core::api::record::ConnectionEventType;
 use bz_examples::world::TARGET;
 use bz_protocol::frame::Fin;
@@ -22,7 +22,7 @@ async fn sessions_end_with_their_person() {
         let place = place().await;
         let client = place.client();
         let me = client.me().await.unwrap().id;
-        let key = NewApiKey { name: "ops".to_owned(), is_registration_key: false };
+        let key = NewApiKey { name: "ops".to_owned(), is_registration_key: false, ..NewApiKey::default() };
         let key = client.create_api_key(&key).await.unwrap().secret;
         let mut shell = place.shell().await;
         let command = Parameters::Exec { command: "sleep 600".to_owned() };

@@ -16,7 +16,7 @@ use bz_agent::user::User;
 use bz_client::session::SessionError;
 use bz_client::terminal::farewell;
 use bz_core::access::request::Parameters;
-use bz_core::api::policy::NewApiKey;
+use bz_core::api::api_key::NewApiKey;
 use bz_core::api::target::TargetUserName;
 use bz_core::id::EnvironmentId;
 use bz_core::target::UserRule;
@@ -161,7 +161,7 @@ async fn a_clock_that_is_wrong_is_told() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_registration_that_is_refused_is_told() {
     let stage = Stage::new().await;
-    let new = NewApiKey { name: "fleet".to_owned(), is_registration_key: true };
+    let new = NewApiKey { name: "fleet".to_owned(), is_registration_key: true, ..NewApiKey::default() };
     let key = stage.world.client.create_api_key(&new).await.unwrap();
     let first = stage.registration("first", None);
     let reach = || stage.reach();
@@ -244,7 +244,7 @@ impl Stage {
             offline_hours: 90,
         };
         app.store.add_environment(environment).await.unwrap();
-        let key = NewApiKey { name: "second".to_owned(), is_registration_key: true };
+        let key = NewApiKey { name: "second".to_owned(), is_registration_key: true, ..NewApiKey::default() };
         let key = self.world.client.create_api_key(&key).await.unwrap();
         let registration = self.registration(TARGET, Some("prod"));
         register(&registration, &key.secret, self.reach()).await.unwrap();

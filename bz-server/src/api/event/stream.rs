@@ -4,6 +4,7 @@
 //! one step that it is at. Whoever reads is asked for their right again and again while it goes on.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::api::openapi::{Events, Lines};
 use crate::api::{Answer, Call};
 use crate::app::App;
 use crate::auth::Caller;
+use crate::auth::key::{KeyCall, KeyStanding};
 use crate::error::ApiError;
 use crate::policy::OperationQuestion;
 use crate::store::event::{EventFilter, Log, Row};
@@ -54,6 +56,7 @@ pub(in crate::api) async fn export(call: Call) -> Result<Answer<Lines>, ApiError
 struct Flow {
     app: Arc<App>,
     caller: Caller,
+    from: IpAddr,
     operation: &'static str,
     logs: Vec<Log>,
     filter: EventFilter,
@@ -73,6 +76,7 @@ impl Flow {
         Ok(Self {
             app: Arc::clone(&call.app),
             caller: call.caller.clone(),
+            from: call.from,
             operation: call.operation.name,
             logs: if named.is_empty() { Log::ALL.to_vec() } else { named },
             filter: filter::of_all(call)?,
@@ -158,8 +162,11 @@ impl Flow {
                 }
                 _ => return false,
             },
-            Caller::Key(key) => match self.app.store.api_key(key.id).await {
-                Ok(Some(key)) => Caller::Key(key),
+            Caller::Key(call) => match self.app.store.api_key(call.key.id).await {
+                Ok(Some(key)) => {
+                    let standing = KeyStanding::of(&key, self.from, self.app.now().wall);
+                    Caller::Key(Box::new(KeyCall { key, standing }))
+                }
                 _ => return false,
             },
             Caller::Anonymous => return false,

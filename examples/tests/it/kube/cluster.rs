@@ -68,6 +68,16 @@ impl Cluster {
         AgentCluster::new(server, self.folder.join("ca.crt"), self.folder.join("agent-token"))
     }
 
+    /// What `kubectl` is told by whoever may do everything.
+    pub(crate) fn admin_flags(&self) -> [String; 3] {
+        let ca = self.folder.join("ca.crt");
+        [
+            format!("--server=https://{}", self.server),
+            format!("--certificate-authority={}", ca.display()),
+            format!("--token={ADMIN}"),
+        ]
+    }
+
     /// What `bz-agent run` is told of it.
     pub(crate) fn agent_flags(&self) -> String {
         let at = |name: &str| self.folder.join(name).display().to_string();
