@@ -7,6 +7,7 @@
 
 pub mod access;
 pub mod error;
+pub mod groups;
 pub mod login;
 pub mod mfa;
 pub mod policy;

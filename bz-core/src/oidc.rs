@@ -85,6 +85,8 @@ pub struct Claims {
     pub name: Option<String>,
     /// The groups claim, where the provider sends one.
     pub groups: Vec<String>,
+    /// What the provider's own directory calls the person, where the token says it.
+    pub directory_id: Option<String>,
     /// RFC 7638 thumbprint of the key that verified the token.
     pub key: Digest,
     /// SHA-256 of the token.
@@ -169,6 +171,7 @@ pub fn verify(
         address: provider.address(&claims),
         name: optional(&claims, "name").unwrap_or_default(),
         groups: groups(&claims, provider)?,
+        directory_id: optional(&claims, provider.kind.row().directory).unwrap_or_default(),
         key,
         digest: Digest::of(token.as_bytes()),
     })
@@ -211,6 +214,7 @@ pub(crate) fn claimed_provider(token: &str) -> Option<Provider> {
         organization_is_issuer: true,
         domains: Vec::new(),
         commitment: if of_job { Commitment::Audience } else { Commitment::Nonce },
+        groups_claim: None,
     })
 }
 

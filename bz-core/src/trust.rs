@@ -118,14 +118,21 @@ impl TrustBundle {
     /// [`BundleError::TooLarge`] for a bundle that no file could hold.
     pub fn fingerprint(&self) -> Result<Digest, BundleError> {
         let too_large = |_| BundleError::TooLarge;
-        let content = (self.organization, &self.roots, &self.directory_key, &self.providers);
+        let providers: Vec<_> = self.providers.iter().map(first_fields).collect();
+        let content = (self.organization, &self.roots, &self.directory_key, providers);
         let bytes = wire::encode(&content, wire::MAX_OBJECT).map_err(too_large)?;
-        if self.service_accounts.is_empty() {
+        let claims: Vec<_> = self.providers.iter().map(|provider| provider.groups_claim.as_deref()).collect();
+        let named = claims.iter().any(Option::is_some);
+        if self.service_accounts.is_empty() && !named {
             return Ok(Digest::labelled(Label::TrustBundle, &[&bytes]));
         }
-        // A part of its own, so that a bundle without service accounts is called as it was before there were any.
+        // Parts of their own, so that a bundle without them is called as it was before there were any.
         let accounts = wire::encode(&self.service_accounts, wire::MAX_OBJECT).map_err(too_large)?;
-        Ok(Digest::labelled(Label::TrustBundle, &[&bytes, &accounts]))
+        if !named {
+            return Ok(Digest::labelled(Label::TrustBundle, &[&bytes, &accounts]));
+        }
+        let claims = wire::encode(&claims, wire::MAX_OBJECT).map_err(too_large)?;
+        Ok(Digest::labelled(Label::TrustBundle, &[&bytes, &accounts, &claims]))
     }
 
     /// The pinned provider with this issuer, or the service account that a pinned pattern means.
@@ -173,6 +180,13 @@ impl DirectoryEntry {
         let entry = signed.open(&key, bundle.organization)?;
         if now < entry.expires_at { Ok(entry) } else { Err(ObjectError::Signature) }
     }
+}
+
+/// What every provider has said from the beginning, in its order.
+fn first_fields(provider: &Provider) -> impl Encode + '_ {
+    let Provider { kind, issuer, audiences, organization, organization_is_issuer, domains, commitment, groups_claim: _ } =
+        provider;
+    (kind, issuer, audiences, organization, organization_is_issuer, domains, commitment)
 }
 
 #[cfg(test)]

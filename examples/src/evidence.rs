@@ -94,6 +94,7 @@ fn bundle(root: &PrivateKey) -> TrustBundle {
         organization_is_issuer: true,
         domains: vec![],
         commitment: Commitment::Nonce,
+        groups_claim: None,
     };
     TrustBundle {
         organization: ORGANIZATION,

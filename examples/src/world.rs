@@ -333,6 +333,7 @@ async fn server(
             organization_is_issuer: true,
             domains: vec!["example.com".to_owned()],
             commitment: Commitment::Nonce,
+            groups_claim: None,
         }],
         ..Config::parse(Config::default_text(), [])?
     };

@@ -118,6 +118,7 @@ pub(crate) fn provider(organization: OrganizationId, address: &str) -> Provider 
         organization_is_issuer: false,
         domains: Vec::new(),
         commitment: Commitment::Nonce,
+        groups_claim: None,
     }
 }
 

@@ -60,5 +60,6 @@ pub(crate) fn provider() -> Provider {
         organization_is_issuer: false,
         domains: vec!["example.com".to_owned()],
         commitment: Commitment::Nonce,
+        groups_claim: None,
     }
 }

@@ -258,6 +258,7 @@ mod tests {
             organization_is_issuer: false,
             domains: Vec::new(),
             commitment: Commitment::Nonce,
+            groups_claim: None,
         }
     }
 }
