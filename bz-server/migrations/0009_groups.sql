@@ -3,6 +3,8 @@ CREATE TABLE directory_account (
     user        TEXT    NOT NULL PRIMARY KEY REFERENCES user (id) ON DELETE CASCADE,
     issuer      TEXT    NOT NULL,
     id          TEXT    NOT NULL,
+    -- When the directory last answered about it.
+    asked       INTEGER,
     deactivated INTEGER,
     UNIQUE (issuer, id)
 ) STRICT;

@@ -18,12 +18,15 @@ use crate::api::event::stream::MOST_STREAMS;
 use crate::auth::limit::Limit;
 use crate::auth::replay::Replay;
 use crate::config::Config;
+use crate::groups::source::SourceError;
+use crate::groups::{COUNTS, Groups};
 use crate::keys::{self, Certifier, KeysError, OnlineKeys};
 use crate::metrics::Metrics;
 use crate::mfa::Vault;
 use crate::policy::Engine;
 use crate::policy::engine::EngineError;
 use crate::record::{Records, TokenKey};
+use crate::seam::directory::access::World;
 use crate::seam::jwks::{JwksCache, JwksSource};
 use crate::seam::links::Links;
 use crate::seam::{Clock, Entropy, EntropyError, random};
@@ -66,6 +69,9 @@ pub enum AppError {
     /// The operating system.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
+    /// The directories of groups.
+    #[error(transparent)]
+    Groups(#[from] SourceError),
 }
 
 /// The most verified logins kept for refreshes after the issuer changed its keys.
@@ -85,6 +91,8 @@ pub struct App {
     pub jwks: JwksCache,
     /// Live links.
     pub links: Arc<dyn Links>,
+    /// Directories of identity providers.
+    pub groups: Groups,
     /// What passed the relay.
     pub records: Records,
     /// What is counted.
@@ -130,8 +138,18 @@ impl App {
             .map_err(|error| KeysError::File { path: config.data.join(keys::TOKENS), error })?;
         let now = seams.clock.now().wall;
         let online = certify(&config, (&root, organization), seams.entropy.as_ref(), now)?;
+        let world = |client| World {
+            client,
+            clock: Arc::clone(&seams.clock),
+            entropy: Arc::clone(&seams.entropy),
+        };
+        let groups = Groups::open(&config, world)?;
+        // What is of another time or another place counts from the first call on no more.
+        store.directories_are(groups.issuers().cloned().collect()).await?;
+        store.drop_memberships(now.before(COUNTS)).await?;
         Ok(Self {
             engine: Engine::new()?,
+            groups,
             jwks: JwksCache::new(seams.jwks),
             links: seams.links,
             records: Records::new(&config.data, token_key),

@@ -39,6 +39,8 @@ pub enum Caller {
     Person(Box<LoggedIn>),
     /// A program with an access or registration key.
     Key(ApiKey),
+    /// An identity provider that sends events, by its issuer.
+    Hook(String),
 }
 
 /// A person and the login the call was proved under.
@@ -70,6 +72,7 @@ impl Caller {
             },
             Self::Key(key) if key.is_registration => Asker::Registration { id: key.id },
             Self::Key(key) => Asker::Key { id: key.id },
+            Self::Hook(_) => Asker::Hook,
         }
     }
 
@@ -91,6 +94,12 @@ impl Caller {
                 subject_name: key.name.clone(),
                 is_admin: false,
             },
+            Self::Hook(issuer) => Actor {
+                subject_id: None,
+                subject_type: SubjectType::User,
+                subject_name: format!("the identity provider {issuer}"),
+                is_admin: false,
+            },
         }
     }
 
@@ -101,7 +110,7 @@ impl Caller {
     pub fn person(&self) -> Result<&LoggedIn, ApiError> {
         match self {
             Self::Person(person) => Ok(person),
-            Self::Anonymous | Self::Key(_) => Err(ApiError::denied("only a person who is logged in can do this")),
+            Self::Anonymous | Self::Key(_) | Self::Hook(_) => Err(ApiError::denied("only a person who is logged in can do this")),
         }
     }
 }
@@ -128,6 +137,16 @@ pub async fn authenticate(app: &App, headers: &HeaderMap, call: &SignedCall<'_>)
         (None, Some(secret)) => by_key(app, secret.as_bytes()).await.map(Caller::Key),
         (Some(_), None) => by_proof(app, &proof(headers)?, call).await.map(|p| Caller::Person(Box::new(p))),
     }
+}
+
+/// The provider that sends an event, by the secret of its hook.
+///
+/// # Errors
+/// [`ApiError::not_logged_in`] for whatever is none.
+pub fn hook(app: &App, headers: &HeaderMap) -> Result<Caller, ApiError> {
+    let issuer = headers.get(header::AUTHORIZATION).and_then(|secret| app.groups.hook_of(secret.as_bytes()));
+    let unknown = || ApiError::not_logged_in("Authorization is no secret of an event hook");
+    issuer.map(|issuer| Caller::Hook(issuer.to_owned())).ok_or_else(unknown)
 }
 
 /// The proof in the headers.

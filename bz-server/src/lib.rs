@@ -18,6 +18,7 @@ pub mod auth;
 pub mod error;
 pub mod app;
 pub mod connection;
+pub mod groups;
 pub mod jobs;
 pub mod api;
 pub mod metrics;

@@ -218,8 +218,9 @@ impl Provider {
     }
 
     /// The claim that lists groups.
-    pub(super) fn groups_claim(&self) -> Option<&str> {
-        self.groups_claim.as_deref().or(self.kind.row().groups)
+    #[must_use]
+    pub fn groups_claim(&self) -> Option<&str> {
+        self.groups_claim.as_deref().or_else(|| self.kind.row().groups)
     }
 
     /// The address in these claims, where the organization controls it.

@@ -182,9 +182,12 @@ const SESSION: &str = "A person's login. There is no secret to send: each call i
 const API_KEY: &str = "An access key, which may do most of what an administrator may, or a registration key, which \
      registers agents and nothing else: base64 of 32 bytes.";
 
+const EVENT_HOOK: &str = "The secret of an identity provider's event hook, as the server's settings name it.";
+
 fn schemes() -> Value {
     json!({
         "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-KEY", "description": API_KEY},
+        "eventHook": {"type": "apiKey", "in": "header", "name": "Authorization", "description": EVENT_HOOK},
         "session": {"type": "http", "scheme": "Bz", "description": SESSION},
     })
 }
@@ -209,7 +212,7 @@ const REFUSALS: [(&str, &str, &str); 9] = [
     ("404", "NotFound", "There is no such thing, or the caller may not know of it."),
     ("409", "Conflict", "It does not fit what is there: a name is taken or ambiguous, or something is in use."),
     ("412", "Changed", "It is not any more what `If-Match` names."),
-    ("413", "TooLarge", "The body is larger than 64 KiB."),
+    ("413", "TooLarge", "The body is larger than this call takes: 64 KiB, and 1 MiB of events."),
     ("429", "TooMany", "Too many calls."),
     ("500", "Internal", "The server failed; its log says why."),
 ];
@@ -266,6 +269,7 @@ fn callers(roles: &BTreeSet<String>) -> String {
         "admin" => "administrators",
         "key" => "access keys",
         "registration" => "registration keys",
+        "hook" => "identity providers that send events",
         _ => "others",
     };
     roles.iter().map(word).collect::<Vec<_>>().join(", ")
@@ -275,6 +279,9 @@ fn security(operation: &Operation, roles: &BTreeSet<String>) -> Value {
     let has = |names: &[&str]| names.iter().any(|name| roles.contains(*name));
     if has(&["anyone"]) && operation.proof == ProofOf::Known {
         return json!([]);
+    }
+    if operation.proof == ProofOf::Hook {
+        return json!([{"eventHook": []}]);
     }
     let mut schemes = Vec::new();
     if operation.proof == ProofOf::Body || roles.iter().any(|role| !matches!(role.as_str(), "key" | "registration")) {

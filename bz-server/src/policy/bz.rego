@@ -16,6 +16,7 @@ import rego.v1
 # A service account that is logged in is a person here, and does nothing of what no service account may.
 #
 # registration  a registration key: registers agents, nothing else
+# hook          an identity provider that sends events: says what happened, nothing else
 
 operations := {
 	"apiservice:describe": {"anyone"},
@@ -103,9 +104,18 @@ operations := {
 	"eventservice:head": {"admin", "key"},
 	"eventservice:stream": {"admin", "key"},
 	"eventservice:export": {"admin", "key"},
+	"groupservice:list": {"admin", "key"},
+	"groupservice:fetch": {"admin", "key"},
+	"groupservice:fetch-of": {"admin", "key"},
+	"groupservice:sources": {"admin", "key"},
+	"groupservice:sync": {"admin", "key"},
+	"groupservice:remove": {"admin", "key"},
+	"groupservice:restore": {"admin", "key"},
+	"groupservice:verify-hook": {"anyone"},
+	"groupservice:hook": {"hook"},
 }
 
-roles contains "anyone" if input.caller.kind != "registration"
+roles contains "anyone" if not input.caller.kind in {"registration", "hook"}
 
 # What no service account does, whatever its role: who may log in and how, which roles they have, and keys, which are
 # held to no such list.
@@ -127,6 +137,8 @@ never_by_service_accounts := {
 	"organizationcontrolsservice:edit",
 	"apikeyservice:add",
 	"apikeyservice:edit",
+	"groupservice:remove",
+	"groupservice:restore",
 }
 
 in_person if input.caller.kind in {"person", "serviceaccount"}
@@ -158,6 +170,8 @@ roles contains "admin" if {
 roles contains "key" if input.caller.kind == "key"
 
 roles contains "registration" if input.caller.kind == "registration"
+
+roles contains "hook" if input.caller.kind == "hook"
 
 default operation_allowed := false
 

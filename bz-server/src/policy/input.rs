@@ -47,6 +47,8 @@ pub enum Asker {
         /// Which.
         id: ApiKeyId,
     },
+    /// An identity provider that sends events.
+    Hook,
 }
 
 /// May this caller call this?
