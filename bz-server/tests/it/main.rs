@@ -37,4 +37,5 @@ mod logs;
 mod lens;
 mod recordings;
 mod admin;
+mod directories;
 mod server;

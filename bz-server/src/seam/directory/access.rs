@@ -201,9 +201,14 @@ impl Access {
         Ok(header)
     }
 
-    /// Forgets the token; whether there was one that another could take the place of.
-    pub(crate) async fn forget(&self) -> bool {
-        self.kept.lock().await.take().is_some()
+    /// Forgets the token that this header has; whether another may take its place.
+    pub(crate) async fn forget(&self, header: &str) -> bool {
+        let mut kept = self.kept.lock().await;
+        // Another question may have had it replaced meanwhile.
+        if kept.as_ref().is_some_and(|kept| header.strip_prefix("Bearer ") == Some(kept.token.as_str())) {
+            *kept = None;
+        }
+        !matches!(self.how, How::Ssws(_))
     }
 
     async fn ask(&self) -> Result<Token, DirectoryError> {

@@ -104,7 +104,7 @@ impl Api {
             }
             let answer = receive(request, self.access.now()).await;
             // Access that was given before may be withdrawn: once it is asked for anew.
-            if again && matches!(answer, Err(DirectoryError::Refused(401))) && self.access.forget().await {
+            if again && matches!(answer, Err(DirectoryError::Refused(401))) && self.access.forget(&authorization).await {
                 again = false;
                 continue;
             }
