@@ -3,6 +3,7 @@
 pub mod administer;
 mod ask;
 mod follow;
+mod groups;
 mod made;
 mod mfa;
 mod record;

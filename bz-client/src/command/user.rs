@@ -130,7 +130,7 @@ impl User {
 }
 
 /// The one person of this address or id.
-async fn find(client: &Client, name: &str) -> anyhow::Result<Person> {
+pub(super) async fn find(client: &Client, name: &str) -> anyhow::Result<Person> {
     let fits = |user: &Person| user.email.eq_ignore_ascii_case(name) || user.id.to_string() == name;
     let mut found: Vec<_> = client.users().await?.into_iter().filter(fits).collect();
     let user = found.pop().with_context(|| format!("nobody with the address or id {name} has ever logged in"))?;

@@ -160,8 +160,11 @@ async fn every_kind_of_policy_takes_groups() {
     let groups = json!([{"id": place.group(0), "name": "ops"}]);
     let call = async |path: &str, body: Value| world.call(place.admin(), "POST", path, &body).await;
     let behind = |name: &str| {
-        let port = json!({"value": 80});
-        json!({"targetName": name, "proxyTargetId": place.agent.id, "remoteHost": "http://10.0.0.1", "remotePort": port})
+        let mut body = json!({"targetName": name, "proxyTargetId": place.agent.id});
+        if name == "intranet" {
+            (body["remoteHost"], body["remotePort"]) = (json!("http://10.0.0.1"), json!({"value": 80}));
+        }
+        body
     };
     let id = async |path: &str, name: &str| -> Value {
         json!(call(path, behind(name)).await.ok::<VirtualTargetMade>().target_id)

@@ -8,7 +8,8 @@ use bz_core::api::target::TargetUserName;
 use bz_core::target::UserRule;
 use clap::Args;
 
-use crate::command::policy::create::{Whose, environments, groups, subjects};
+use crate::command::group::named;
+use crate::command::policy::create::{Whose, environments, subjects};
 use crate::command::target;
 
 /// What `bz policy create proxy` takes.
@@ -45,7 +46,7 @@ impl Proxy {
             name: self.whose.name,
             description: self.whose.description,
             subjects: subjects(client, &self.whose.user).await?,
-            groups: groups(self.whose.group),
+            groups: named(client, self.whose.group).await?,
             environments: environments(client, &self.environment).await?,
             targets,
             target_users: self.target_user.into_iter().map(|user_name| TargetUserName { user_name }).collect(),
