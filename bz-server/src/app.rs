@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bz_core::cert::VerifiedInitial;
 use bz_core::id::{LoginId, OrganizationId};
 use bz_core::key::{PrivateKey, PublicKey};
+use bz_core::oidc::provider::Provider;
 use bz_core::time::{Now, UnixTime};
 use bz_core::trust::TrustBundle;
 use tokio::sync::Semaphore;
@@ -145,7 +146,9 @@ impl App {
         };
         let groups = Groups::open(&config, world)?;
         // What is of another time or another place counts from the first call on no more.
-        store.directories_are(groups.issuers().cloned().collect()).await?;
+        let known = |provider: &&Provider| groups.has(&provider.issuer) && provider.kind.row().directory == "sub";
+        let by_subject = config.providers.iter().filter(known).map(|provider| provider.issuer.clone()).collect();
+        store.directories_are(groups.issuers().cloned().collect(), by_subject).await?;
         store.drop_memberships(now.before(COUNTS)).await?;
         Ok(Self {
             engine: Engine::new()?,

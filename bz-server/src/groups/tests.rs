@@ -78,3 +78,27 @@ fn a_challenge_is_short_and_visible() {
         assert_eq!(challenge(bad), None, "{bad:?}");
     }
 }
+
+/// F-234~: each example of the page about groups is one that a server takes, for the provider that it is about.
+#[test]
+fn the_pages_settings_are_good_ones() {
+    let page = include_str!("../../../docs/admin/groups.md");
+    let provider = &Config::parse(Config::default_text(), []).unwrap().providers[0];
+    let blocks: Vec<_> = page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(blocks.len(), 5);
+    for block in blocks {
+        let (name, kind) = [
+            ("# Google", ProviderKind::Google),
+            ("# Microsoft", ProviderKind::Microsoft),
+            ("# Okta", ProviderKind::Okta),
+            ("# OneLogin", ProviderKind::Onelogin),
+            ("# Keycloak", ProviderKind::Keycloak),
+        ]
+        .into_iter()
+        .find(|(name, _)| block.starts_with(name))
+        .unwrap();
+        let settings = config(block.split_once("issuer = ").unwrap().1.split_once('\n').unwrap().1);
+        let provider = bz_core::oidc::provider::Provider { kind, ..provider.clone() };
+        assert_eq!(settings.check(&provider), Ok(()), "{name}");
+    }
+}

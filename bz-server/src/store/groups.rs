@@ -235,13 +235,18 @@ impl Store {
         self.transact(move |tx| Ok(tx.execute("DELETE FROM membership WHERE group_id = ?1", [group])?)).await
     }
 
-    /// Forgets what providers' directories said that are asked no more, and what tokens said where a directory is.
+    /// Forgets what providers' directories said that are asked no more, and what tokens said where a directory is. Those
+    /// of `by_subject` know people by the subject, also who logged in before there was a directory.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn directories_are(&self, issuers: Vec<String>) -> Result<(), StoreError> {
+    pub async fn directories_are(&self, issuers: Vec<String>, by_subject: Vec<String>) -> Result<(), StoreError> {
         self.transact(move |tx| {
-            let issuers = super::to_json(&issuers)?;
+            let (issuers, by_subject) = (super::to_json(&issuers)?, super::to_json(&by_subject)?);
+            let sql = "INSERT OR IGNORE INTO directory_account (user, issuer, id)
+                       SELECT id, issuer, subject FROM user
+                       WHERE kind = 'User' AND issuer IN (SELECT value FROM json_each(?1))";
+            tx.execute(sql, [&by_subject])?;
             let asked = "SELECT value FROM json_each(?1)";
             for sql in [
                 format!("DELETE FROM membership WHERE user NOT IN (SELECT id FROM user WHERE issuer IN ({asked}))"),

@@ -6,6 +6,7 @@ mod auditing;
 mod databases;
 mod desk;
 mod files;
+mod groups;
 mod kube;
 mod mfa;
 pub(crate) mod page;
