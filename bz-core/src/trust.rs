@@ -184,8 +184,16 @@ impl DirectoryEntry {
 
 /// What every provider has said from the beginning, in its order.
 fn first_fields(provider: &Provider) -> impl Encode + '_ {
-    let Provider { kind, issuer, audiences, organization, organization_is_issuer, domains, commitment, groups_claim: _ } =
-        provider;
+    let Provider {
+        kind,
+        issuer,
+        audiences,
+        organization,
+        organization_is_issuer,
+        domains,
+        commitment,
+        groups_claim: _,
+    } = provider;
     (kind, issuer, audiences, organization, organization_is_issuer, domains, commitment)
 }
 

@@ -139,11 +139,7 @@ impl App {
             .map_err(|error| KeysError::File { path: config.data.join(keys::TOKENS), error })?;
         let now = seams.clock.now().wall;
         let online = certify(&config, (&root, organization), seams.entropy.as_ref(), now)?;
-        let world = |client| World {
-            client,
-            clock: Arc::clone(&seams.clock),
-            entropy: Arc::clone(&seams.entropy),
-        };
+        let world = |client| World { client, clock: Arc::clone(&seams.clock), entropy: Arc::clone(&seams.entropy) };
         let groups = Groups::open(&config, world)?;
         // What is of another time or another place counts from the first call on no more.
         let known = |provider: &&Provider| groups.has(&provider.issuer) && provider.kind.row().directory == "sub";

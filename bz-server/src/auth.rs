@@ -110,7 +110,9 @@ impl Caller {
     pub fn person(&self) -> Result<&LoggedIn, ApiError> {
         match self {
             Self::Person(person) => Ok(person),
-            Self::Anonymous | Self::Key(_) | Self::Hook(_) => Err(ApiError::denied("only a person who is logged in can do this")),
+            Self::Anonymous | Self::Key(_) | Self::Hook(_) => {
+                Err(ApiError::denied("only a person who is logged in can do this"))
+            }
         }
     }
 }

@@ -115,11 +115,7 @@ impl Groups {
 }
 
 /// The directory of these settings.
-fn directory(
-    settings: &DirectoryConfig,
-    provider: &Provider,
-    world: World,
-) -> Result<Arc<dyn Directory>, SourceError> {
+fn directory(settings: &DirectoryConfig, provider: &Provider, world: World) -> Result<Arc<dyn Directory>, SourceError> {
     let secret = settings.secret()?;
     let url = |text: &str| Url::parse(text).map_err(|_| settings.error(format!("{text} is no address")));
     let issuer = url(&provider.issuer)?;
@@ -193,11 +189,7 @@ pub(crate) enum Heard {
 }
 
 /// Asks about somebody who logs in, before anything is kept; and about which groups.
-pub(crate) async fn at_login(
-    app: &App,
-    issuer: &str,
-    id: Option<&str>,
-) -> Result<(Vec<String>, Heard), ApiError> {
+pub(crate) async fn at_login(app: &App, issuer: &str, id: Option<&str>) -> Result<(Vec<String>, Heard), ApiError> {
     let Some(source) = app.groups.sources.get(issuer) else { return Ok((Vec::new(), Heard::Nothing)) };
     let silent = (Vec::new(), Heard::Silent);
     let Some(id) = id else {

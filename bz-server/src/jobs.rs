@@ -114,11 +114,7 @@ async fn cut_old_events(app: &App) -> Result<(), ApiError> {
 }
 
 /// What the server does by itself, as an event in the log of calls.
-pub(crate) fn own_event(
-    app: &App,
-    (action, resource): (&str, &str),
-    context: String,
-) -> Result<UserEvent, ApiError> {
+pub(crate) fn own_event(app: &App, (action, resource): (&str, &str), context: String) -> Result<UserEvent, ApiError> {
     Ok(UserEvent {
         id: EventId::from_random(app.random()?),
         organization_id: app.organization,

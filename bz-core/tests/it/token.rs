@@ -189,7 +189,9 @@ fn each_provider_row_finds_groups_and_the_directory_id() {
     };
     let named = Provider { groups_claim: Some("roles".to_owned()), ..provider() };
     let mut body = claims(NOW, "n");
-    body.as_object_mut().unwrap().extend(json!({"tid": "t", "oid": "o", "roles": ["ops"]}).as_object().unwrap().clone());
+    body.as_object_mut()
+        .unwrap()
+        .extend(json!({"tid": "t", "oid": "o", "roles": ["ops"]}).as_object().unwrap().clone());
     let token = idp().token(&body);
     for (provider, groups, id) in
         [(&provider(), ["dev"], "alice"), (&microsoft, ["dev"], "o"), (&named, ["ops"], "alice")]

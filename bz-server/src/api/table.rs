@@ -34,8 +34,8 @@ use crate::api::page::List;
 use crate::api::policy::change::Change;
 use crate::api::query::{AGENTS, CONNECTIONS, FOUND, POLICIES, REACH, STOP, TOKENS, VIRTUAL};
 use crate::api::{
-    About, MAX_BODY, MAX_EVENTS, Method, Operation, ProofOf, agent, api_key, connection, environment, event, groups, mfa,
-    organization, policy, reach, recording, service_account, subject, target, typed, user, virtual_target, why,
+    About, MAX_BODY, MAX_EVENTS, Method, Operation, ProofOf, agent, api_key, connection, environment, event, groups,
+    mfa, organization, policy, reach, recording, service_account, subject, target, typed, user, virtual_target, why,
 };
 
 /// `NAME METHOD PATH HANDLER [QUERY]: BODY => ANSWER, SUMMARY, FIELD: VALUE;`: query, body and fields may be left out. A

@@ -103,9 +103,7 @@ async fn happened(app: &App, (kind, event): (&str, &OktaEvent), user: &User) -> 
         "user.lifecycle.deactivate"
         | "user.lifecycle.suspend"
         | "user.lifecycle.delete.initiated"
-        | "user.lifecycle.delete.completed" => {
-            take(app, user, (&[], Account::Deactivated), app.groups.turn()).await
-        }
+        | "user.lifecycle.delete.completed" => take(app, user, (&[], Account::Deactivated), app.groups.turn()).await,
         _ => Ok(false),
     }
 }

@@ -75,11 +75,7 @@ pub trait Directory: Send + Sync {
     fn groups_of<'a>(&'a self, person: &'a str) -> BoxFuture<'a, Result<Vec<Group>, DirectoryError>>;
 
     /// Whether a person's account is active, and in which of these groups it is.
-    fn account<'a>(
-        &'a self,
-        person: &'a str,
-        groups: &'a [String],
-    ) -> BoxFuture<'a, Result<Account, DirectoryError>>;
+    fn account<'a>(&'a self, person: &'a str, groups: &'a [String]) -> BoxFuture<'a, Result<Account, DirectoryError>>;
 }
 
 /// A group, when its texts are of a size that groups have.

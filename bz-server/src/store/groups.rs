@@ -79,7 +79,8 @@ impl Store {
             }
             let sql = "SELECT group_id, issuer, count(*) AS members FROM membership JOIN user ON user.id = user
                        GROUP BY group_id, issuer";
-            let counted = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, u32>(2)?));
+            let counted =
+                |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, u32>(2)?));
             for (id, issuer, members) in rows(tx, sql, &[], counted)? {
                 if let Some(group) = all.get_mut(&id) {
                     (group.issuer, group.members) = (issuer, members);
@@ -97,7 +98,10 @@ impl Store {
     pub async fn keep_directory_id(&self, user: UserId, issuer: String, id: String) -> Result<(), StoreError> {
         self.transact(move |tx| {
             // Nobody else has it: a person who was deleted and came back is another one here.
-            tx.execute("DELETE FROM directory_account WHERE issuer = ?1 AND id = ?2 AND user <> ?3", [&issuer, &id, &user.to_string()])?;
+            tx.execute(
+                "DELETE FROM directory_account WHERE issuer = ?1 AND id = ?2 AND user <> ?3",
+                [&issuer, &id, &user.to_string()],
+            )?;
             tx.execute(
                 "INSERT INTO directory_account (user, issuer, id) VALUES (?1, ?2, ?3)
                  ON CONFLICT (user) DO UPDATE SET issuer = excluded.issuer, id = excluded.id",

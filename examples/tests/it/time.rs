@@ -118,7 +118,7 @@ async fn who_is_deactivated_is_out_when_the_token_expires() {
     let mut session = place.shell(client).await;
     idp.disable_user(&place.user).unwrap();
     let refused = client.refresh().await.map(drop).unwrap_err().to_string();
-    assert!(refused.contains("disabled"), "{refused}");
+    assert!(refused.contains("the identity provider refuses"), "{refused}");
     let left = session.opened.expires_at.since(place.clock.now().wall);
     place.advance(left - Duration::from_secs(10)).await;
     while !matches!(session.next().await.expect("the session goes on until its token ends"), Event::Resumed) {}

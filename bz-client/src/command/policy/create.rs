@@ -8,8 +8,8 @@ use bz_client::client::Client;
 use bz_client::target_name::TargetRef;
 use bz_core::access::Verb;
 use bz_core::api::policy::{
-    PolicyEnvironment, PolicyTarget, RecordingContent, RecordingPolicy, Subject, SubjectType,
-    TargetConnectContent, TargetConnectPolicy,
+    PolicyEnvironment, PolicyTarget, RecordingContent, RecordingPolicy, Subject, SubjectType, TargetConnectContent,
+    TargetConnectPolicy,
 };
 use bz_core::api::target::TargetUserName;
 use bz_core::target::UserRule;

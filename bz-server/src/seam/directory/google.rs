@@ -127,11 +127,7 @@ impl Directory for Google {
         Box::pin(self.list(("userKey", person)))
     }
 
-    fn account<'a>(
-        &'a self,
-        person: &'a str,
-        groups: &'a [String],
-    ) -> BoxFuture<'a, Result<Account, DirectoryError>> {
+    fn account<'a>(&'a self, person: &'a str, groups: &'a [String]) -> BoxFuture<'a, Result<Account, DirectoryError>> {
         Box::pin(self.ask(person, groups))
     }
 }

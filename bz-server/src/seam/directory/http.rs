@@ -38,7 +38,8 @@ impl Answered {
         if !self.status.is_success() {
             return Err(DirectoryError::Status(self.status.as_u16()));
         }
-        let value = serde_json::from_value(self.body).map_err(|_| DirectoryError::Malformed("another shape of JSON"))?;
+        let value =
+            serde_json::from_value(self.body).map_err(|_| DirectoryError::Malformed("another shape of JSON"))?;
         Ok((value, self.headers))
     }
 
@@ -104,7 +105,8 @@ impl Api {
             }
             let answer = receive(request, self.access.now()).await;
             // Access that was given before may be withdrawn: once it is asked for anew.
-            if again && matches!(answer, Err(DirectoryError::Refused(401))) && self.access.forget(&authorization).await {
+            if again && matches!(answer, Err(DirectoryError::Refused(401))) && self.access.forget(&authorization).await
+            {
                 again = false;
                 continue;
             }
@@ -158,7 +160,9 @@ pub(crate) async fn receive(request: reqwest::RequestBuilder, now: UnixTime) -> 
     let json = serde_json::from_slice(&body);
     match status {
         // Google says so when it is asked too often.
-        StatusCode::FORBIDDEN if json.as_ref().is_ok_and(is_quota) => Err(DirectoryError::Busy(patience(&headers, now))),
+        StatusCode::FORBIDDEN if json.as_ref().is_ok_and(is_quota) => {
+            Err(DirectoryError::Busy(patience(&headers, now)))
+        }
         StatusCode::FORBIDDEN => Err(DirectoryError::Refused(status.as_u16())),
         StatusCode::NOT_FOUND => Ok(Answered { status, headers, body: json.unwrap_or_default() }),
         _ if status.is_success() => {
@@ -180,7 +184,8 @@ fn patience(headers: &HeaderMap, now: UnixTime) -> Duration {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let until = |seconds: u64| UnixTime::from_secs(seconds).since(now);
     let after = text("retry-after").and_then(|text| {
-        let date = || jiff::fmt::rfc2822::parse(text).ok().and_then(|date| u64::try_from(date.timestamp().as_second()).ok());
+        let date =
+            || jiff::fmt::rfc2822::parse(text).ok().and_then(|date| u64::try_from(date.timestamp().as_second()).ok());
         text.parse().ok().map(Duration::from_secs).or_else(|| date().map(until))
     });
     let reset = || text("x-rate-limit-reset").and_then(|text| text.parse().ok()).map(until);

@@ -125,11 +125,7 @@ impl Directory for Keycloak {
         Box::pin(self.of(person))
     }
 
-    fn account<'a>(
-        &'a self,
-        person: &'a str,
-        groups: &'a [String],
-    ) -> BoxFuture<'a, Result<Account, DirectoryError>> {
+    fn account<'a>(&'a self, person: &'a str, groups: &'a [String]) -> BoxFuture<'a, Result<Account, DirectoryError>> {
         Box::pin(self.ask(person, groups))
     }
 }

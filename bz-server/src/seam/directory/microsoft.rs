@@ -86,7 +86,8 @@ impl Microsoft {
 }
 
 fn is_guid(text: &str) -> bool {
-    let form = |(at, byte): (usize, u8)| if [8, 13, 18, 23].contains(&at) { byte == b'-' } else { byte.is_ascii_hexdigit() };
+    let form =
+        |(at, byte): (usize, u8)| if [8, 13, 18, 23].contains(&at) { byte == b'-' } else { byte.is_ascii_hexdigit() };
     text.len() == 36 && text.bytes().enumerate().all(form)
 }
 
@@ -96,14 +97,12 @@ impl Directory for Microsoft {
     }
 
     fn groups_of<'a>(&'a self, person: &'a str) -> BoxFuture<'a, Result<Vec<Group>, DirectoryError>> {
-        Box::pin(async move { self.list(&["v1.0", "users", person, "transitiveMemberOf", "microsoft.graph.group"]).await })
+        Box::pin(
+            async move { self.list(&["v1.0", "users", person, "transitiveMemberOf", "microsoft.graph.group"]).await },
+        )
     }
 
-    fn account<'a>(
-        &'a self,
-        person: &'a str,
-        groups: &'a [String],
-    ) -> BoxFuture<'a, Result<Account, DirectoryError>> {
+    fn account<'a>(&'a self, person: &'a str, groups: &'a [String]) -> BoxFuture<'a, Result<Account, DirectoryError>> {
         Box::pin(self.ask(person, groups))
     }
 }

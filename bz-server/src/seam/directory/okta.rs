@@ -69,11 +69,7 @@ impl Directory for Okta {
         Box::pin(async move { self.list(&["api", "v1", "users", person, "groups"]).await })
     }
 
-    fn account<'a>(
-        &'a self,
-        person: &'a str,
-        groups: &'a [String],
-    ) -> BoxFuture<'a, Result<Account, DirectoryError>> {
+    fn account<'a>(&'a self, person: &'a str, groups: &'a [String]) -> BoxFuture<'a, Result<Account, DirectoryError>> {
         Box::pin(self.ask(person, groups))
     }
 }

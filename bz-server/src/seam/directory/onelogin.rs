@@ -102,11 +102,7 @@ impl Directory for OneLogin {
         Box::pin(self.of(person))
     }
 
-    fn account<'a>(
-        &'a self,
-        person: &'a str,
-        groups: &'a [String],
-    ) -> BoxFuture<'a, Result<Account, DirectoryError>> {
+    fn account<'a>(&'a self, person: &'a str, groups: &'a [String]) -> BoxFuture<'a, Result<Account, DirectoryError>> {
         Box::pin(self.ask(person, groups))
     }
 }

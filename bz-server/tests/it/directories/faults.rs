@@ -51,7 +51,8 @@ async fn no_wrong_answer_is_a_membership() {
             let refused = place.connect(&alice).await;
             assert!(!refused.status.is_success(), "{kind:?}: {fault:?} makes a member");
             refused.refused(Code::Denied);
-            let state: Vec<GroupsSource> = place.world.get(place.admin(), "/organization/groups/credentials").await.ok();
+            let state: Vec<GroupsSource> =
+                place.world.get(place.admin(), "/organization/groups/credentials").await.ok();
             assert!(state[0].last_error.is_some(), "{kind:?}: nothing is said of {fault:?} ({at})");
             assert!(!format!("{state:?}").contains(&place.stand.secret));
         }

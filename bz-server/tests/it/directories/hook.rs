@@ -46,7 +46,8 @@ async fn send(world: &World, secret: Option<&str>, body: &Value) -> Reply {
 #[tokio::test]
 async fn a_change_of_a_group_counts_at_once() {
     let place = Place::new(Kind::Okta).await;
-    let verify = Request::builder().uri(PATH).header("X-Okta-Verification-Challenge", "c-1").body(Body::empty()).unwrap();
+    let verify =
+        Request::builder().uri(PATH).header("X-Okta-Verification-Challenge", "c-1").body(Body::empty()).unwrap();
     assert_eq!(place.world.send(verify).await.ok::<Value>(), json!({"verification": "c-1"}));
     let alice = place.person(1, &[0]).await;
     let bob = place.person(2, &[]).await;
@@ -147,7 +148,8 @@ async fn odd_deliveries_do_no_harm() {
     let long = delivery(&many);
     assert!(long.to_string().len() > 100_000);
     send(&place.world, Some(HOOK), &long).await.done();
-    for bad in [json!([]), json!({}), json!({"data": {"events": {}}}), json!({"data": {"events": [{"eventType": 1}]}})] {
+    for bad in [json!([]), json!({}), json!({"data": {"events": {}}}), json!({"data": {"events": [{"eventType": 1}]}})]
+    {
         send(&place.world, Some(HOOK), &bad).await.refused(Code::BadRequest);
     }
     let huge = json!({"data": {"events": [], "x": "x".repeat(2 << 20)}});

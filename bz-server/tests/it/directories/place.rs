@@ -86,7 +86,8 @@ impl Place {
 
     /// A policy by which whoever is in these groups may have shells on the target.
     pub(crate) async fn policy(&self, name: &str, groups: &[usize]) -> Reply {
-        let groups: Vec<_> = groups.iter().map(|n| json!({"id": self.group(*n), "name": format!("group {n}")})).collect();
+        let groups: Vec<_> =
+            groups.iter().map(|n| json!({"id": self.group(*n), "name": format!("group {n}")})).collect();
         self.policy_of(name, &groups).await
     }
 

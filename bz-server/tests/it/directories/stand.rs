@@ -100,14 +100,8 @@ impl Stand {
     pub(crate) async fn start(kind: Kind, groups: &[(&str, &str)], verify: fn(&str) -> Result<Value, String>) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let groups = groups.iter().map(|(id, name)| ((*id).to_owned(), (*name).to_owned())).collect();
-        let state = State {
-            people: BTreeMap::new(),
-            groups,
-            fault: None,
-            asked: Vec::new(),
-            access: Vec::new(),
-            tokens: 0,
-        };
+        let state =
+            State { people: BTreeMap::new(), groups, fault: None, asked: Vec::new(), access: Vec::new(), tokens: 0 };
         let (address, secret) = (listener.local_addr().unwrap(), "a-secret-of-the-tests".to_owned());
         let stand = Self { kind, address, secret, state: Arc::new(Mutex::new(state)), verify };
         let router = Router::new().fallback(serve).with_state(stand.clone());
@@ -316,7 +310,8 @@ fn gone(body: Value) -> Answer {
 /// A page of these groups from `first` on, and whether more follow.
 fn page(stand: &Stand, of: Option<&str>, first: usize) -> (Vec<(String, String)>, bool) {
     stand.with(|state| {
-        let within = |id: &String| of.is_none_or(|person| state.people.get(person).is_some_and(|p| p.groups.contains(id)));
+        let within =
+            |id: &String| of.is_none_or(|person| state.people.get(person).is_some_and(|p| p.groups.contains(id)));
         let all: Vec<_> = state.groups.iter().filter(|(id, _)| within(id)).collect();
         let some = all.iter().skip(first).take(PAGE).map(|(id, name)| ((*id).clone(), (*name).clone())).collect();
         (some, all.len() > first + PAGE)
@@ -336,9 +331,7 @@ fn google(stand: &Stand, asked: &Asked<'_>) -> Answer {
             assert!(asked.number("maxResults") <= 200);
             let first = asked.number("pageToken");
             let (groups, more) = page(stand, of.map(String::as_str), first);
-            let group = |(id, name): &(String, String)| {
-                json!({"kind": "admin#directory#group", "id": id, "name": name, "email": format!("{id}@example.com")})
-            };
+            let group = |(id, name): &(String, String)| json!({"kind": "admin#directory#group", "id": id, "name": name, "email": format!("{id}@example.com")});
             let mut body = json!({"kind": "admin#directory#groups"});
             if !groups.is_empty() {
                 body["groups"] = groups.iter().map(group).collect();
@@ -382,7 +375,8 @@ fn microsoft(stand: &Stand, asked: &Asked<'_>) -> Answer {
             list(Some(id), &format!("v1.0/users/{id}/transitiveMemberOf/microsoft.graph.group"))
         }
         ["v1.0", "users", id, "checkMemberGroups"] => {
-            let ids: Vec<&str> = asked.body["groupIds"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect();
+            let ids: Vec<&str> =
+                asked.body["groupIds"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect();
             assert!(ids.len() <= 20 && ids.iter().all(|id| id.len() == 36), "{ids:?}");
             let Some(account) = person(stand, id) else { return not_found() };
             let within: Vec<_> = ids.into_iter().filter(|id| account.groups.contains(*id)).collect();
@@ -457,9 +451,7 @@ fn keycloak(stand: &Stand, asked: &Asked<'_>) -> Answer {
     let list = |of: Option<&str>| {
         let groups = stand.with(|state| state.groups.clone());
         let within = |id: &String| of.is_none_or(|p| person(stand, p).is_some_and(|p| p.groups.contains(id)));
-        let node = |(id, name): (&String, &String)| {
-            json!({"id": id, "name": name, "path": format!("/all/{name}"), "subGroupCount": 0, "subGroups": []})
-        };
+        let node = |(id, name): (&String, &String)| json!({"id": id, "name": name, "path": format!("/all/{name}"), "subGroupCount": 0, "subGroups": []});
         let most = asked.number("max");
         let some = groups.iter().filter(|(id, _)| within(id)).skip(first).take(most).map(node).collect();
         ok(some)
