@@ -4,6 +4,7 @@ pub mod administer;
 mod ask;
 mod follow;
 mod key;
+mod groups;
 mod made;
 mod mfa;
 mod record;

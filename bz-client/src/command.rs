@@ -12,6 +12,7 @@ mod kube;
 mod web;
 mod doctor;
 mod environment;
+mod group;
 mod forward;
 #[cfg(unix)]
 mod generate;
@@ -103,6 +104,9 @@ pub(crate) enum Command {
     /// The people of the organization (for administrators)
     #[command(subcommand)]
     User(user::User),
+    /// Groups of identity providers (for administrators)
+    #[command(subcommand)]
+    Group(group::Group),
     /// Your second factor
     #[command(subcommand)]
     Mfa(mfa::Mfa),
@@ -155,6 +159,7 @@ pub(crate) async fn run(command: Command, context: &Context<'_>) -> anyhow::Resu
         Command::Agent(agent) => agent.run(context).await,
         Command::Policy(policy) => policy.run(context).await,
         Command::User(user) => user.run(context).await,
+        Command::Group(group) => group.run(context).await,
         Command::Mfa(mfa) => mfa.run(context).await,
         #[cfg(unix)]
         Command::ServiceAccount(account) => account.run(context).await,

@@ -9,6 +9,7 @@ pub mod access;
 pub mod api_key;
 pub mod autodiscovery;
 pub mod error;
+pub mod groups;
 pub mod login;
 pub mod mfa;
 pub mod policy;

@@ -93,6 +93,8 @@ pub struct Claims {
     pub name: Option<String>,
     /// The groups claim, where the provider sends one.
     pub groups: Vec<String>,
+    /// What the provider's own directory calls the person, where the token says it.
+    pub directory_id: Option<String>,
     /// RFC 7638 thumbprint of the key that verified the token.
     pub key: Digest,
     /// SHA-256 of the token.
@@ -180,6 +182,7 @@ pub fn verify(
         address: provider.address(&claims),
         name: provider.name(said, name),
         groups: groups(&claims, provider)?,
+        directory_id: optional(&claims, provider.kind.row().directory).unwrap_or_default(),
         key,
         digest: Digest::of(token.as_bytes()),
     })
@@ -253,6 +256,7 @@ pub(crate) fn claimed_provider(token: &str, subject: &str) -> Option<Provider> {
         domains: Vec::new(),
         commitment: if of_job { Commitment::Audience } else { Commitment::Nonce },
         workloads: if of_job { vec![Workload::of_subject(subject)?] } else { Vec::new() },
+        groups_claim: None,
     })
 }
 

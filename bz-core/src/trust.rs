@@ -121,18 +121,20 @@ impl TrustBundle {
         let too_large = |_| BundleError::TooLarge;
         let content = (self.organization, &self.roots, &self.directory_key, &self.providers);
         let bytes = wire::encode(&content, wire::MAX_OBJECT).map_err(too_large)?;
-        let workloads: Vec<_> = self.providers.iter().map(|p| &p.workloads).collect();
-        let has_workloads = workloads.iter().any(|rows| !rows.is_empty());
-        if self.service_accounts.is_empty() && !has_workloads {
+        let workloads: Vec<_> = self.providers.iter().map(|provider| &provider.workloads).collect();
+        let claims: Vec<_> = self.providers.iter().map(|provider| provider.groups_claim.as_deref()).collect();
+        let more = workloads.iter().any(|rows| !rows.is_empty()) || claims.iter().any(Option::is_some);
+        if self.service_accounts.is_empty() && !more {
             return Ok(Digest::labelled(Label::TrustBundle, &[&bytes]));
         }
         // Parts of their own, so that a bundle without them is called as it was before there were any.
         let accounts = wire::encode(&self.service_accounts, wire::MAX_OBJECT).map_err(too_large)?;
-        if !has_workloads {
+        if !more {
             return Ok(Digest::labelled(Label::TrustBundle, &[&bytes, &accounts]));
         }
-        let workloads = wire::encode(&workloads, MAX_BUNDLE).map_err(too_large)?;
-        Ok(Digest::labelled(Label::TrustBundle, &[&bytes, &accounts, &workloads]))
+        let (workloads, claims) = (wire::encode(&workloads, MAX_BUNDLE), wire::encode(&claims, wire::MAX_OBJECT));
+        let (workloads, claims) = (workloads.map_err(too_large)?, claims.map_err(too_large)?);
+        Ok(Digest::labelled(Label::TrustBundle, &[&bytes, &accounts, &workloads, &claims]))
     }
 
     /// The pinned provider of a certificate, found by what it claims: of one issuer people and jobs are two.

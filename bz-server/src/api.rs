@@ -11,6 +11,7 @@ mod connection;
 mod environment;
 mod mfa;
 pub(crate) mod event;
+mod groups;
 pub mod openapi;
 mod organization;
 pub mod page;
@@ -57,6 +58,8 @@ use crate::policy::OperationQuestion;
 
 /// The most bytes of a body: two tokens in a certificate fit.
 pub const MAX_BODY: usize = 64 << 10;
+/// The most bytes of a delivery of events.
+pub const MAX_EVENTS: usize = 1 << 20;
 /// The header that names a call in the log.
 const REQUEST_ID: &str = "x-request-id";
 /// How long a client may take to send one.
@@ -81,6 +84,8 @@ pub struct Operation {
     pub about: About,
     /// Whether it takes `If-Match`.
     pub guarded: bool,
+    /// The most bytes of its body.
+    pub most: usize,
     /// The schema of its body.
     pub body: Option<fn(&mut Schemas) -> Value>,
     /// How it answers when all is well.
@@ -136,6 +141,8 @@ pub enum ProofOf {
     Known,
     /// By the body itself: the login does not exist yet.
     Body,
+    /// By the secret of an identity provider's event hook.
+    Hook,
 }
 
 /// What an operation's `{id}` names, where rules ask whose it is.
@@ -209,7 +216,7 @@ async fn respond(app: Arc<App>, operation: &'static Operation, params: RawPathPa
     let params = params.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
     let (head, body) = request.into_parts();
     let from = address(&app, &head);
-    let (body, received) = match receive(body).await {
+    let (body, received) = match receive(body, operation.most).await {
         Ok(body) => (body, Ok(())),
         Err(error) => (Bytes::new(), Err(error)),
     };
@@ -226,8 +233,8 @@ async fn respond(app: Arc<App>, operation: &'static Operation, params: RawPathPa
     response
 }
 
-async fn receive(body: Body) -> Result<Bytes, ApiError> {
-    tokio::time::timeout(BODY_TIME, axum::body::to_bytes(body, MAX_BODY))
+async fn receive(body: Body, most: usize) -> Result<Bytes, ApiError> {
+    tokio::time::timeout(BODY_TIME, axum::body::to_bytes(body, most))
         .await
         .map_err(|_| ApiError::bad_request("the body took too long"))?
         .map_err(|_| ApiError::too_large())
@@ -246,6 +253,7 @@ async fn go(
             auth::authenticate(&call.app, (&call.head.headers, call.from), &call.signed()).await
         }
         (Ok(()), ProofOf::Body) => auth::proof(&call.head.headers).map(|_| Caller::Anonymous),
+        (Ok(()), ProofOf::Hook) => auth::hook(&call.app, &call.head.headers),
     };
     if !matches!(&found, Ok(caller) if caller.is_proved()) {
         let mut limit = call.app.limit.lock().unwrap_or_else(PoisonError::into_inner);
@@ -284,10 +292,10 @@ async fn decide(operation: &'static Operation, call: Call) -> Result<Answer, Api
     Err(match call.caller {
         Caller::Anonymous => ApiError::not_logged_in("log in first: `bz login`"),
         Caller::Person(who) if who.standing.is_pending() => ApiError::mfa_needed(who.standing.action),
-        Caller::Person(_) => ApiError::denied("no policy lets you do this"),
         Caller::Key(key) => {
             key.standing.refusal().unwrap_or_else(|| ApiError::denied("no policy lets this API key do this"))
         }
+        Caller::Person(_) | Caller::Hook(_) => ApiError::denied("no policy lets you do this"),
     })
 }
 

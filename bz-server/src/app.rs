@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bz_core::cert::VerifiedInitial;
 use bz_core::id::{LoginId, OrganizationId};
 use bz_core::key::{PrivateKey, PublicKey};
+use bz_core::oidc::provider::Provider;
 use bz_core::time::{Now, UnixTime};
 use bz_core::trust::TrustBundle;
 use tokio::sync::Semaphore;
@@ -21,6 +22,8 @@ use crate::auth::key::Uses;
 use crate::auth::limit::Limit;
 use crate::auth::replay::Replay;
 use crate::config::Config;
+use crate::groups::source::SourceError;
+use crate::groups::{COUNTS, Groups};
 use crate::keys::{self, Certifier, KeysError, OnlineKeys};
 use crate::metrics::Metrics;
 use crate::mfa::Vault;
@@ -28,6 +31,7 @@ use crate::page::Pages;
 use crate::policy::Engine;
 use crate::policy::engine::EngineError;
 use crate::record::{Records, TokenKey};
+use crate::seam::directory::access::World;
 use crate::seam::jwks::{JwksCache, JwksSource};
 use crate::seam::links::Links;
 use crate::seam::{Clock, Entropy, EntropyError, random};
@@ -70,6 +74,9 @@ pub enum AppError {
     /// The operating system.
     #[error(transparent)]
     Entropy(#[from] EntropyError),
+    /// The directories of groups.
+    #[error(transparent)]
+    Groups(#[from] SourceError),
 }
 
 /// The most verified logins kept for refreshes after the issuer changed its keys.
@@ -89,6 +96,8 @@ pub struct App {
     pub jwks: JwksCache,
     /// Live links.
     pub links: Arc<dyn Links>,
+    /// Directories of identity providers.
+    pub groups: Groups,
     /// What passed the relay.
     pub records: Records,
     /// What is counted.
@@ -145,8 +154,16 @@ impl App {
         store.key_old_hashes(move |plain| old.keyed(plain)).await?;
         let now = seams.clock.now().wall;
         let online = certify(&config, (&root, organization), seams.entropy.as_ref(), now)?;
+        let world = |client| World { client, clock: Arc::clone(&seams.clock), entropy: Arc::clone(&seams.entropy) };
+        let groups = Groups::open(&config, world)?;
+        // What is of another time or another place counts from the first call on no more.
+        let known = |provider: &&Provider| groups.has(&provider.issuer) && provider.kind.row().directory == "sub";
+        let by_subject = config.providers.iter().filter(known).map(|provider| provider.issuer.clone()).collect();
+        store.directories_are(groups.issuers().cloned().collect(), by_subject).await?;
+        store.drop_memberships(now.before(COUNTS)).await?;
         Ok(Self {
             engine: Engine::new()?,
+            groups,
             jwks: JwksCache::new(seams.jwks),
             links: seams.links,
             records: Records::new(&config.data, token_key),

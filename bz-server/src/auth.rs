@@ -39,6 +39,8 @@ pub enum Caller {
     Person(Box<LoggedIn>),
     /// A program with an access or registration key.
     Key(Box<KeyCall>),
+    /// An identity provider that sends events, by its issuer.
+    Hook(String),
 }
 
 /// A person and the login the call was proved under.
@@ -78,6 +80,7 @@ impl Caller {
                 scopes: call.key.scopes.clone(),
                 limited: call.key.expires.is_some() || !call.key.ranges.is_empty(),
             },
+            Self::Hook(_) => Asker::Hook,
         }
     }
 
@@ -97,6 +100,12 @@ impl Caller {
                 subject_id: Some(UserId::from_bytes(*call.key.id.as_bytes())),
                 subject_type: SubjectType::ApiKey,
                 subject_name: call.key.name.clone(),
+                is_admin: false,
+            },
+            Self::Hook(issuer) => Actor {
+                subject_id: None,
+                subject_type: SubjectType::User,
+                subject_name: format!("the identity provider {issuer}"),
                 is_admin: false,
             },
         }
@@ -119,7 +128,9 @@ impl Caller {
     pub fn person(&self) -> Result<&LoggedIn, ApiError> {
         match self {
             Self::Person(person) => Ok(person),
-            Self::Anonymous | Self::Key(_) => Err(ApiError::denied("only a person who is logged in can do this")),
+            Self::Anonymous | Self::Key(_) | Self::Hook(_) => {
+                Err(ApiError::denied("only a person who is logged in can do this"))
+            }
         }
     }
 }
@@ -152,6 +163,16 @@ pub async fn authenticate(
         }
         (Some(_), None) => by_proof(app, &proof(headers)?, call).await.map(|p| Caller::Person(Box::new(p))),
     }
+}
+
+/// The provider that sends an event, by the secret of its hook.
+///
+/// # Errors
+/// [`ApiError::not_logged_in`] for whatever is none.
+pub fn hook(app: &App, headers: &HeaderMap) -> Result<Caller, ApiError> {
+    let issuer = headers.get(header::AUTHORIZATION).and_then(|secret| app.groups.hook_of(secret.as_bytes()));
+    let unknown = || ApiError::not_logged_in("Authorization is no secret of an event hook");
+    issuer.map(|issuer| Caller::Hook(issuer.to_owned())).ok_or_else(unknown)
 }
 
 /// The proof in the headers.

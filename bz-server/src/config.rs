@@ -14,6 +14,8 @@ use bz_core::time::UnixTime;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use crate::groups::source::DirectoryConfig;
+
 /// What begins the name of a setting in the environment.
 pub const ENVIRONMENT: &str = "BZ_SERVER_";
 
@@ -106,6 +108,9 @@ pub struct Config {
     /// What clients tell them besides.
     #[serde(rename = "login", default, skip_serializing_if = "Vec::is_empty")]
     pub logins: Vec<ProviderLogin>,
+    /// The directories that say who is in which group.
+    #[serde(rename = "groups", default, skip_serializing_if = "Vec::is_empty")]
+    pub directories: Vec<DirectoryConfig>,
 }
 
 /// What clients tell an identity provider besides what the trust bundle says.
@@ -223,6 +228,13 @@ impl Config {
             value(known, "login", "must name the issuer of a [[provider]], letter for letter")?;
             let rule = "takes a client_secret of up to 512 printable characters, and up to 16 scopes of up to 128 without spaces";
             value(login.is_well_formed(), "login", rule)?;
+        }
+        for (at, directory) in self.directories.iter().enumerate() {
+            let provider = self.providers.iter().find(|provider| provider.issuer == directory.issuer);
+            let rule = "must name the issuer of a [[provider]], letter for letter, each once";
+            let again = self.directories.iter().skip(at + 1).any(|other| other.issuer == directory.issuer);
+            let provider = provider.filter(|_| !again).ok_or(ConfigError::Value { key: "groups", rule })?;
+            directory.check(provider).map_err(|rule| ConfigError::Value { key: "groups", rule })?;
         }
         let local = self.listen.ip().is_loopback();
         value(!matches!(self.tls, Tls::Off(_)) || local, "tls", "may be \"off\" only on a loopback address")?;

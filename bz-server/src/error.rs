@@ -176,7 +176,7 @@ impl ApiError {
     /// Larger than a call may be.
     #[must_use]
     pub fn too_large() -> Self {
-        Self::new(Code::TooLarge, "the body is larger than 64 KiB")
+        Self::new(Code::TooLarge, "the body is larger than this call takes: 64 KiB, and 1 MiB of events")
     }
 
     /// The server failed; the cause is logged here and stays here.

@@ -17,6 +17,7 @@ use crate::auth::key::write_uses;
 use crate::connection::life::By;
 use crate::connection::{close, recheck};
 use crate::error::ApiError;
+use crate::groups::sync;
 use crate::store::event::anchor::Signer;
 
 /// How often a server runs all of them.
@@ -32,6 +33,7 @@ pub async fn tick(app: &App) -> Result<(), ApiError> {
     close_idle_shells(app).await?;
     remove_offline_targets(app).await?;
     remove_expired_policies(app).await?;
+    sync::forget(app).await?;
     cut_old_events(app).await?;
     keep_keys(app).await
 }
@@ -41,6 +43,14 @@ async fn keep_keys(app: &App) -> Result<(), ApiError> {
     write_uses(app).await?;
     app.store.delete_ended_tokens(app.now().wall).await?;
     Ok(())
+}
+
+/// Asks directories of groups whose time has come. Beside the others: a directory may take its time.
+///
+/// # Errors
+/// [`ApiError`].
+pub async fn groups(app: &App) -> Result<(), ApiError> {
+    sync::due(app).await
 }
 
 /// Closes connections whose client never came: no grant opens them any more.
@@ -107,13 +117,13 @@ async fn cut_old_events(app: &App) -> Result<(), ApiError> {
     if gone > 0 {
         tracing::info!(gone, "events were removed: they are older than they are kept");
         let context = json!({ "rows": gone, "before": before.to_string(), "keepDays": days }).to_string();
-        app.store.add_user_event(own_event(app, "auditservice:cut", context)?, now).await?;
+        app.store.add_user_event(own_event(app, ("auditservice:cut", "logs"), context)?, now).await?;
     }
     Ok(())
 }
 
 /// What the server does by itself, as an event in the log of calls.
-fn own_event(app: &App, action: &str, context: String) -> Result<UserEvent, ApiError> {
+pub(crate) fn own_event(app: &App, (action, resource): (&str, &str), context: String) -> Result<UserEvent, ApiError> {
     Ok(UserEvent {
         id: EventId::from_random(app.random()?),
         organization_id: app.organization,
@@ -124,7 +134,7 @@ fn own_event(app: &App, action: &str, context: String) -> Result<UserEvent, ApiE
             is_admin: true,
         },
         service_action: action.to_owned(),
-        resource: "logs".to_owned(),
+        resource: resource.to_owned(),
         evaluation: true,
         timestamp: app.now().wall.to_string(),
         ip_address: String::new(),

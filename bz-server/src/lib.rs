@@ -20,6 +20,7 @@ pub mod error;
 pub mod app;
 pub mod artifacts;
 pub mod connection;
+pub mod groups;
 pub mod jobs;
 pub mod api;
 pub mod metrics;

@@ -1,7 +1,9 @@
-//! The seams to the world: clock, randomness, an issuer's keys, live links. Each has a real one and a fake beside it.
+//! The seams to the world: clock, randomness, an issuer's keys, directories, live links. Each has a real one and a fake
+//! beside it; the directories' is a server of the tests.
 //!
 //! Absent: the real links, which live with the relay.
 
+pub mod directory;
 pub mod jwks;
 pub mod links;
 

@@ -130,6 +130,7 @@ impl Server {
         };
         tasks.spawn(door.accept(listener));
         tasks.spawn(keep_time(Arc::clone(&app), (stop.clone(), end.clone())));
+        tasks.spawn(keep_groups(Arc::clone(&app), (stop.clone(), end.clone())));
         tracing::info!(%local, tls = !matches!(app.config.tls, Tls::Off(_)), "listening");
         let guard = end.clone().drop_guard();
         Ok(Self { app, local, metrics, quic: None, stop, tasks, _end: guard, end, relay: None })
@@ -201,6 +202,23 @@ async fn keep_time(app: Arc<App>, (stop, end): (CancellationToken, CancellationT
         }
         if let Err(error) = jobs::tick(&app).await {
             tracing::warn!(%error, "a job failed and is tried again");
+        }
+    }
+}
+
+async fn keep_groups(app: Arc<App>, (stop, end): (CancellationToken, CancellationToken)) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = end.cancelled() => return,
+            done = jobs::groups(&app) => if let Err(error) = done {
+                tracing::warn!(%error, "asking directories failed and is tried again");
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = end.cancelled() => return,
+            () = tokio::time::sleep(jobs::EVERY) => {}
         }
     }
 }

@@ -8,6 +8,7 @@ pub mod api_key;
 pub mod connection;
 pub mod environment;
 pub mod event;
+pub mod groups;
 pub mod login;
 pub mod mfa;
 pub mod organization;
@@ -44,8 +45,9 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0006_mfa.sql"),
     include_str!("../migrations/0007_service_accounts.sql"),
     EVENTS,
-    include_str!("../migrations/0012_workload.sql"),
+    include_str!("../migrations/0009_groups.sql"),
     include_str!("../migrations/0011_keys.sql"),
+    include_str!("../migrations/0012_workload.sql"),
 ];
 
 /// The step that goes on in [`event::migrate`].

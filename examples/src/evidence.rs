@@ -95,6 +95,7 @@ fn bundle(root: &PrivateKey) -> TrustBundle {
         domains: vec![],
         commitment: Commitment::Nonce,
         workloads: vec![],
+        groups_claim: None,
     };
     TrustBundle {
         organization: ORGANIZATION,

@@ -335,6 +335,7 @@ async fn server(
             domains: vec!["example.com".to_owned()],
             commitment: Commitment::Nonce,
             workloads: vec![],
+            groups_claim: None,
         }],
         ..Config::parse(Config::default_text(), [])?
     };

@@ -32,6 +32,7 @@ fn claims(subject: &str, groups: &[&str]) -> Claims {
         address: None,
         name: None,
         groups: groups.iter().map(|g| (*g).to_owned()).collect(),
+        directory_id: None,
         key: Digest::of(b""),
         digest: Digest::of(b""),
     }

@@ -42,6 +42,8 @@ pub struct Row {
     pub address_verified: bool,
     /// The claim that lists groups, where tokens carry one by default or by a common setting.
     pub groups: Option<&'static str>,
+    /// The claim by which the provider's directory knows the person.
+    pub directory: &'static str,
 }
 
 /// What says which organization a token belongs to.
@@ -77,6 +79,7 @@ impl ProviderKind {
             address: "email",
             address_verified: true,
             groups: Some("groups"),
+            directory: "sub",
         };
         match self {
             // `hd` is present only for Workspace accounts: a consumer account has none and is nobody here.
@@ -85,6 +88,8 @@ impl ProviderKind {
             Self::Microsoft => Row {
                 address: "preferred_username",
                 address_verified: false,
+                // `sub` is another one for each client.
+                directory: "oid",
                 ..row("Microsoft", OrganizationRule::Claim("tid"))
             },
             Self::Okta => row("Okta", OrganizationRule::Issuer),
@@ -148,15 +153,21 @@ pub struct Provider {
     /// Which jobs of an issuer of jobs may act.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub workloads: Vec<Workload>,
+    /// The claim that lists groups, where it is not the usual one of this kind of provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups_claim: Option<String>,
 }
 
-/// As bundles are called: without the workloads, which are a part of their own there.
+/// As bundles are called: without workloads and the claim of groups, which are parts of their own there.
 impl Encode for Provider {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
         (&self.kind, &self.issuer, &self.audiences, &self.organization).encode(encoder)?;
         (&self.organization_is_issuer, &self.domains, &self.commitment).encode(encoder)
     }
 }
+
+/// Claims that list no groups.
+const MEANT: [&str; 8] = ["iss", "sub", "aud", "azp", "exp", "iat", "nonce", "email"];
 
 /// Why a provider cannot be pinned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -176,6 +187,9 @@ pub enum ProviderError {
     /// A mail domain that is none.
     #[error("a mail domain must be a plain name such as example.com")]
     Domain,
+    /// A name of no claim.
+    #[error("groups_claim must have 1 to 128 bytes, and be none of the claims that have a meaning of their own")]
+    Groups,
 }
 
 impl Provider {
@@ -200,7 +214,11 @@ impl Provider {
         let plain = |d: &String| {
             d.contains('.') && d.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(&b))
         };
-        if self.domains.iter().all(plain) { Ok(()) } else { Err(ProviderError::Domain) }
+        if !self.domains.iter().all(plain) {
+            return Err(ProviderError::Domain);
+        }
+        let free = |claim: &String| (1..=128).contains(&claim.len()) && !MEANT.contains(&claim.as_str());
+        if self.groups_claim.iter().all(free) { Ok(()) } else { Err(ProviderError::Groups) }
     }
 
     /// An issuer of jobs: its rows, and whose they are.
@@ -277,8 +295,9 @@ impl Provider {
     }
 
     /// The claim that lists groups.
-    pub(super) fn groups_claim(&self) -> Option<&'static str> {
-        self.kind.row().groups
+    #[must_use]
+    pub fn groups_claim(&self) -> Option<&str> {
+        self.groups_claim.as_deref().or_else(|| self.kind.row().groups)
     }
 
     /// The address in these claims, where the organization controls it.

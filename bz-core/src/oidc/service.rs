@@ -119,6 +119,7 @@ pub(crate) fn provider(organization: OrganizationId, address: &str) -> Provider 
         domains: Vec::new(),
         commitment: Commitment::Nonce,
         workloads: Vec::new(),
+        groups_claim: None,
     }
 }
 

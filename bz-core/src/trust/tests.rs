@@ -62,6 +62,22 @@ fn a_bundle_reads_back_with_the_same_fingerprint() {
     assert_eq!(TrustBundle::parse(&text).unwrap(), bundle);
 }
 
+/// TRUST-1: which claim lists groups is pinned like everything else.
+#[test]
+fn the_claim_of_groups_is_pinned() {
+    let plain = parse(GOOD).unwrap().fingerprint().unwrap();
+    let named = |claim: &str| {
+        let text = GOOD.replace("domains", &format!("groups_claim = {claim:?}\ndomains"));
+        parse(&text).map(|bundle| bundle.fingerprint().unwrap())
+    };
+    let roles = named("roles").unwrap();
+    assert_ne!(roles, plain);
+    assert_ne!(roles, named("teams").unwrap());
+    for bad in ["", "sub", &"x".repeat(129)] {
+        assert!(named(bad).expect_err(bad).to_string().contains("groups_claim"), "{bad}");
+    }
+}
+
 #[test]
 fn directory_entries_need_the_pinned_key_and_their_time() {
     let (pinned, stranger) = (PrivateKey::from_seed(&[2; 32]).unwrap(), PrivateKey::from_seed(&[3; 32]).unwrap());

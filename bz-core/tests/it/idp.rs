@@ -61,5 +61,6 @@ pub(crate) fn provider() -> Provider {
         domains: vec!["example.com".to_owned()],
         commitment: Commitment::Nonce,
         workloads: vec![],
+        groups_claim: None,
     }
 }

@@ -177,3 +177,27 @@ fn each_provider_row_finds_organization_and_address() {
     nobody.organization_is_issuer = false;
     check(&nobody, mail, Err(TokenError::Organization));
 }
+
+/// F-069~: groups are those of the claim that the provider's row or the trust bundle names; what the directory calls the
+/// person is the subject, and at Microsoft the object id.
+#[test]
+fn each_provider_row_finds_groups_and_the_directory_id() {
+    let microsoft = Provider {
+        kind: ProviderKind::Microsoft,
+        organization: Some(OrganizationClaim { claim: "tid".to_owned(), value: "t".to_owned() }),
+        ..provider()
+    };
+    let named = Provider { groups_claim: Some("roles".to_owned()), ..provider() };
+    let mut body = claims(NOW, "n");
+    body.as_object_mut()
+        .unwrap()
+        .extend(json!({"tid": "t", "oid": "o", "roles": ["ops"]}).as_object().unwrap().clone());
+    let token = idp().token(&body);
+    for (provider, groups, id) in
+        [(&provider(), ["dev"], "alice"), (&microsoft, ["dev"], "o"), (&named, ["ops"], "alice")]
+    {
+        let now = UnixTime::from_secs(NOW);
+        let got = verify(&token, (&idp().jwks(), provider), Audience::Client, Expiry::Checked, now).unwrap();
+        assert_eq!((got.groups, got.directory_id.as_deref()), (groups.map(str::to_owned).to_vec(), Some(id)));
+    }
+}

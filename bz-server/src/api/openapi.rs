@@ -187,9 +187,12 @@ const API_KEY: &str = "An access key, which may do most of what an administrator
      registers agents and nothing else: `bzAccessKey` or \
      `bzEnrollKey`, 43 random letters and digits, and six of CRC-32, which scanners for leaks recognize.";
 
+const EVENT_HOOK: &str = "The secret of an identity provider's event hook, as the server's settings name it.";
+
 fn schemes() -> Value {
     json!({
         "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-KEY", "description": API_KEY},
+        "eventHook": {"type": "apiKey", "in": "header", "name": "Authorization", "description": EVENT_HOOK},
         "session": {"type": "http", "scheme": "Bz", "description": SESSION},
     })
 }
@@ -214,7 +217,7 @@ const REFUSALS: [(&str, &str, &str); 9] = [
     ("404", "NotFound", "There is no such thing, or the caller may not know of it."),
     ("409", "Conflict", "It does not fit what is there: a name is taken or ambiguous, or something is in use."),
     ("412", "Changed", "It is not any more what `If-Match` names."),
-    ("413", "TooLarge", "The body is larger than 64 KiB."),
+    ("413", "TooLarge", "The body is larger than this call takes: 64 KiB, and 1 MiB of events."),
     ("429", "TooMany", "Too many calls."),
     ("500", "Internal", "The server failed; its log says why."),
 ];
@@ -272,6 +275,7 @@ fn callers(roles: &BTreeSet<String>) -> String {
         "key" => "access keys",
         "registration" => "registration keys",
         "whole-key" => "access keys that are narrowed in nothing",
+        "hook" => "identity providers that send events",
         _ => "others",
     };
     roles.iter().map(word).collect::<Vec<_>>().join(", ")
@@ -281,6 +285,9 @@ fn security(operation: &Operation, roles: &BTreeSet<String>) -> Value {
     let has = |names: &[&str]| names.iter().any(|name| roles.contains(*name));
     if has(&["anyone"]) && operation.proof == ProofOf::Known {
         return json!([]);
+    }
+    if operation.proof == ProofOf::Hook {
+        return json!([{"eventHook": []}]);
     }
     let mut schemes = Vec::new();
     if operation.proof == ProofOf::Body || roles.iter().any(|role| !matches!(role.as_str(), "key" | "registration")) {

@@ -8,7 +8,9 @@ use std::marker::PhantomData;
 use axum::http::{HeaderValue, Uri, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use bz_core::api::{access, api_key, login, mfa, policy, reach, record, service_account, target, virtual_target};
+use bz_core::api::{
+    access, api_key, groups, login, mfa, policy, reach, record, service_account, target, virtual_target,
+};
 use serde::Serialize;
 
 use crate::api::call::{Answer, Call, parse_time};
@@ -125,6 +127,7 @@ macro_rules! listed {
 }
 
 listed! {
+    groups::IdpGroup: |it| named(&it.name, &it.id);
     login::SubjectDetails: |it| named(&it.email, it.id);
     reach::Agent: |it| named(&it.name, it.id);
     login::User: |it| named(&it.email, it.id);

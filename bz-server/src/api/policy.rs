@@ -17,6 +17,7 @@ use crate::api::page::{List, Listed};
 use crate::api::{Answer, Call};
 use crate::connection;
 use crate::error::ApiError;
+use crate::groups::sync;
 use crate::store::policy::{Change as Stored, Policy, PolicyKind};
 
 use change::Change;
@@ -130,6 +131,7 @@ pub(super) async fn add<K: Authored>(call: Call, content: K::Content) -> Result<
         true => call.app.store.add_only_policy(policy.clone(), call.now()).await?,
         false => call.app.store.add_policy(policy.clone(), call.now()).await?,
     };
+    sync::saved(&call.app, &policy.content).await;
     if K::KIND == PolicyKind::SessionRecording {
         // The only kind that can take something away: a sealed shell of whoever is recorded from now on.
         connection::recheck(&call.app, &connection::administrator(&call.caller)).await?;
@@ -161,6 +163,7 @@ pub(super) async fn edit<K: Authored>(
         Stored::Other if guard.is_some() => return Err(ApiError::changed()),
         Stored::Other => return Err(ApiError::conflict("somebody changed it at this moment: try again")),
     };
+    sync::saved(&call.app, &policy.content).await;
     connection::recheck(&call.app, &connection::administrator(&call.caller)).await?;
     Answer::tagged(&show::<K>(policy)?, version)
 }

@@ -46,7 +46,7 @@ pub(super) async fn login(call: Call, body: LoginServiceAccount) -> Result<Answe
     }
     call.note_actor(auth::actor(&account.user));
     call.note(proof.login.to_string());
-    let login = user::login(proof.login, &cert);
+    let login = user::login(&call, proof.login, &cert);
     let expires_at = login.expires;
     let seen = User { last_login: Some(call.now()), ..account.user };
     let Registration::Done(seen) = call.app.store.register(login, seen, None).await? else {

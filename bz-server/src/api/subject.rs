@@ -30,7 +30,7 @@ pub(super) async fn me(call: Call) -> Result<Answer<SubjectDetails>, ApiError> {
             last_login: None,
             kind: SubjectType::ApiKey,
         }),
-        Caller::Anonymous => Err(ApiError::not_logged_in("log in first: `bz login`")),
+        Caller::Anonymous | Caller::Hook(_) => Err(ApiError::not_logged_in("log in first: `bz login`")),
     }
 }
 

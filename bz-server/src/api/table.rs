@@ -5,6 +5,7 @@ use bz_core::api::api_key::{
     ApiKey, ApiKeyMade, ChangeApiKey, EnforceGlobalKey, NewApiKey, RegistrationKeySettings, RotateApiKey,
 };
 use bz_core::api::autodiscovery::{Artifact, AutodiscoveryScript};
+use bz_core::api::groups::{GroupsSource, HookVerified, IdpGroup, OktaDelivery};
 use bz_core::api::login::{
     CertValidation, ChangeUser, IdentityProvider, Organization, RegisterUser, Registered, SubjectDetails,
     TrustBundleText, User,
@@ -39,9 +40,9 @@ use crate::api::page::List;
 use crate::api::policy::change::Change;
 use crate::api::query::{AGENTS, CONNECTIONS, FOUND, POLICIES, REACH, STOP, TOKENS, VIRTUAL};
 use crate::api::{
-    About, Method, Operation, ProofOf, agent, api_key, artifact, autodiscovery, connection, environment, event, mfa,
-    organization, policy, reach, recording, registration_key, service_account, subject, target, typed, user,
-    virtual_target, why,
+    About, MAX_BODY, MAX_EVENTS, Method, Operation, ProofOf, agent, api_key, artifact, autodiscovery, connection,
+    environment, event, groups, mfa, organization, policy, reach, recording, registration_key, service_account, subject,
+    target, typed, user, virtual_target, why,
 };
 
 /// `NAME METHOD PATH HANDLER [QUERY]: BODY => ANSWER, SUMMARY, FIELD: VALUE;`: query, body and fields may be left out. A
@@ -64,6 +65,7 @@ macro_rules! operations {
                 proof: ProofOf::Known,
                 about: About::Nothing,
                 guarded: false,
+                most: MAX_BODY,
                 body: operations!(@body $($body)?),
                 answer: <$answer as Answers>::described,
                 run: operations!(@run $run, $answer $(, $body)?),
@@ -425,4 +427,23 @@ operations! {
         "Lists the agents' programs that this server gives, with their digests.";
     "artifactservice:get" Get "/artifacts/{name}" artifact::get => Program,
         "Answers with an agent's program.";
+    "groupservice:list" Get "/organization/groups" groups::list => List<IdpGroup>,
+        "Lists the groups of identity providers that policies name.";
+    "groupservice:fetch" Post "/organization/groups/fetch" groups::fetch => Whole<IdpGroup>,
+        "Asks directories now which groups there are, for who authors a policy; nothing of it is kept.",
+        about: About::Caller;
+    "groupservice:fetch-of" Post "/organization/groups-memberships/fetch/{id}" groups::fetch_of => Whole<IdpGroup>,
+        "Asks the directory now in which groups a person is; nothing of it is kept.";
+    "groupservice:sources" Get "/organization/groups/credentials" groups::sources => Whole<GroupsSource>,
+        "Says for each identity provider where its groups come from, when that last went well, and why it did not.";
+    "groupservice:sync" Post "/organization/groups/sync" groups::sync => Whole<GroupsSource>,
+        "Asks directories now about everybody who is logged in, and says how it went.";
+    "groupservice:remove" Delete "/organization/groups/credentials" groups::remove => Nothing,
+        "Removes the integration with directories: none is asked any more, and what they said counts no more.";
+    "groupservice:restore" Post "/organization/groups/credentials" groups::restore => Whole<GroupsSource>,
+        "Takes the directories of the server's settings into use again.";
+    "groupservice:verify-hook" Get "/organization/groups/okta-events" groups::verify_hook => HookVerified,
+        "Answers Okta's one-time verification of an event hook: the challenge in its header.", about: About::Caller;
+    "groupservice:hook" Post "/organization/groups/okta-events" groups::hook: OktaDelivery => Nothing,
+        "Takes events of Okta about people and groups, which count at once.", proof: ProofOf::Hook, most: MAX_EVENTS;
 }

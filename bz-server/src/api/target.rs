@@ -71,7 +71,7 @@ fn show(call: &Call, target: Target, policies: &Policies, everything: bool) -> O
             let ask = question(who, &aim, (Verb::Shell, None, Mode::Inspected), call.now());
             call.app.engine.access(&ask.about(&policies.all))
         }
-        Caller::Anonymous | Caller::Key(_) => Decision::no("only people have sessions"),
+        Caller::Anonymous | Caller::Key(_) | Caller::Hook(_) => Decision::no("only people have sessions"),
     };
     if decision.verbs.is_empty() && !everything {
         return None;

@@ -13,8 +13,11 @@ use crate::api::page::List;
 use crate::api::{Answer, Call, mfa};
 use crate::auth;
 use crate::connection;
+use crate::connection::life::By;
 use crate::error::ApiError;
+use crate::groups::{self, Heard};
 use crate::init::claim_hash;
+use crate::seam::directory::Account;
 use crate::store::login::{Login, Registration};
 use crate::store::user::User;
 
@@ -23,8 +26,10 @@ pub(super) async fn register(call: Call, body: RegisterUser) -> Result<Answer<Re
     let proof = auth::proof(&call.head.headers)?;
     let cert = verify(&call, proof.login, &body.certificate.0).await?;
     auth::check_proof(&call.app, &proof, &call.signed(), &cert.client_key())?;
-    let (login, seen) = (login(proof.login, &cert), seen(&call, &cert)?);
+    let (login, seen) = (login(&call, proof.login, &cert), seen(&call, &cert)?);
     call.note_actor(auth::actor(&seen));
+    let directory_id = cert.claims().directory_id.clone();
+    let (asked, heard) = ask_directory(&call, &seen, directory_id.as_deref()).await?;
     let claim = body.claim.as_deref().map(claim_hash);
     let claimed = claim.is_some();
     let expires_at = login.expires;
@@ -36,6 +41,7 @@ pub(super) async fn register(call: Call, body: RegisterUser) -> Result<Answer<Re
                 call.note_context("became an administrator by a claim code");
             }
             call.app.keep_initial(proof.login, cert.initial().clone());
+            hear_directory(&call, &user, directory_id, (asked, heard)).await?;
             let mfa_action_required = mfa::begin(&call, proof.login).await?.action;
             let user = show(&user, call.app.organization);
             Answer::json(&Registered { user, mfa_action_required, expires_at })
@@ -43,6 +49,49 @@ pub(super) async fn register(call: Call, body: RegisterUser) -> Result<Answer<Re
         Registration::BadClaim => Err(ApiError::claim_code()),
         Registration::Refused => Err(ApiError::not_logged_in("this login has ended: log in again")),
     }
+}
+
+/// What the provider's directory says of somebody who logs in, and about which groups it was asked.
+async fn ask_directory(call: &Call, seen: &User, id: Option<&str>) -> Result<(Vec<String>, Heard), ApiError> {
+    let issuer = &seen.person.issuer;
+    let (asked, heard) = groups::at_login(&call.app, issuer, id).await?;
+    let known = match id {
+        Some(id) => call.app.store.directory_user(issuer.clone(), id.to_owned()).await?,
+        None => None,
+    };
+    let deactivated = match (&heard, id) {
+        (Heard::Said(Account::Deactivated, turn), _) => {
+            if let Some(known) = known {
+                groups::take(&call.app, &known, (&[], Account::Deactivated), *turn).await?;
+            }
+            true
+        }
+        // Nobody says that it is otherwise by now.
+        (Heard::Silent, Some(id)) => call.app.store.is_deactivated(issuer.clone(), id.to_owned()).await?,
+        (Heard::Said(Account::Active(_), _) | Heard::Silent | Heard::Nothing, _) => false,
+    };
+    if deactivated {
+        return Err(ApiError::not_logged_in("your organization's identity provider has deactivated this account"));
+    }
+    Ok((asked, heard))
+}
+
+/// Keeps what it said, now that the person is known here.
+async fn hear_directory(
+    call: &Call,
+    user: &User,
+    id: Option<String>,
+    (asked, heard): (Vec<String>, Heard),
+) -> Result<(), ApiError> {
+    if let (Some(id), false) = (id, matches!(heard, Heard::Nothing)) {
+        call.app.store.keep_directory_id(user.id, user.person.issuer.clone(), id).await?;
+    }
+    if let Heard::Said(account, turn) = heard
+        && groups::take(&call.app, user, (&asked, account), turn).await?
+    {
+        connection::recheck(&call.app, &By::Service).await?;
+    }
+    Ok(())
 }
 
 /// `POST users/logout`.
@@ -177,8 +226,10 @@ pub(super) async fn verify_by(
     }
 }
 
-pub(super) fn login(id: LoginId, cert: &BzCert) -> Login {
+pub(super) fn login(call: &Call, id: LoginId, cert: &BzCert) -> Login {
     let claims = cert.claims();
+    // A directory is believed alone: a token says for as long as it counts what it said when it was made.
+    let told = !call.app.groups.has(&claims.person.issuer);
     Login {
         id,
         // Replaced by the person's own id in the store.
@@ -188,7 +239,7 @@ pub(super) fn login(id: LoginId, cert: &BzCert) -> Login {
         expires: cert.expires_at(),
         token_issued: claims.issued_at,
         username: UserRule::Username.resolve(claims.address.as_ref()),
-        groups: claims.groups.clone(),
+        groups: claims.groups.iter().filter(|_| told).cloned().collect(),
         ended: false,
         // Kept by the store, where the login is known.
         mfa: None,

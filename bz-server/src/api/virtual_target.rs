@@ -208,7 +208,7 @@ impl Seen {
                 let what = (aim.verb(), None, aim.mode());
                 call.app.engine.access(&question(who, &aim, what, call.now()).about(&self.policies.all))
             }
-            Caller::Anonymous | Caller::Key(_) => Decision::no("only people have sessions"),
+            Caller::Anonymous | Caller::Key(_) | Caller::Hook(_) => Decision::no("only people have sessions"),
         };
         let seen = self.everything || !decision.verbs.is_empty();
         seen.then(|| K::shown(target, base, decision))

@@ -17,6 +17,7 @@ fn every_key_is_explained_in_the_example() {
     let config = Config {
         metrics_listen: Some("127.0.0.1:1".parse().unwrap()),
         provider_ca: Some("x".into()),
+        directories: vec![toml::from_str("issuer = \"x\"").unwrap()],
         logins: vec![ProviderLogin { issuer: "x".to_owned(), client_secret: None, scopes: Vec::new() }],
         ..Config::parse(Config::default_text(), NONE).unwrap()
     };

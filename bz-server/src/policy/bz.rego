@@ -18,6 +18,7 @@ import rego.v1
 # A service account that is logged in is a person here, and does nothing of what no service account may.
 #
 # registration  a registration key: registers agents, nothing else
+# hook          an identity provider that sends events: says what happened, nothing else
 
 operations := {
 	"apiservice:describe": {"anyone"},
@@ -118,6 +119,15 @@ operations := {
 	"autodiscoveryservice:script": {"admin", "key"},
 	"artifactservice:list": {"person", "key"},
 	"artifactservice:get": {"anyone"},
+	"groupservice:list": {"admin", "key"},
+	"groupservice:fetch": {"admin", "key"},
+	"groupservice:fetch-of": {"admin", "key"},
+	"groupservice:sources": {"admin", "key"},
+	"groupservice:sync": {"admin", "key"},
+	"groupservice:remove": {"admin", "key"},
+	"groupservice:restore": {"admin", "key"},
+	"groupservice:verify-hook": {"anyone"},
+	"groupservice:hook": {"hook"},
 }
 
 # What an access key's scopes let it do: the area of each service. A service without an area is for keys that may do
@@ -176,7 +186,8 @@ in_scope if {
 
 in_scope if input.operation == "subjectservice:me"
 
-roles contains "anyone" if input.caller.kind != "registration"
+
+roles contains "anyone" if not input.caller.kind in {"registration", "hook"}
 
 # What no service account does, whatever its role: who may log in and how, which roles they have, and keys, which are
 # held to no such list.
@@ -204,6 +215,8 @@ never_by_service_accounts := {
 	"apikeyservice:give",
 	"registrationkeyservice:edit",
 	"registrationkeyservice:own",
+	"groupservice:remove",
+	"groupservice:restore",
 }
 
 in_person if input.caller.kind in {"person", "serviceaccount"}
@@ -258,6 +271,8 @@ roles contains "registration" if {
 	input.caller.kind == "registration"
 	good
 }
+
+roles contains "hook" if input.caller.kind == "hook"
 
 default operation_allowed := false
 

@@ -60,6 +60,8 @@ pub enum Asker {
         /// Whether it is good, now and from there.
         standing: KeyStanding,
     },
+    /// An identity provider that sends events.
+    Hook,
 }
 
 /// May this caller call this?

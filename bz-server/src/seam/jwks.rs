@@ -259,6 +259,7 @@ mod tests {
             domains: Vec::new(),
             commitment: Commitment::Nonce,
             workloads: vec![],
+            groups_claim: None,
         }
     }
 }

@@ -9,6 +9,7 @@ use bz_core::target::TargetUser;
 use bz_core::time::UnixTime;
 use rusqlite::{Row, Transaction, params};
 
+use crate::store::groups;
 use crate::store::service_account;
 use crate::store::user::{self, User};
 use crate::store::{
@@ -32,7 +33,7 @@ pub struct Login {
     pub token_issued: UnixTime,
     /// What `{username}` means for it.
     pub username: Option<TargetUser>,
-    /// The groups its token names.
+    /// The groups its token names, or its provider's directory where there is one.
     pub groups: Vec<String>,
     /// Whether it was logged out.
     pub ended: bool,
@@ -101,6 +102,7 @@ impl Store {
             let Some(user) = user::by_id(tx, login.user)? else { return Ok(None) };
             // A service account that was disabled, or is gone, has no logins.
             let known = user.kind != SubjectType::ServiceAccount || service_account::is_enabled(tx, user.id)?;
+            let login = with_groups(tx, login)?;
             Ok(known.then_some((login, user)))
         })
         .await
@@ -128,10 +130,17 @@ impl Store {
     pub async fn live_logins(&self, user: UserId, now: UnixTime) -> Result<Vec<Login>, StoreError> {
         self.transact(move |tx| {
             let sql = "SELECT * FROM login WHERE user = ?1 AND ended IS NULL AND expires > ?2 ORDER BY id";
-            rows(tx, sql, &[&user.to_string(), &millis(now)], read)
+            let logins = rows(tx, sql, &[&user.to_string(), &millis(now)], read)?;
+            logins.into_iter().map(|login| with_groups(tx, login)).collect()
         })
         .await
     }
+}
+
+/// With what a directory says. What a token says is empty then: see `groups.rs` of the server.
+fn with_groups(tx: &Transaction<'_>, mut login: Login) -> Result<Login, StoreError> {
+    login.groups.extend(groups::of(tx, login.user)?);
+    Ok(login)
 }
 
 fn by_id(tx: &Transaction<'_>, id: LoginId) -> Result<Option<Login>, StoreError> {

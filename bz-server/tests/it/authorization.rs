@@ -2,26 +2,31 @@
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
+use std::path::Path;
+
 use bz_core::api::error::Code;
+use bz_server::Config;
 use bz_server::api::{MAX_BODY, OPERATIONS, ProofOf, RIGHTS};
 use serde_json::{Value, json};
 
 use crate::world::{As, World};
 
 /// What answers strangers: what they need before they can log in, what is published anyway, and what asks for a code.
-const PUBLIC: [&str; 5] = [
+const PUBLIC: [&str; 6] = [
     "apiservice:describe",
     "trustservice:bundle",
     "mfaservice:page-begin",
     "mfaservice:page-confirm",
     "artifactservice:get",
+    "groupservice:verify-hook",
 ];
 
 /// F-079, F-134, F-173: each operation of the API's document has a row in the rules, answers no stranger, and leaves one
 /// event, whether it is allowed or not.
 #[tokio::test]
 async fn every_operation_is_decided_and_logged() {
-    let world = World::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let world = World::with(|config| hooked(config, folder.path())).await;
     let rules = world.app.engine.operations().unwrap();
     let admin = world.admin().await;
     let registration = world.key(&admin, true).await;
@@ -46,7 +51,11 @@ async fn every_operation_is_decided_and_logged() {
         }
         // Nobody owns the connection that the path names.
         let nobody = roles.iter().all(|role| role == "owner");
-        let who = if schemes == ["apiKey"] { As::Key(&registration) } else { As::Client(&admin) };
+        let who = match schemes.as_slice() {
+            [only] if only == "apiKey" => As::Key(&registration),
+            [only] if only == "eventHook" => As::Hook(HOOK),
+            _ => As::Client(&admin),
+        };
         let (reply, allowed) = call(who).await;
         assert_eq!(allowed, !nobody, "{method} {path} as somebody who may: {}", reply.status);
     }
@@ -185,6 +194,23 @@ async fn strangers_cannot_flood_the_log() {
     assert_eq!(world.app.store.event_head().await.unwrap(), before);
     world.advance(61);
     world.get(As::Nobody, "/users/me").await.refused(Code::NotLoggedIn);
+}
+
+/// What an identity provider sends that sends events.
+const HOOK: &str = "a-secret-of-an-event-hook";
+
+/// Settings with an event hook, and a directory that nobody reaches.
+fn hooked(config: &mut Config, folder: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let secret = folder.join("secret");
+    std::fs::write(&secret, HOOK).unwrap();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let issuer = &config.providers[0].issuer;
+    let text = format!(
+        "issuer = {issuer:?}\nkind = \"okta\"\napi = \"http://127.0.0.1:1\"\nsecret_file = {secret:?}\n\
+         hook_secret_file = {secret:?}"
+    );
+    config.directories = vec![toml::from_str(&text).unwrap()];
 }
 
 /// An operation, as the document says it.

@@ -40,4 +40,5 @@ mod lens;
 mod recordings;
 mod registration_keys;
 mod admin;
+mod directories;
 mod server;

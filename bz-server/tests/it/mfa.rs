@@ -41,6 +41,7 @@ async fn a_login_without_its_factor_does_nothing_but_finish() {
         "mfaservice:page-begin",
         "mfaservice:page-confirm",
         "artifactservice:get",
+        "groupservice:verify-hook",
     ];
     let known = OPERATIONS.iter().filter(|o| o.proof == ProofOf::Known && !open.contains(&o.name));
     for operation in known.filter(|o| !finishing.contains(&o.name)) {

@@ -89,6 +89,7 @@ pub(crate) enum As<'a> {
     Nobody,
     Client(&'a Client),
     Key(&'a str),
+    Hook(&'a str),
 }
 
 /// An answer.
@@ -300,6 +301,7 @@ impl World {
         let request = match who {
             As::Nobody => request,
             As::Key(secret) => request.header("X-API-KEY", secret),
+            As::Hook(secret) => request.header("Authorization", secret),
             As::Client(client) => {
                 let header = self.proof(client, method, &path, &body).to_header();
                 request.header("Authorization", header)

@@ -8,6 +8,7 @@ mod desk;
 mod files;
 mod host;
 mod keys;
+mod groups;
 mod kube;
 mod mfa;
 pub(crate) mod page;

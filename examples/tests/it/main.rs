@@ -30,6 +30,10 @@ mod cuts;
 #[cfg(test)]
 mod databases;
 #[cfg(test)]
+#[path = "../../../bz-server/tests/it/directories/stand.rs"]
+#[allow(dead_code, reason = "shared with tests that need more of it")]
+mod directories;
+#[cfg(test)]
 mod disk;
 #[cfg(test)]
 mod liar;

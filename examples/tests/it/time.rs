@@ -107,6 +107,29 @@ async fn an_expired_login_ends_the_session_and_not_the_shell() {
     assert!(!proof.exists(), "what was typed after the login's end reached the shell");
 }
 
+/// F-062~, F-063, F-064: who is deactivated at the provider gets no newer token, and the target takes none that has expired:
+/// the session ends there at the latest when its token does, though the server says nothing, and no login is taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_deactivated_is_out_when_the_token_expires() {
+    let place = Place::own().await;
+    let Idp::Dev(idp) = &place.world.idp else { panic!("another provider") };
+    let client = &place.world.client;
+    let mut session = place.shell(client).await;
+    idp.disable_user(&place.user).unwrap();
+    let refused = client.refresh().await.map(drop).unwrap_err().to_string();
+    assert!(refused.contains("the identity provider refuses"), "{refused}");
+    let left = session.opened.expires_at.since(place.clock.now().wall);
+    place.advance(left - Duration::from_secs(10)).await;
+    while !matches!(session.next().await.expect("the session goes on until its token ends"), Event::Resumed) {}
+    place.advance(Duration::from_secs(20)).await;
+    let (_, end) = ended(&mut session).await;
+    assert!(end.to_string().contains("the login has expired"), "{end}");
+    let refused = client.me().await.map(drop).unwrap_err().to_string();
+    assert!(refused.contains("log in again"), "{refused}");
+    let refused = place.world.log_in(&place.user).await.map(drop).unwrap_err().to_string();
+    assert!(!refused.is_empty());
+}
+
 /// F-017: without a refresh token a tunnel ends with its login, at the agent itself, also when only output flows.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_expired_login_ends_a_tunnel() {

@@ -8,13 +8,14 @@ use bz_client::client::Client;
 use bz_client::target_name::TargetRef;
 use bz_core::access::Verb;
 use bz_core::api::policy::{
-    Group, PolicyEnvironment, PolicyTarget, RecordingContent, RecordingPolicy, Subject, SubjectType,
-    TargetConnectContent, TargetConnectPolicy,
+    PolicyEnvironment, PolicyTarget, RecordingContent, RecordingPolicy, Subject, SubjectType, TargetConnectContent,
+    TargetConnectPolicy,
 };
 use bz_core::api::target::TargetUserName;
 use bz_core::target::UserRule;
 use clap::{Args, Subcommand};
 
+use crate::command::group::named;
 use crate::context::Context;
 use crate::exit::Exit;
 
@@ -74,7 +75,7 @@ struct Whose {
     /// A person, by address; may be given several times
     #[arg(long, short, alias = "users", value_name = "EMAIL")]
     user: Vec<String>,
-    /// A group of the identity provider, by id; may be given several times
+    /// A group of the identity provider, by id or name; may be given several times
     #[arg(long, short, alias = "groups", value_name = "GROUP")]
     group: Vec<String>,
     /// A service account, by address or name; may be given several times
@@ -133,7 +134,7 @@ impl SessionRecording {
             name: self.whose.name,
             description: self.whose.description,
             subjects,
-            groups: groups(self.whose.group),
+            groups: named(client, self.whose.group).await?,
             record_input: self.record_input,
             ..RecordingContent::default()
         };
@@ -153,7 +154,7 @@ impl TargetAccess {
             name: self.whose.name,
             description: self.whose.description,
             subjects,
-            groups: groups(self.whose.group),
+            groups: named(client, self.whose.group).await?,
             environments,
             targets,
             target_users: self.target_user.into_iter().map(|user_name| TargetUserName { user_name }).collect(),
@@ -162,10 +163,6 @@ impl TargetAccess {
         };
         Ok(client.create_policy(&content).await?)
     }
-}
-
-pub(super) fn groups(ids: Vec<String>) -> Vec<Group> {
-    ids.into_iter().map(|id| Group { name: id.clone(), id }).collect()
 }
 
 pub(super) async fn subjects(client: &Client, emails: &[String]) -> anyhow::Result<Vec<Subject>> {

@@ -8,7 +8,8 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::command::policy::create::{groups, subjects};
+use crate::command::group::named;
+use crate::command::policy::create::subjects;
 use crate::context::Context;
 use crate::exit::Exit;
 
@@ -39,10 +40,10 @@ pub(crate) struct Edit {
     /// A person to name no more, by address or id; may be given several times
     #[arg(long, group = "change", value_name = "EMAIL")]
     remove_user: Vec<String>,
-    /// A group to name, by id; may be given several times
+    /// A group to name, by id or name; may be given several times
     #[arg(long, group = "change", value_name = "GROUP")]
     add_group: Vec<String>,
-    /// A group to name no more, by id; may be given several times
+    /// A group to name no more, by id or name; may be given several times
     #[arg(long, group = "change", value_name = "GROUP")]
     remove_group: Vec<String>,
     /// A target user to allow; may be given several times
@@ -86,8 +87,9 @@ impl Edit {
         }
         if !self.add_group.is_empty() || !self.remove_group.is_empty() {
             let gone = self.remove_group;
-            let list =
-                listed(policy, "groups", &groups(self.add_group), |one| gone.iter().any(|id| is(one, "id", id)))?;
+            let list = listed(policy, "groups", &named(client, self.add_group).await?, |one| {
+                gone.iter().any(|group| is(one, "id", group) || is(one, "name", group))
+            })?;
             change.insert("groups".to_owned(), list);
         }
         if !self.add_target_user.is_empty() || !self.remove_target_user.is_empty() {

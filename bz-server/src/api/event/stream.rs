@@ -169,7 +169,7 @@ impl Flow {
                 }
                 _ => return false,
             },
-            Caller::Anonymous => return false,
+            Caller::Anonymous | Caller::Hook(_) => return false,
         };
         let asker = caller.asker();
         self.app.engine.may_call(&OperationQuestion { caller: &asker, operation: self.operation, owner: None })

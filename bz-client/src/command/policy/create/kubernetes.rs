@@ -6,7 +6,8 @@ use bz_core::api::policy::{ClusterName, KubernetesContent, KubernetesPolicy, Pol
 use bz_core::api::virtual_target::KubeTarget;
 use clap::Args;
 
-use crate::command::policy::create::{Whose, environments, groups};
+use crate::command::group::named;
+use crate::command::policy::create::{Whose, environments};
 
 /// What `bz policy create kubernetes` takes.
 #[derive(Debug, Args)]
@@ -44,7 +45,7 @@ impl Kubernetes {
             name: self.whose.name,
             description: self.whose.description,
             subjects,
-            groups: groups(self.whose.group),
+            groups: named(client, self.whose.group).await?,
             environments: environments(client, &self.environment).await?,
             clusters,
             cluster_users: names(self.cluster_user),

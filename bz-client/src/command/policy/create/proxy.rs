@@ -8,7 +8,8 @@ use bz_core::api::target::TargetUserName;
 use bz_core::target::UserRule;
 use clap::Args;
 
-use crate::command::policy::create::{Whose, environments, groups};
+use crate::command::group::named;
+use crate::command::policy::create::{Whose, environments};
 use crate::command::target;
 
 /// What `bz policy create proxy` takes.
@@ -46,7 +47,7 @@ impl Proxy {
             name: self.whose.name,
             description: self.whose.description,
             subjects,
-            groups: groups(self.whose.group),
+            groups: named(client, self.whose.group).await?,
             environments: environments(client, &self.environment).await?,
             targets,
             target_users: self.target_user.into_iter().map(|user_name| TargetUserName { user_name }).collect(),
