@@ -43,6 +43,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0006_mfa.sql"),
     include_str!("../migrations/0007_service_accounts.sql"),
     EVENTS,
+    include_str!("../migrations/0010_policy_versions.sql"),
 ];
 
 /// The step that goes on in [`event::migrate`].
