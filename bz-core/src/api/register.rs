@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::api::Bytes;
 use crate::digest::{Digest, Label};
 use crate::id::{OrganizationId, TargetId};
-use crate::label::Labels;
 use crate::key::{BadSignature, PrivateKey, PublicKey, SIGNATURE_BYTES, Signature};
+use crate::label::Labels;
 use crate::time::UnixTime;
 
 /// `POST agent/register`.

@@ -8,12 +8,12 @@ use bz_core::api::login::{
 use bz_core::api::mfa::{
     ControlsContent, ControlsPolicy, MfaPassed, MfaSecret, MfaStatus, PassMfa, RecoveryCodes, ResetMfa, WhoseMfa,
 };
+use bz_core::api::policy::question::{EvaluateQuestion, Evaluation, SimulateQuestion, Simulation};
+use bz_core::api::policy::version::{PolicyDiff, PolicyVersion};
 use bz_core::api::policy::{
     ApiKey, ApiKeyMade, ChangeApiKey, KubernetesContent, KubernetesPolicy, NewApiKey, ProxyContent, ProxyPolicy,
     RecordingContent, RecordingPolicy, TargetConnectContent, TargetConnectPolicy,
 };
-use bz_core::api::policy::question::{EvaluateQuestion, Evaluation, SimulateQuestion, Simulation};
-use bz_core::api::policy::version::{PolicyDiff, PolicyVersion};
 use bz_core::api::reach::{Agent, TargetsByAccess};
 use bz_core::api::record::{
     AgentStatusEvent, CommandEvent, ConnectionEvent, FileEvent, KubeEventFields, LogHead, QueryEvent, RecordingMatch,

@@ -14,9 +14,9 @@ use bz_core::id::TargetId;
 use serde::Serialize;
 
 use crate::api::call::{check_name, check_text};
-use crate::api::target::given;
 use crate::api::openapi::{Nothing, Whole};
 use crate::api::page::{List, Listed};
+use crate::api::target::given;
 use crate::api::{Answer, Call, target};
 use crate::auth::Caller;
 use crate::connection::aim::Aim;
@@ -60,11 +60,7 @@ impl Kind for Databases {
                 label: named(&target.label),
             },
             upstream_tls: target.tls,
-            allowed_target_users: reach
-                .users
-                .into_iter()
-                .map(|u| TargetUserName { user_name: u.rule })
-                .collect(),
+            allowed_target_users: reach.users.into_iter().map(|u| TargetUserName { user_name: u.rule }).collect(),
         }
     }
 }

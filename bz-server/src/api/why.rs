@@ -22,7 +22,8 @@ pub(super) async fn why(call: Call, ask: WhyQuestion) -> Result<Answer<Why>, Api
     let verb = ask.verb_type.unwrap_or_else(|| aim.verb());
     let what = (verb.clone(), ask.target_user.clone(), aim.mode());
     let policies = call.app.policies().await?;
-    let asked = AccessQuestion { cluster: ask.cluster.clone(), ..question(&who, &aim, what, call.now()) }.about(&policies);
+    let asked =
+        AccessQuestion { cluster: ask.cluster.clone(), ..question(&who, &aim, what, call.now()) }.about(&policies);
     let (decision, reach) = (call.app.engine.access(&asked), call.app.engine.reach(&asked));
     let user = ask.target_user.map(|u| u.to_string());
     let remedy = (!decision.allowed).then(|| remedy(&who, &aim, &verb, (user.as_deref(), ask.cluster)));

@@ -230,8 +230,8 @@ labelled(wanted) if {
 
 labelled(wanted) if {
 	wanted.operator == "NotIn"
-	value := input.target.labels[wanted.key]
-	not value in wanted.values
+	is_string(input.target.labels[wanted.key])
+	not input.target.labels[wanted.key] in wanted.values
 }
 
 labelled(wanted) if {
@@ -463,8 +463,7 @@ verdict(policy) := "is about other kinds of target" if {
 } else := "names the subject, but not the place" if {
 	not names_target(policy)
 } else := "allows it" if {
-	some way in answers
-	way.policy == policy.id
+	policy.id in {way.policy | some way in answers}
 } else := "names subject and place, but does not give the verb" if {
 	not gives(policy, input.verb)
 } else := "gives the verb there, but not as this user"

@@ -1,5 +1,9 @@
 //! The engine: regorus over `bz.rego`, compiled once to its bytecode. Each decision runs on a machine of its own, so none
 //! leaves a trace in another.
+//!
+//! The bytecode is three times as fast as regorus' interpreter, and younger: it goes on after `x := y` where `y` is
+//! undefined, which the interpreter does not. The rules say nothing that the two read differently, and tests hold both, and
+//! another implementation, to the same answers over made-up organizations.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -70,7 +74,9 @@ impl Engine {
         let mut engine = regorus::Engine::new();
         engine.add_policy("bz.rego".to_owned(), RULES.to_owned()).map_err(failed)?;
         let compiled = engine.compile_with_entrypoint(&Rc::from(ACCESS)).map_err(failed)?;
-        Compiler::compile_from_policy(&compiled, &[ACCESS, REACH, JUDGED, MAY_CALL, OPERATIONS]).map(Self).map_err(failed)
+        Compiler::compile_from_policy(&compiled, &[ACCESS, REACH, JUDGED, MAY_CALL, OPERATIONS])
+            .map(Self)
+            .map_err(failed)
     }
 
     /// Whether a caller may call an operation.

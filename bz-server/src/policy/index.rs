@@ -46,7 +46,8 @@ impl Index {
             for list in ["environments", "targets", "clusters"] {
                 enter(&mut index.places, &policy.content, list, at);
             }
-            let needs = policy.content.get("targetLabels").filter(|needs| needs.as_array().is_some_and(|n| !n.is_empty()));
+            let needs =
+                policy.content.get("targetLabels").filter(|needs| needs.as_array().is_some_and(|n| !n.is_empty()));
             if let Some(needs) = needs {
                 // What cannot be read here is for the engine to judge.
                 index.labels.push((at, serde_json::from_value(needs.clone()).unwrap_or_default()));

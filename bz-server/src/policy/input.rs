@@ -137,6 +137,14 @@ impl AccessQuestion {
         self
     }
 
+    /// The question as the rules read it, in JSON: for whoever asks another implementation of Rego.
+    ///
+    /// # Errors
+    /// [`EngineError`] when it has no JSON.
+    pub fn to_json(&self) -> Result<String, EngineError> {
+        self.input()?.to_json_str().map_err(failed)
+    }
+
     /// The question as the rules read it.
     pub(super) fn input(&self) -> Result<regorus::Value, EngineError> {
         let mut input = parse(&serde_json::to_string(self).map_err(failed)?)?;

@@ -25,7 +25,13 @@ mod virtual_targets;
 mod mfa;
 mod service_accounts;
 mod policies;
+#[path = "policy/generated.rs"]
+mod generated;
+mod policy_selection;
 mod policy_changes;
+mod policy_versions;
+mod policy_questions;
+mod labels;
 mod environments;
 mod lists;
 mod page;

@@ -112,9 +112,9 @@ impl Asked {
         let names = (question.target_name, question.environment_name);
         let aim = aim::find(&call.app, question.target_id, names).await?;
         call.note(format!("{} on {}", user.name(), aim.name()));
-        let at = question.time.map(|text| {
-            parse_time(&text).ok_or_else(|| ApiError::field("time", "must be a time as in RFC 3339"))
-        });
+        let at = question
+            .time
+            .map(|text| parse_time(&text).ok_or_else(|| ApiError::field("time", "must be a time as in RFC 3339")));
         let (mut person, mut notes) = as_known(call, &user).await?;
         if let Some(groups) = question.groups {
             person.groups = groups;

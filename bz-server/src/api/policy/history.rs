@@ -61,9 +61,9 @@ async fn find(call: &Call, number: Option<u32>) -> Result<Version, ApiError> {
 async fn list(call: &Call, of: History) -> Result<Answer<List<PolicyVersion>>, ApiError> {
     let page = call.page()?;
     let limit = page.as_ref().and_then(|page| u32::try_from(page.limit).ok());
-    let after = page.and_then(|page| page.after).map_or(Ok(0), |text| {
-        text.parse::<u32>().map_err(|_| ApiError::field("cursor", "is none of this server's"))
-    })?;
+    let after = page
+        .and_then(|page| page.after)
+        .map_or(Ok(0), |text| text.parse::<u32>().map_err(|_| ApiError::field("cursor", "is none of this server's")))?;
     let asked = limit.map_or(u32::MAX, |limit| limit.saturating_add(1));
     let found = call.app.store.policy_versions(of, (asked, after)).await?;
     let mut shown: Vec<_> = found.into_iter().map(show).collect();

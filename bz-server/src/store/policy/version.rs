@@ -52,18 +52,12 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn policy_versions(
-        &self,
-        of: History,
-        (limit, after): (u32, u32),
-    ) -> Result<Vec<Version>, StoreError> {
+    pub async fn policy_versions(&self, of: History, (limit, after): (u32, u32)) -> Result<Vec<Version>, StoreError> {
         self.transact(move |tx| {
             let (by, of) = match of {
                 History::Of(policy) => ("policy = ?1", policy.to_string()),
                 // What happened to those later stands among the rest, whatever they were called then.
-                History::Called(name) => {
-                    ("policy IN (SELECT policy FROM policy_version WHERE name = ?1)", name)
-                }
+                History::Called(name) => ("policy IN (SELECT policy FROM policy_version WHERE name = ?1)", name),
             };
             let sql = format!(
                 "SELECT * FROM policy_version WHERE {by} ORDER BY at DESC, policy, number DESC LIMIT ?2 OFFSET ?3"

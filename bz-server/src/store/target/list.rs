@@ -57,7 +57,8 @@ impl Store {
                 question.all.push(format!("(target.name, target.id) > ({name}, {id})"));
             }
             let limit = part.limit.and_then(|limit| i64::try_from(limit).ok()).unwrap_or(-1);
-            let all = if question.all.is_empty() { String::new() } else { format!("WHERE {}", question.all.join(" AND ")) };
+            let all =
+                if question.all.is_empty() { String::new() } else { format!("WHERE {}", question.all.join(" AND ")) };
             let sql = format!("{SELECT} {all} ORDER BY target.name, target.id LIMIT {limit}");
             let params: Vec<&dyn ToSql> = question.params.iter().map(|param| param as &dyn ToSql).collect();
             rows(tx, &sql, &params, read)
