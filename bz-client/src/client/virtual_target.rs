@@ -5,6 +5,7 @@ use bz_core::api::virtual_target::{
     DatabaseTarget, KubeTarget, NewVirtualTarget, VirtualTarget, VirtualTargetMade, WebTarget,
 };
 use bz_core::id::TargetId;
+use bz_core::label::LabelNeed;
 use reqwest::Method;
 use serde::de::DeserializeOwned;
 
@@ -60,7 +61,16 @@ impl Client {
     /// # Errors
     /// [`RestError`].
     pub async fn virtual_targets<V: Virtual>(&self) -> Result<Vec<V>, RestError> {
-        self.get(path(V::KIND), &[]).await
+        self.virtual_targets_labelled(&[]).await
+    }
+
+    /// Those of whose labels all this holds.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn virtual_targets_labelled<V: Virtual>(&self, needs: &[LabelNeed]) -> Result<Vec<V>, RestError> {
+        let needs: Vec<_> = needs.iter().map(ToString::to_string).collect();
+        self.get(path(V::KIND), &needs.iter().map(|need| ("label", need.as_str())).collect::<Vec<_>>()).await
     }
 
     /// The one virtual target of a kind with this name or id.
@@ -103,6 +113,26 @@ impl Client {
         new: &NewVirtualTarget,
     ) -> Result<VirtualTargetMade, RestError> {
         self.rest.post(&self.caller().await, path(kind), new).await
+    }
+
+    /// One virtual target: what all kinds have.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn virtual_target(&self, (kind, id): (TargetKind, TargetId)) -> Result<VirtualTarget, RestError> {
+        self.get(&format!("{}/{id}", path(kind)), &[]).await
+    }
+
+    /// Changes a virtual target: what is given, and nothing else (for administrators).
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn edit_virtual_target(
+        &self,
+        (kind, id): (TargetKind, TargetId),
+        change: &NewVirtualTarget,
+    ) -> Result<VirtualTarget, RestError> {
+        self.rest.patch(&self.caller().await, &format!("{}/{id}", path(kind)), change).await
     }
 
     /// Removes a target of any kind (for administrators); its connections end.
