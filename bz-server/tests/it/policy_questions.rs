@@ -159,10 +159,24 @@ async fn a_draft_is_tried_before_it_is_made() {
     assert_eq!(world.app.store.policies().await.unwrap(), before.0, "nothing is made");
     // Three more were reads of ids.
     assert_eq!(after - before.1, 5 + 3, "a call, an event, and nothing else");
+}
+
+/// What could not be made cannot be tried either, and only administrators try.
+#[tokio::test]
+async fn a_bad_draft_is_refused() {
+    let world = World::new().await;
+    let (admin, alice) = (world.admin().await, world.user("alice").await);
+    let web = world.agent(&admin, "web").await;
+    let id = world.allow(&admin, &alice, &web, &["root"]).await;
+    let name = world.app.store.policies().await.unwrap().all[0].name.clone();
+    let draft = json!({
+        "name": "more", "targetUsers": [{"userName": "deploy"}], "verbs": [{"type": "Shell"}],
+        "targets": [{"id": web.id, "type": "Bzero"}],
+    });
     let mut bad = draft.clone();
     bad["targetUsers"] = json!([{"userName": "{email}"}]);
     let mut taken = draft.clone();
-    taken["name"] = json!(before.0.all[0].name);
+    taken["name"] = json!(name);
     for (body, code) in [
         (json!({"type": "TargetConnect", "policy": bad}), Code::BadRequest),
         (json!({"type": "TargetConnect", "policy": taken}), Code::Conflict),

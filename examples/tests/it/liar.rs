@@ -289,7 +289,15 @@ async fn another_agent_behind_a_known_name_is_not_met() {
     let store = &world.server.app().store;
     store.delete_target(stage.identity.target).await.unwrap();
     for policy in client.policies().await.unwrap().into_iter().filter(|p| p.content.name.ends_with(TARGET)) {
-        store.delete_policy(PolicyKind::TargetConnect, policy.id, None, Author { actor: None, at: UnixTime::from_secs(0) }).await.unwrap();
+        store
+            .delete_policy(
+                PolicyKind::TargetConnect,
+                policy.id,
+                None,
+                Author { actor: None, at: UnixTime::from_secs(0) },
+            )
+            .await
+            .unwrap();
     }
     let other = world.enroll(TARGET).await.unwrap();
     let is = other.identity_key.public().fingerprint();

@@ -34,7 +34,7 @@ pub(in crate::api) async fn one(call: Call) -> Result<Answer<PolicyVersion>, Api
 pub(in crate::api) async fn differences(call: Call) -> Result<Answer<PolicyDiff>, ApiError> {
     let asked = |name: &str| call.query(name).pop().and_then(|text| text.parse::<u32>().ok());
     let to = find(&call, asked("to")).await?;
-    let from = asked("from").unwrap_or(to.number.saturating_sub(1));
+    let from = asked("from").unwrap_or_else(|| to.number.saturating_sub(1));
     let before = if from == 0 { json!({}) } else { find(&call, Some(from)).await?.content };
     // Of what is gone nothing is left, whatever it said last.
     let after = if is_gone(&to) { json!({}) } else { to.content };

@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::connection::aim::Aim;
 use crate::connection::question_of;
 use crate::error::ApiError;
-use crate::policy::{Index, PersonInput};
+use crate::policy::{AccessQuestion, Index, PersonInput};
 use crate::store::policy::{Policy, PolicyKind};
 use crate::store::user::User;
 
@@ -51,8 +51,8 @@ impl Difference {
                     }
                     found.looked_at += 1;
                     let question = || question_of(person.clone(), aim, (aim.verb(), None, aim.mode()), now);
-                    let had = allowed(&app, question().about(&before), recording);
-                    let would = allowed(&app, question().about(&after), recording);
+                    let had = allowed(&app, &question().about(&before), recording);
+                    let would = allowed(&app, &question().about(&after), recording);
                     found.changes.extend(change(user, (!recording).then_some(aim), (&had, &would)));
                 }
             }
@@ -63,13 +63,13 @@ impl Difference {
 }
 
 /// What somebody has somewhere, in words.
-fn allowed(app: &App, question: crate::policy::AccessQuestion, recording: bool) -> BTreeSet<String> {
+fn allowed(app: &App, question: &AccessQuestion, recording: bool) -> BTreeSet<String> {
     if recording {
-        let kept = app.engine.access(&question).recording;
+        let kept = app.engine.access(question).recording;
         let words = [(kept.output, "is recorded"), (kept.input, "is recorded, with what is typed")];
         return words.into_iter().filter(|(is, _)| *is).map(|(_, word)| word.to_owned()).collect();
     }
-    let reach = app.engine.reach(&question);
+    let reach = app.engine.reach(question);
     let verbs = reach.verbs.iter().map(ToString::to_string);
     let users = reach.users.iter().map(|user| match &user.rule {
         UserRule::Literal(name) => format!("as {name}"),
