@@ -38,7 +38,7 @@ pub(crate) enum Target {
         /// The target: target[.environment], or its id
         target: TargetRef,
         #[command(flatten)]
-        change: edit::Edit,
+        change: edit::Change,
     },
     /// Remove a target of any kind; its connections end (for administrators)
     Delete {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::world::{Agent, As, Client, World};
 
-/// F-085: a policy about labels gives every target that has them, as soon as it has them and as long as it does.
+/// A policy about labels gives every target that has them, as soon as it has them and as long as it does.
 #[tokio::test]
 async fn a_policy_follows_labels() {
     let world = World::new().await;

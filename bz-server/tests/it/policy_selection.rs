@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::generated::{self, Dice, SMALL};
 
-/// F-085, F-100~: leaving out policies that cannot be about a question changes no answer to it, whatever organization it
+/// Leaving out policies that cannot be about a question changes no answer to it, whatever organization it
 /// is asked in.
 #[test]
 fn what_is_left_out_would_have_changed_nothing() {

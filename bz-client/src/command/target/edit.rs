@@ -20,7 +20,7 @@ use crate::exit::Exit;
     after_help = "Policies may be about labels. Those that a host says of itself open nothing until an administrator \
                   accepts them; what it says later is not accepted by that."
 )]
-pub(crate) struct Edit {
+pub(crate) struct Change {
     /// Its name from now on
     #[arg(long, short, group = "change")]
     name: Option<String>,
@@ -38,7 +38,7 @@ pub(crate) struct Edit {
     accept_label: Vec<String>,
 }
 
-impl Edit {
+impl Change {
     pub(super) async fn run(self, context: &Context<'_>, target: &TargetRef) -> anyhow::Result<Exit> {
         let client = context.client()?;
         let environment = match &self.environment {

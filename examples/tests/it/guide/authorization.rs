@@ -9,7 +9,7 @@ use super::{PERSON, Place};
 
 const PAGE: &str = include_str!("../../../../docs/admin/authorization.md");
 
-/// F-238, F-175, F-081~, F-086~, F-102~: the page as written; each command does what the page says, as the server tells it.
+/// F-238, F-175~, F-081~, F-086~, F-102~: the page as written; each command does what the page says, as the server tells it.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_on_authorization_is_as_written() {
     let Some(place) = Place::start().await else { return };
