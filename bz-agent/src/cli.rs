@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bz_core::label::Label;
 use bz_protocol::link::Choice;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use rustix::process::geteuid;
@@ -63,6 +64,9 @@ pub(crate) struct Register {
     /// The environment's name [default: the organization's default environment]
     #[arg(long)]
     pub(crate) environment: Option<String>,
+    /// What this host says of itself, for people and lists: no policy goes by it; may be given several times
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) label: Vec<Label>,
     /// The organization's trust bundle, from its administrator
     #[arg(long, value_name = "FILE", conflicts_with = "trust_server")]
     pub(crate) bundle: Option<PathBuf>,

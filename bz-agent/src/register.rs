@@ -10,6 +10,7 @@ use bz_core::api::register::{AgentRegistered, RegisterAgent};
 use bz_core::api::{Bytes, PREFIX};
 use bz_core::id::{OrganizationId, TargetId};
 use bz_core::key::{KeyError, PrivateKey};
+use bz_core::label::Labels;
 use bz_core::time::UnixTime;
 use bz_core::trust::{BundleError, MAX_BUNDLE, TrustBundle};
 use bz_protocol::driver::random;
@@ -62,6 +63,8 @@ pub struct Registration {
     pub replaces: Option<Identity>,
     /// The wall clock.
     pub now: UnixTime,
+    /// What the host says of itself.
+    pub labels: Labels,
 }
 
 /// The way to a server that is asked over HTTP.
@@ -140,6 +143,7 @@ fn body(
         environment_name: registration.environment.clone(),
         local_policy: registration.local_policy,
         target_id: target,
+        labels: registration.labels.clone(),
     };
     body.prove(identity, control);
     body

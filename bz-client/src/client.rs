@@ -7,6 +7,7 @@ mod key;
 mod groups;
 mod made;
 mod mfa;
+mod policy;
 mod record;
 mod service_account;
 mod session;
@@ -24,6 +25,7 @@ use bz_core::api::policy::{
 use bz_core::api::record::{CommandEvent, ConnectionEvent, UserEvent};
 use bz_core::api::target::{Environment, Target};
 use bz_core::id::{ConnectionId, UserId};
+use bz_core::label::LabelNeed;
 use bz_core::time::UnixTime;
 use reqwest::Method;
 use serde::de::DeserializeOwned;
@@ -52,7 +54,7 @@ pub use key::ScriptQuestion;
 pub use made::Lie;
 pub use record::{Download, EventFilter};
 pub use session::RefreshError;
-pub use virtual_target::{MovedTarget, Virtual};
+pub use virtual_target::Virtual;
 
 /// A client of one server. Clones share the login.
 #[derive(Debug, Clone)]
@@ -201,7 +203,16 @@ impl Client {
     /// # Errors
     /// [`RestError`], as every call here.
     pub async fn targets(&self) -> Result<Vec<Target>, RestError> {
-        self.get("targets/bzero", &[]).await
+        self.targets_labelled(&[]).await
+    }
+
+    /// Those of whose labels all this holds.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn targets_labelled(&self, needs: &[LabelNeed]) -> Result<Vec<Target>, RestError> {
+        let needs: Vec<_> = needs.iter().map(ToString::to_string).collect();
+        self.get("targets/bzero", &needs.iter().map(|need| ("label", need.as_str())).collect::<Vec<_>>()).await
     }
 
     /// The environments.

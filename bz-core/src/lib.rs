@@ -29,6 +29,7 @@ pub mod cert;
 pub mod trust;
 pub mod access;
 pub mod target;
+pub mod label;
 pub mod database;
 pub mod totp;
 pub mod grant;

@@ -28,8 +28,8 @@ use crate::keys::{self, Certifier, KeysError, OnlineKeys};
 use crate::metrics::Metrics;
 use crate::mfa::Vault;
 use crate::page::Pages;
-use crate::policy::Engine;
 use crate::policy::engine::EngineError;
+use crate::policy::{Engine, Index};
 use crate::record::{Records, TokenKey};
 use crate::seam::directory::access::World;
 use crate::seam::jwks::{JwksCache, JwksSource};
@@ -124,6 +124,7 @@ pub struct App {
     root: PrivateKey,
     online: Mutex<Arc<OnlineKeys>>,
     initials: Mutex<BTreeMap<LoginId, VerifiedInitial>>,
+    policies: Mutex<Arc<Index>>,
 }
 
 impl std::fmt::Debug for App {
@@ -182,6 +183,7 @@ impl App {
             entropy: seams.entropy,
             online: Mutex::new(Arc::new(online)),
             initials: Mutex::default(),
+            policies: Mutex::default(),
             config,
             organization,
             store,
@@ -231,6 +233,21 @@ impl App {
             *online = Arc::new(certify(&self.config, (&self.root, self.organization), self.entropy.as_ref(), now)?);
         }
         Ok(Arc::clone(&online))
+    }
+
+    /// All policies, as the store has them now; read anew after a change alone.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn policies(&self) -> Result<Arc<Index>, StoreError> {
+        let known = Arc::clone(&self.policies.lock().unwrap_or_else(PoisonError::into_inner));
+        let Some(changed) = self.store.policies_unless(known.version()).await? else { return Ok(known) };
+        let index = Arc::new(Index::of(changed));
+        let mut kept = self.policies.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.version() < index.version() {
+            *kept = Arc::clone(&index);
+        }
+        Ok(index)
     }
 
     /// The initial token of this login as verified before, so that it stays good when its key is withdrawn.

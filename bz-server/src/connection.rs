@@ -6,6 +6,8 @@ pub mod aim;
 pub mod life;
 pub mod link;
 
+use std::sync::Arc;
+
 use bz_core::access::request::{Parameters, Request, Size, UserNeed};
 use bz_core::access::{Access, Lens, Mode, Verb};
 use bz_core::api::Bytes;
@@ -25,9 +27,8 @@ use crate::connection::life::{By, Input, Life, State};
 use crate::connection::link::LinkError;
 use crate::error::ApiError;
 use crate::mfa::Standing;
-use crate::policy::{AccessQuestion, AllowedUser, Decision, PersonInput, TargetInput};
+use crate::policy::{AccessQuestion, AllowedUser, Decision, Index, PersonInput, TargetInput};
 use crate::store::connection::{Connection, ConnectionFilter, Log, Stepped};
-use crate::store::policy::{Policies, Policy};
 
 /// What a person wants of a target.
 #[derive(Debug, Clone)]
@@ -71,14 +72,32 @@ pub fn question(
     (verb, user, mode): (Verb, Option<TargetUser>, Mode),
     now: UnixTime,
 ) -> AccessQuestion {
+    question_of(person(who), aim, (verb, user, mode), now)
+}
+
+/// Somebody who is logged in, as policies see one.
+#[must_use]
+pub fn person(who: &LoggedIn) -> PersonInput {
+    PersonInput {
+        id: who.user.id,
+        kind: who.user.kind,
+        username: who.login.username.clone(),
+        groups: who.login.groups.clone(),
+    }
+}
+
+/// The same about anybody.
+#[must_use]
+pub fn question_of(
+    person: PersonInput,
+    aim: &Aim,
+    (verb, user, mode): (Verb, Option<TargetUser>, Mode),
+    now: UnixTime,
+) -> AccessQuestion {
+    let (id, kind, labels) = (aim.id(), aim.kind(), aim.labels().clone());
     AccessQuestion {
-        person: PersonInput {
-            id: who.user.id,
-            kind: who.user.kind,
-            username: who.login.username.clone(),
-            groups: who.login.groups.clone(),
-        },
-        target: TargetInput { id: aim.id(), environment: aim.environment().0, kind: aim.kind() },
+        person,
+        target: TargetInput { id, environment: aim.environment().0, kind, labels },
         verb,
         user,
         cluster: None,
@@ -103,7 +122,7 @@ struct Allowed<'a> {
     rule: Option<UserRule>,
     request: Request,
     decision: Decision,
-    policies: Policies,
+    policies: Arc<Index>,
 }
 
 /// Opens a connection: decides, signs the grant, keeps the connection and logs it.
@@ -222,7 +241,7 @@ pub async fn lose_all_on(app: &App, target: TargetId) -> Result<(), ApiError> {
 /// [`LinkError`].
 pub async fn returned(app: &App, connection: Connection, shell: ShellId) -> Result<Connection, LinkError> {
     let id = connection.id;
-    let policies = app.store.policies().await?.all;
+    let policies = app.policies().await?;
     if connection.life.state == State::Lost && still_allowed(app, &connection, &policies).await? {
         let reason = "the target is back, and its shell runs on".to_owned();
         return match app.store.step_connection(id, Input::ShellAttached(shell), log(app, reason)?).await? {
@@ -241,7 +260,7 @@ pub async fn returned(app: &App, connection: Connection, shell: ShellId) -> Resu
 /// # Errors
 /// [`ApiError`].
 pub async fn recheck(app: &App, by: &By) -> Result<(), ApiError> {
-    let policies = app.store.policies().await?.all;
+    let policies = app.policies().await?;
     for connection in app.store.connections(ConnectionFilter::default()).await? {
         if !still_allowed(app, &connection, &policies).await? {
             close(app, connection.id, by, "no policy allows it any more").await?;
@@ -251,7 +270,7 @@ pub async fn recheck(app: &App, by: &By) -> Result<(), ApiError> {
 }
 
 /// Asked as at the opening, with the identity of the login that holds the connection.
-async fn still_allowed(app: &App, connection: &Connection, policies: &[Policy]) -> Result<bool, ApiError> {
+async fn still_allowed(app: &App, connection: &Connection, policies: &Index) -> Result<bool, ApiError> {
     let Some(aim) = aim::by_id(app, connection.target).await? else { return Ok(false) };
     let Some((login, user)) = app.store.login(connection.login).await? else { return Ok(false) };
     let target_user = connection.place.target_user.parse().ok();
@@ -293,14 +312,14 @@ fn denied(decision: &Decision) -> ApiError {
 
 async fn decide<'a>(app: &App, who: &'a LoggedIn, aim: Aim, wanted: Wanted) -> Result<Allowed<'a>, ApiError> {
     aim.fits(&wanted.parameters)?;
-    let policies = app.store.policies().await?;
+    let policies = app.policies().await?;
     let (verb, second) = (wanted.parameters.verb(), wanted.parameters.second_verb());
     let cluster =
         wanted.parameters.cluster().map(|asked| Cluster { user: asked.user.clone(), groups: asked.groups.clone() });
     let ask_for = |verb: &Verb, user| {
         let what = (verb.clone(), user, wanted.mode);
         let asked = AccessQuestion { cluster: cluster.clone(), ..question(who, &aim, what, app.now().wall) };
-        app.engine.access(&asked.about(&policies.all))
+        app.engine.access(&asked.about(&policies))
     };
     let ask = |user: Option<TargetUser>| match &second {
         Some(second) => ask_for(&verb, user.clone()).and(ask_for(second, user)),
@@ -379,7 +398,7 @@ fn sign(app: &App, connection: ConnectionId, allowed: &Allowed<'_>) -> Result<By
         scope: allowed.request.parameters.scope(),
         mfa: allowed.who.login.mfa.clone(),
         policies: allowed.decision.policies.clone(),
-        policy_version: allowed.policies.version,
+        policy_version: allowed.policies.version(),
         not_before: now,
         not_after: app.config.grant_ends(now),
         session_seconds: session,
@@ -432,9 +451,7 @@ fn place(allowed: &Allowed<'_>) -> Place {
 }
 
 fn names(allowed: &Allowed<'_>) -> String {
-    let named = |p: &&Policy| allowed.decision.policies.contains(&p.id);
-    let names: Vec<&str> = allowed.policies.all.iter().filter(named).map(|p| p.name.as_str()).collect();
-    names.join(", ")
+    allowed.policies.names(&allowed.decision.policies).join(", ")
 }
 
 pub(crate) fn log(app: &App, reason: String) -> Result<Log, ApiError> {

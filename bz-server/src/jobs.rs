@@ -23,6 +23,18 @@ use crate::store::event::anchor::Signer;
 /// How often a server runs all of them.
 pub const EVERY: Duration = Duration::from_secs(30);
 
+/// How often it looks whether a policy ended by itself: sessions that it alone allowed end as soon as after any change.
+pub const EVERY_END: Duration = Duration::from_secs(1);
+
+/// Ends what ended policies alone allowed. Asks for nothing but a number while none has ended.
+///
+/// # Errors
+/// [`ApiError`].
+pub async fn end_policies(app: &App) -> Result<(), ApiError> {
+    let ends = app.policies().await?.ends();
+    if ends.is_some_and(|end| end <= app.now().wall) { remove_expired_policies(app).await } else { Ok(()) }
+}
+
 /// Runs all of them once.
 ///
 /// # Errors

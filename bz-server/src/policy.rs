@@ -3,6 +3,7 @@
 //! An engine that fails denies, and says so in the log. Absent: storage, HTTP, and any role checked in Rust.
 
 pub mod engine;
+pub mod index;
 pub mod input;
 
 use bz_core::access::Verb;
@@ -11,7 +12,8 @@ use bz_core::id::PolicyId;
 use bz_core::target::{TargetUser, UserRule};
 
 pub use crate::policy::engine::Engine;
-pub use crate::policy::input::{AccessQuestion, Asker, OperationQuestion, PersonInput, TargetInput};
+pub use crate::policy::index::Index;
+pub use crate::policy::input::{AccessQuestion, Asker, Document, OperationQuestion, PersonInput, TargetInput};
 
 /// A user allowed on a target, and how the policy named it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
@@ -31,20 +33,25 @@ pub struct Decision {
     pub policies: Vec<PolicyId>,
     /// The users it is allowed as, each once, a literal name before a substitution.
     pub users: Vec<AllowedUser>,
-    /// The users any verb is allowed as.
-    pub all_users: Vec<AllowedUser>,
     /// Whether no user need be named: policies allow any account.
     pub any_user: bool,
-    /// The verbs allowed there at all.
-    pub verbs: Vec<Verb>,
-    /// As whom, and in which groups, the person may be in a cluster.
-    pub cluster: (Vec<String>, Vec<String>),
     /// Whether the log of statements leaves out values.
     pub redacted: bool,
     /// What must be recorded.
     pub recording: Recording,
     /// Why, in a sentence.
     pub reason: String,
+}
+
+/// What a person may do on a target at all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// The users that any verb is allowed as, each once, a literal name before a substitution.
+    pub users: Vec<AllowedUser>,
+    /// The verbs.
+    pub verbs: Vec<Verb>,
+    /// As whom, and in which groups, in a cluster.
+    pub cluster: (Vec<String>, Vec<String>),
 }
 
 impl Decision {
@@ -80,10 +87,7 @@ impl Decision {
             allowed: false,
             policies: Vec::new(),
             users: Vec::new(),
-            all_users: Vec::new(),
             any_user: false,
-            verbs: Vec::new(),
-            cluster: (Vec::new(), Vec::new()),
             redacted: true,
             recording: Recording { output: false, input: false },
             reason: reason.to_owned(),

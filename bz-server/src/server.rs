@@ -194,13 +194,22 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), StartE
 }
 
 async fn keep_time(app: Arc<App>, (stop, end): (CancellationToken, CancellationToken)) {
+    // By its own clock, so that a policy ends at its minute also where a test moves hours.
+    let mut next = app.now().mono.after(jobs::EVERY);
     loop {
+        let now = app.now().mono;
         tokio::select! {
             () = stop.cancelled() => return,
             () = end.cancelled() => return,
-            () = tokio::time::sleep(jobs::EVERY) => {}
+            () = app.clock().wait(now.after(jobs::EVERY_END)) => {}
         }
-        if let Err(error) = jobs::tick(&app).await {
+        let done = if app.now().mono >= next {
+            next = app.now().mono.after(jobs::EVERY);
+            jobs::tick(&app).await
+        } else {
+            jobs::end_policies(&app).await
+        };
+        if let Err(error) = done {
             tracing::warn!(%error, "a job failed and is tried again");
         }
     }

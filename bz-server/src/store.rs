@@ -46,6 +46,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0007_service_accounts.sql"),
     EVENTS,
     include_str!("../migrations/0009_groups.sql"),
+    include_str!("../migrations/0010_policy_versions.sql"),
     include_str!("../migrations/0011_keys.sql"),
     include_str!("../migrations/0012_workload.sql"),
 ];

@@ -45,9 +45,9 @@ pub const PROGRAMS: &[Program] = &[
     row("rsync", "rsync", "files through ssh"),
     row("kubectl", "kubernetes-client", "what people have for clusters"),
     row("tar", "tar", "copies to a cluster's pods"),
-    row("python3", "python3-venv", "schemathesis, which makes up requests for the API, and Ansible"),
     row("mmdebstrap", "mmdebstrap", "the root file system of a host that becomes a target"),
     row("unshare", "util-linux", "mounts of that host's own"),
+    row("python3", "python3-venv", "makes Pythons apart for schemathesis, regopy and Ansible"),
     row("openssl", "openssl", "a second opinion on keys, certificates and TLS"),
     row("node", "nodejs", "the real OpenID provider"),
     row("npm", "npm", "installs the real OpenID provider"),
@@ -67,7 +67,7 @@ const MORE_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 #[must_use = "a test that goes on without its program fails for the wrong reason"]
 #[track_caller]
 pub fn program(name: &str) -> bool {
-    match answer(name, find(name).is_some(), in_ci()) {
+    match answer(name, is_here(name), in_ci()) {
         Answer::Here => true,
         Answer::LeftOut(line) => {
             say(&line);
@@ -105,34 +105,71 @@ pub fn kubernetes() -> Option<PathBuf> {
     None
 }
 
-/// Where schemathesis is: the program that `BZ_SCHEMATHESIS` names, or what `examples/peers/schemathesis/build` made below
-/// `target`. Absent it is like any other program of the table.
-#[track_caller]
-pub fn schemathesis() -> Option<PathBuf> {
-    let found = find_schemathesis();
-    if found.is_some() {
-        return found;
-    }
-    let line = "schemathesis is absent (it makes up requests from the API's description; \
-                `examples/peers/schemathesis/build` installs it, and `cargo suite` runs that)";
-    if in_ci() {
-        fail(&format!("{line}, and CI=true leaves nothing out"));
-    }
-    say(&format!("left out: {line}"));
-    None
+/// A program from PyPI, in a Python of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// What it is called.
+    pub name: &'static str,
+    /// What installs it, below the repository.
+    pub build: &'static str,
+    /// Its program, below where it is installed.
+    program: &'static str,
+    /// The variable that names its program elsewhere.
+    variable: &'static str,
+    /// What is tested with it.
+    pub why: &'static str,
 }
 
-/// The program, if it is here.
-pub fn find_schemathesis() -> Option<PathBuf> {
-    let named = env::var_os("BZ_SCHEMATHESIS").map(PathBuf::from);
-    let program = named.unwrap_or_else(|| schemathesis_folder().join("bin/schemathesis"));
-    is_executable(&program).then_some(program)
-}
+/// What makes up requests for the API.
+pub const SCHEMATHESIS: Peer = Peer {
+    name: "schemathesis",
+    build: "examples/peers/schemathesis/build",
+    program: "bin/schemathesis",
+    variable: "BZ_SCHEMATHESIS",
+    why: "makes up requests from the API's description",
+};
+/// What decides by the rules of policies, too.
+pub const REGOPY: Peer = Peer {
+    name: "regopy",
+    build: "examples/peers/regopy/build",
+    program: "bin/decide",
+    variable: "BZ_REGOPY",
+    why: "reads the rules of policies independently of the server",
+};
+/// All of them.
+pub const PEERS: [Peer; 2] = [SCHEMATHESIS, REGOPY];
 
-/// Where the suite has schemathesis installed.
-#[must_use]
-pub fn schemathesis_folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers/schemathesis")
+impl Peer {
+    /// Where its program is. Absent it is like any other program of the table.
+    #[track_caller]
+    #[must_use = "a test that goes on without its program fails for the wrong reason"]
+    pub fn here(&self) -> Option<PathBuf> {
+        let found = self.find();
+        if found.is_some() {
+            return found;
+        }
+        let Self { name, why, build, .. } = self;
+        let line = format!("{name} is absent (it {why}; `{build}` installs it, and `cargo suite` runs that)");
+        if in_ci() {
+            fail(&format!("{line}, and CI=true leaves nothing out"));
+        }
+        say(&format!("left out: {line}"));
+        None
+    }
+
+    /// Its program, if it is here.
+    #[must_use]
+    pub fn find(&self) -> Option<PathBuf> {
+        let named = env::var_os(self.variable).map(PathBuf::from);
+        let program = named.unwrap_or_else(|| self.folder().join(self.program));
+        is_executable(&program).then_some(program)
+    }
+
+    /// Where the suite has it installed.
+    #[must_use]
+    pub fn folder(&self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/peers").join(self.name)
+    }
 }
 
 /// The folder with its programs, if they are here.
@@ -150,7 +187,16 @@ pub fn kubernetes_folder() -> PathBuf {
 
 /// The rows whose program is absent.
 pub fn missing() -> Vec<Program> {
-    PROGRAMS.iter().copied().filter(|program| find(program.name).is_none()).collect()
+    PROGRAMS.iter().copied().filter(|program| !is_here(program.name)).collect()
+}
+
+/// Whether a program is here whole: Debian's python3 comes without what makes a Python apart, whatever its package says.
+fn is_here(name: &str) -> bool {
+    let whole = |python: PathBuf| {
+        let run = std::process::Command::new(python).args(["-c", "import ensurepip, venv"]).output();
+        run.is_ok_and(|output| output.status.success())
+    };
+    find(name).is_some_and(|path| name != "python3" || whole(path))
 }
 
 const fn row(name: &'static str, package: &'static str, why: &'static str) -> Program {

@@ -377,6 +377,7 @@ async fn enroll(
     let key = NewApiKey { name: name.to_owned(), is_registration_key: true, ..NewApiKey::default() };
     let key = client.create_api_key(&key).await?;
     let registration = Registration {
+        labels: Default::default(),
         server: format!("https://{address}"),
         organization: client.trust().bundle().organization,
         name: name.to_owned(),

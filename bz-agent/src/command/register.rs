@@ -58,6 +58,7 @@ pub(crate) async fn register(vault: &Vault, options: &Register) -> anyhow::Resul
         environment: options.environment.clone(),
         local_policy,
         replaces: old.map(|o| o.identity),
+        labels: options.label.iter().map(|label| (label.key.clone(), label.value.clone())).collect(),
         now: SystemClock::new().now().wall,
     };
     let identity = at_server(&registration, &key, reach).await.map_err(|error| advice(error, vault.folder()))?;

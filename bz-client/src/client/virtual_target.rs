@@ -1,29 +1,17 @@
 //! Databases, web servers and clusters behind targets: listed, made, removed.
 
-use bz_core::api::target::{ChangeTarget, TargetKind};
+use bz_core::api::target::TargetKind;
 use bz_core::api::virtual_target::{
     DatabaseTarget, KubeTarget, NewVirtualTarget, VirtualTarget, VirtualTargetMade, WebTarget,
 };
 use bz_core::id::TargetId;
+use bz_core::label::LabelNeed;
 use reqwest::Method;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use crate::client::{Client, FindError, only};
 use crate::rest::RestError;
 use crate::target_name::TargetRef;
-
-/// What a target of any kind is called now, and where it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct MovedTarget {
-    /// Which.
-    pub id: TargetId,
-    /// Its name.
-    pub name: String,
-    /// Its environment's name.
-    pub environment_name: String,
-}
 
 /// One kind of virtual target.
 pub trait Virtual: DeserializeOwned {
@@ -73,7 +61,16 @@ impl Client {
     /// # Errors
     /// [`RestError`].
     pub async fn virtual_targets<V: Virtual>(&self) -> Result<Vec<V>, RestError> {
-        self.get(path(V::KIND), &[]).await
+        self.virtual_targets_labelled(&[]).await
+    }
+
+    /// Those of whose labels all this holds.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn virtual_targets_labelled<V: Virtual>(&self, needs: &[LabelNeed]) -> Result<Vec<V>, RestError> {
+        let needs: Vec<_> = needs.iter().map(ToString::to_string).collect();
+        self.get(path(V::KIND), &needs.iter().map(|need| ("label", need.as_str())).collect::<Vec<_>>()).await
     }
 
     /// The one virtual target of a kind with this name or id.
@@ -118,23 +115,24 @@ impl Client {
         self.rest.post(&self.caller().await, path(kind), new).await
     }
 
-    /// Gives a target of any kind another name or environment (for administrators).
+    /// One virtual target: what all kinds have.
     ///
     /// # Errors
     /// [`RestError`].
-    pub async fn edit_target_of(
+    pub async fn virtual_target(&self, (kind, id): (TargetKind, TargetId)) -> Result<VirtualTarget, RestError> {
+        self.get(&format!("{}/{id}", path(kind)), &[]).await
+    }
+
+    /// Changes a virtual target: what is given, and nothing else (for administrators).
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn edit_virtual_target(
         &self,
         (kind, id): (TargetKind, TargetId),
-        change: &ChangeTarget,
-    ) -> Result<MovedTarget, RestError> {
-        let path = format!("{}/{id}", path(kind));
-        let ChangeTarget { target_name, environment_id } = change.clone();
-        if kind == TargetKind::Bzero {
-            return self.rest.patch(&self.caller().await, &path, change).await;
-        }
-        let target_name = target_name.unwrap_or_default();
-        let change = NewVirtualTarget { target_name, environment_id, ..NewVirtualTarget::default() };
-        self.rest.patch(&self.caller().await, &path, &change).await
+        change: &NewVirtualTarget,
+    ) -> Result<VirtualTarget, RestError> {
+        self.rest.patch(&self.caller().await, &format!("{}/{id}", path(kind)), change).await
     }
 
     /// Removes a target of any kind (for administrators); its connections end.

@@ -5,6 +5,7 @@ use bz_core::access::Verb;
 use bz_core::api::target::{Target, TargetKind, TargetStatus};
 use bz_core::api::virtual_target::{DatabaseTarget, KubeTarget, WebTarget};
 use bz_core::id::TargetId;
+use bz_core::label::{AGENT_PREFIX, LabelNeed, Labels};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use serde_json::Value;
@@ -12,6 +13,9 @@ use serde_json::Value;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::output::{Field, Table, Tone, local};
+
+const LABEL: &str = "Only targets of whose labels this holds: key=value, key!=value, 'key in (a, b)', 'key notin (a, b)' \
+                     or key; agent/key for what hosts say of themselves; may be given several times";
 
 /// What `bz list-targets` takes.
 #[derive(Debug, Args)]
@@ -28,7 +32,10 @@ pub(crate) struct ListTargets {
     /// Only targets with this status
     #[arg(long, value_enum)]
     status: Option<Status>,
-    /// Show agent, target users and verbs, too
+    /// Only targets of whose labels this holds, such as role=web; may be given several times
+    #[arg(long, short, value_name = "NEED", help = LABEL)]
+    label: Vec<LabelNeed>,
+    /// Show agent, target users, verbs and labels, too
     #[arg(long, short)]
     detail: bool,
     /// Show ids, too
@@ -47,16 +54,17 @@ enum Status {
 impl ListTargets {
     pub(crate) async fn run(self, context: &Context<'_>) -> anyhow::Result<Exit> {
         let client = context.client()?;
-        let mut rows: Vec<Row> = client.targets().await?.iter().map(Row::host).collect::<Result<_, _>>()?;
-        for target in client.virtual_targets::<DatabaseTarget>().await? {
+        let mut rows: Vec<Row> =
+            client.targets_labelled(&self.label).await?.iter().map(Row::host).collect::<Result<_, _>>()?;
+        for target in client.virtual_targets_labelled::<DatabaseTarget>(&self.label).await? {
             let users = target.allowed_target_users.iter().map(|user| user.user_name.to_string());
             let row = Row::behind(&target)?;
             rows.push(Row { users: join(users), verbs: Verb::Database.to_string(), ..row });
         }
-        for target in client.virtual_targets::<WebTarget>().await? {
+        for target in client.virtual_targets_labelled::<WebTarget>(&self.label).await? {
             rows.push(Row { verbs: Verb::Web.to_string(), ..Row::behind(&target)? });
         }
-        for target in client.virtual_targets::<KubeTarget>().await? {
+        for target in client.virtual_targets_labelled::<KubeTarget>(&self.label).await? {
             let users = target.allowed_cluster_users.iter().chain(&target.allowed_cluster_groups);
             let row = Row::behind(&target)?;
             rows.push(Row { users: join(users.cloned()), verbs: Verb::Kubernetes.to_string(), ..row });
@@ -86,7 +94,7 @@ impl ListTargets {
             headings.push("Id");
         }
         if self.detail {
-            headings.extend(["Target users", "Verbs", "Routes", "Agent", "Last seen"]);
+            headings.extend(["Target users", "Verbs", "Routes", "Agent", "Last seen", "Labels"]);
         }
         let mut table = Table::new(headings, "No targets. `bz why TARGET` says why one is missing.");
         for row in rows {
@@ -96,7 +104,7 @@ impl ListTargets {
                 fields.push(row.id.into());
             }
             if self.detail {
-                fields.extend([row.users, row.verbs, row.routes, row.agent, row.seen].map(Into::into));
+                fields.extend([row.users, row.verbs, row.routes, row.agent, row.seen, row.labels].map(Into::into));
             }
             table.row(fields);
         }
@@ -117,6 +125,7 @@ struct Row {
     routes: String,
     agent: String,
     seen: String,
+    labels: String,
 }
 
 impl Row {
@@ -133,6 +142,7 @@ impl Row {
             routes: join(target.routes.iter().map(|route| route.name.clone())),
             agent: target.agent_version.clone(),
             seen: target.last_agent_update.as_deref().map(local).unwrap_or_default(),
+            labels: join(pairs("", &target.labels).chain(pairs(AGENT_PREFIX, &target.agent_labels))),
         })
     }
 
@@ -150,6 +160,7 @@ impl Row {
             routes: String::new(),
             agent: String::new(),
             seen: String::new(),
+            labels: join(pairs("", &base.labels)),
         })
     }
 }
@@ -168,6 +179,10 @@ fn status(status: TargetStatus) -> Field {
         TargetStatus::Offline => Field::toned(&"offline", Tone::Bad),
         TargetStatus::Online => Field::toned(&"online", Tone::Good),
     }
+}
+
+fn pairs<'a>(prefix: &'a str, labels: &'a Labels) -> impl Iterator<Item = String> + 'a {
+    labels.iter().map(move |(key, value)| format!("{prefix}{key}={value}"))
 }
 
 fn join(texts: impl Iterator<Item = String>) -> String {

@@ -3,6 +3,8 @@
 mod controls;
 mod create;
 mod edit;
+mod history;
+mod question;
 
 use bz_core::access::Verb;
 use bz_core::api::mfa::ControlsPolicy;
@@ -11,6 +13,7 @@ use bz_core::api::policy::{
     TargetConnectPolicy,
 };
 use bz_core::id::PolicyId;
+use bz_core::label::LabelNeed;
 use clap::Subcommand;
 use serde::Serialize;
 use serde_json::Value;
@@ -34,6 +37,24 @@ pub(crate) enum Policy {
         /// The policy, by name or id
         policy: String,
     },
+    /// List what became of a policy: when, by whom, and how; also of one that is gone
+    History {
+        /// The policy, by name or id
+        policy: String,
+    },
+    /// Show how two versions of a policy differ: the last two, unless said otherwise
+    Diff {
+        /// The policy, by name or id
+        policy: String,
+        /// The earlier version, by number; 0 for before it was made
+        from: Option<u32>,
+        /// The later version; the newest unless given
+        to: Option<u32>,
+    },
+    /// Say what is decided for somebody, by which policies, and what the others are to it; nothing happens
+    Evaluate(question::Evaluate),
+    /// Say what a draft would change, and for whom; nothing is changed
+    Simulate(question::Simulate),
     /// What the organization demands of everybody; without options, what it demands now
     OrganizationControls(controls::OrganizationControls),
 }
@@ -45,6 +66,10 @@ impl Policy {
             Self::Create(create) => create.run(context).await,
             Self::Edit(edit) => edit.run(context).await,
             Self::Delete { policy } => edit::delete(context, &policy).await,
+            Self::History { policy } => history::history(context, &policy).await,
+            Self::Diff { policy, from, to } => history::diff(context, &policy, (from, to)).await,
+            Self::Evaluate(evaluate) => evaluate.run(context).await,
+            Self::Simulate(simulate) => simulate.run(context).await,
             Self::OrganizationControls(controls) => controls.run(context).await,
         }
     }
@@ -105,7 +130,7 @@ impl AsRow for TargetConnectPolicy {
             name: named(&content.name, content.enabled),
             kind: self.kind.clone(),
             who: who(&content.subjects, &content.groups),
-            places: places((content.targets.len(), "target"), content.environments.len()),
+            places: places((content.targets.len(), "target"), content.environments.len(), &content.target_labels),
             users: join(content.target_users.iter().map(|user| user.user_name.to_string())),
             verbs: join(content.verbs.iter().map(ToString::to_string)),
             ends: ends(content.time_expires.as_deref()),
@@ -125,7 +150,7 @@ impl AsRow for ProxyPolicy {
             name: named(&content.name, content.enabled),
             kind: self.kind.clone(),
             who: who(&content.subjects, &content.groups),
-            places: places((content.targets.len(), "target"), content.environments.len()),
+            places: places((content.targets.len(), "target"), content.environments.len(), &content.target_labels),
             users: if accounts.is_empty() { "any account".to_owned() } else { accounts },
             verbs: join(verbs.iter().map(ToString::to_string).chain(redacted)),
             ends: ends(content.time_expires.as_deref()),
@@ -143,7 +168,7 @@ impl AsRow for KubernetesPolicy {
             name: named(&content.name, content.enabled),
             kind: self.kind.clone(),
             who: who(&content.subjects, &content.groups),
-            places: places((content.clusters.len(), "cluster"), content.environments.len()),
+            places: places((content.clusters.len(), "cluster"), content.environments.len(), &content.target_labels),
             users: if groups.is_empty() { users } else { format!("{users} in {groups}") },
             verbs: Verb::Kubernetes.to_string(),
             ends: ends(content.time_expires.as_deref()),
@@ -197,7 +222,10 @@ fn who(subjects: &[Subject], groups: &[Group]) -> String {
     join(kinds.into_iter().flatten().chain(groups.iter().map(|group| format!("group {}", group.name))))
 }
 
-fn places((places, one): (usize, &str), environments: usize) -> String {
+fn places((places, one): (usize, &str), environments: usize, labels: &[LabelNeed]) -> String {
+    if !labels.is_empty() {
+        return join(labels.iter().map(ToString::to_string));
+    }
     if places == 0 { counted(environments, "environment") } else { counted(places, one) }
 }
 

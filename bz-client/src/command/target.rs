@@ -1,17 +1,19 @@
 //! `bz target`: what this machine knows of targets, and what is behind them.
 
 mod create;
+mod edit;
 
 use bz_client::client::Client;
 use bz_client::pins::trust_anew;
 use bz_client::target_name::TargetRef;
-use bz_core::api::target::{ChangeTarget, TargetKind};
+use bz_core::api::target::TargetKind;
 use bz_core::api::virtual_target::{DatabaseTarget, KubeTarget, WebTarget};
 use bz_core::digest::Digest;
 use bz_core::id::TargetId;
 use clap::Subcommand;
 use serde_json::json;
 
+use crate::command::list_targets::ListTargets;
 use crate::context::Context;
 use crate::exit::Exit;
 
@@ -28,17 +30,15 @@ pub(crate) enum Target {
     /// Make a target of what is behind a host: a database, a web server, a cluster (for administrators)
     #[command(subcommand)]
     Create(create::Create),
-    /// Give a target of any kind another name, or move it to another environment (for administrators)
+    /// List targets, as `bz list-targets` does
+    List(ListTargets),
+    /// Give a target of any kind another name, environment or labels (for administrators)
     #[command(group = clap::ArgGroup::new("change").multiple(true).required(true))]
     Edit {
         /// The target: target[.environment], or its id
         target: TargetRef,
-        /// Its name from now on
-        #[arg(long, short, group = "change")]
-        name: Option<String>,
-        /// Its environment from now on, by name or id
-        #[arg(long, short, group = "change")]
-        environment: Option<String>,
+        #[command(flatten)]
+        change: edit::Change,
     },
     /// Remove a target of any kind; its connections end (for administrators)
     Delete {
@@ -52,7 +52,8 @@ impl Target {
         match self {
             Self::Trust { target, fingerprint } => trust(context, &target, fingerprint),
             Self::Create(create) => create.run(context).await,
-            Self::Edit { target, name, environment } => edit(context, &target, name, environment.as_deref()).await,
+            Self::List(list) => list.run(context).await,
+            Self::Edit { target, change } => change.run(context, &target).await,
             Self::Delete { target } => delete(context, &target).await,
         }
     }
@@ -64,24 +65,6 @@ fn trust(context: &Context<'_>, target: &TargetRef, fingerprint: Digest) -> anyh
     trust_anew(&context.profile.known_agents(), target, fingerprint)?;
     let value = json!({"target": target.to_string(), "fingerprint": fingerprint.to_string()});
     context.output.result(&value, &format!("{target} is trusted with key {fingerprint}."))?;
-    Ok(Exit::Fine)
-}
-
-async fn edit(
-    context: &Context<'_>,
-    target: &TargetRef,
-    target_name: Option<String>,
-    environment: Option<&str>,
-) -> anyhow::Result<Exit> {
-    let client = context.client()?;
-    let found = find(&client, target).await?;
-    let environment_id = match environment {
-        Some(name) => Some(super::environment::find(&client, name).await?.id),
-        None => None,
-    };
-    let changed = client.edit_target_of(found, &ChangeTarget { target_name, environment_id }).await?;
-    let line = format!("{target} is {}.{} from now on.", changed.name, changed.environment_name);
-    context.output.result(&changed, &line)?;
     Ok(Exit::Fine)
 }
 

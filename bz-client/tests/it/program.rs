@@ -85,6 +85,11 @@ async fn help_says_everything() {
         &["policy", "list"],
         &["policy", "create", "target-access"],
         &["policy", "create", "session-recording"],
+        &["policy", "history"],
+        &["policy", "diff"],
+        &["policy", "evaluate"],
+        &["policy", "simulate"],
+        &["target", "edit"],
         &["api-key", "list"],
         &["api-key", "create"],
         &["api-key", "edit"],
@@ -159,7 +164,7 @@ async fn targets_are_listed_as_a_table_and_as_json() {
         &["lt", "--name", "web", "--detail", "--show-id"],
         0,
         expect![[r#"
-            Type   Name  Environment  Status  Id                                    Target users  Verbs  Routes  Agent  Last seen
+            Type   Name  Environment  Status  Id                                    Target users  Verbs  Routes  Agent  Last seen            Labels
             Bzero  web   Default      online  00000000-0000-4000-8000-000000000001  deploy        Shell          0.1.0  2026-01-02 05:04:05
         "#]],
     )

@@ -1,10 +1,14 @@
 //! Policies and API keys.
 
+pub mod question;
+pub mod version;
+
 use serde::{Deserialize, Serialize};
 
 use crate::access::Verb;
 use crate::api::target::TargetUserName;
-use crate::id::{EnvironmentId, PolicyId, TargetId, UserId};
+use crate::id::{ApiKeyId, EnvironmentId, PolicyId, TargetId, UserId};
+use crate::label::LabelNeed;
 
 /// Whether a policy counts: yes, unless it says no.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,7 +88,7 @@ pub struct TargetConnectPolicy {
     pub content: TargetConnectContent,
 }
 
-/// What a target access policy says, and the body that makes one. Environments or targets, not both.
+/// What a target access policy says, and the body that makes one. Environments, targets or labels: one of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
@@ -106,6 +110,9 @@ pub struct TargetConnectContent {
     /// Or there.
     #[serde(default)]
     pub targets: Vec<PolicyTarget>,
+    /// Or what has labels of which all this holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub target_labels: Vec<LabelNeed>,
     /// As whom. At least one.
     #[serde(default)]
     pub target_users: Vec<TargetUserName>,
@@ -135,7 +142,7 @@ pub struct ProxyPolicy {
     pub content: ProxyContent,
 }
 
-/// What a proxy policy says, and the body that makes one. Environments or targets, not both.
+/// What a proxy policy says, and the body that makes one. Environments, targets or labels: one of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
@@ -157,6 +164,9 @@ pub struct ProxyContent {
     /// Or these, of type `Db` or `Web`.
     #[serde(default)]
     pub targets: Vec<PolicyTarget>,
+    /// Or what has labels of which all this holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub target_labels: Vec<LabelNeed>,
     /// With which accounts of the database; with any when none is listed.
     #[serde(default)]
     pub target_users: Vec<TargetUserName>,
@@ -189,7 +199,7 @@ pub struct KubernetesPolicy {
     pub content: KubernetesContent,
 }
 
-/// What a Kubernetes policy says, and the body that makes one. Environments or clusters, not both.
+/// What a Kubernetes policy says, and the body that makes one. Environments, clusters or labels: one of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
@@ -211,6 +221,9 @@ pub struct KubernetesContent {
     /// Or these.
     #[serde(default)]
     pub clusters: Vec<PolicyCluster>,
+    /// Or what has labels of which all this holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub target_labels: Vec<LabelNeed>,
     /// As which users of the cluster. At least one.
     #[serde(default)]
     pub cluster_users: Vec<ClusterName>,

@@ -6,6 +6,7 @@ use crate::api::Bytes;
 use crate::digest::{Digest, Label};
 use crate::id::{OrganizationId, TargetId};
 use crate::key::{BadSignature, PrivateKey, PublicKey, SIGNATURE_BYTES, Signature};
+use crate::label::Labels;
 use crate::time::UnixTime;
 
 /// `POST agent/register`.
@@ -40,6 +41,9 @@ pub struct RegisterAgent {
     /// The target this replaces, proved by its old identity key; the old one stays until this succeeded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_id: Option<TargetId>,
+    /// What the agent says of its own host. No policy is about these: they are shown, and lists are filtered by them.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 /// The answer to [`RegisterAgent`].
@@ -79,17 +83,21 @@ impl RegisterAgent {
     fn claim(&self) -> Digest {
         let environment = self.environment_name.as_deref().unwrap_or_default();
         let target = self.target_id.map(|t| t.to_string()).unwrap_or_default();
-        let parts: [&[u8]; 9] = [
+        let (identity, control) = (self.public_key.to_bytes(), self.control_key.to_bytes());
+        let (time, local) = (self.time.as_millis().to_be_bytes(), [u8::from(self.local_policy)]);
+        let mut parts: Vec<&[u8]> = vec![
             self.organization_id.as_bytes(),
-            &self.public_key.to_bytes(),
-            &self.control_key.to_bytes(),
-            &self.time.as_millis().to_be_bytes(),
+            &identity,
+            &control,
+            &time,
             self.target_name.as_bytes(),
             self.target_host_name.as_bytes(),
             environment.as_bytes(),
             target.as_bytes(),
-            &[u8::from(self.local_policy)],
+            &local,
         ];
+        // Nothing where there are none, as agents sign that know of none.
+        parts.extend(self.labels.iter().flat_map(|(key, value)| [key.as_bytes(), value.as_bytes()]));
         Digest::labelled(Label::RegisterIdentity, &parts)
     }
 }
@@ -114,6 +122,7 @@ mod tests {
             environment_name: None,
             local_policy: false,
             target_id: None,
+            labels: Default::default(),
         };
         assert_eq!(good.check(), Err(BadSignature));
         good.prove(&key(1), &key(2));

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::access::{Access, Verb};
 use crate::id::{EnvironmentId, OrganizationId, TargetId};
 use crate::key::PublicKey;
+use crate::label::Labels;
 use crate::target::UserRule;
 
 /// Whether a target can be reached.
@@ -115,6 +116,12 @@ pub struct Target {
     /// Routes the agent's program serves.
     #[serde(default)]
     pub routes: Vec<Route>,
+    /// What administrators labelled it with: policies may ask for these.
+    #[serde(default)]
+    pub labels: Labels,
+    /// What its agent says of its own host: no policy asks for these.
+    #[serde(default)]
+    pub agent_labels: Labels,
 }
 
 /// `PATCH targets/bzero/{id}`.
@@ -128,6 +135,9 @@ pub struct ChangeTarget {
     /// Its environment from now on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub environment_id: Option<EnvironmentId>,
+    /// Its labels from now on, all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Labels>,
 }
 
 /// A target user inside a list.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::target::{TargetStatus, TargetUserName};
 use crate::id::{EnvironmentId, TargetId};
+use crate::label::Labels;
 
 /// A port, as the original writes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +41,9 @@ pub struct VirtualTarget {
     pub proxy_environment_id: Option<EnvironmentId>,
     /// Always `self-hosted`.
     pub region: String,
+    /// What administrators labelled it with: policies may ask for these.
+    #[serde(default)]
+    pub labels: Labels,
 }
 
 /// Where a database or web server is.
@@ -172,6 +176,9 @@ pub struct NewVirtualTarget {
     /// Whether the agent speaks TLS to a database, verified; when absent, unless it is the agent's own host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_tls: Option<bool>,
+    /// Its labels, all of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Labels>,
 }
 
 /// The answer to [`NewVirtualTarget`].

@@ -250,6 +250,7 @@ fn registration() -> RegisterAgent {
         environment_name: Some("production".to_owned()),
         local_policy: true,
         target_id: None,
+        labels: Default::default(),
     }
 }
 

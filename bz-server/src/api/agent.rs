@@ -6,6 +6,7 @@ use bz_core::api::reach::{Agent, ControlChannel};
 use bz_core::api::register::{AgentRegistered, RegisterAgent};
 use bz_core::api::target::TargetStatus;
 use bz_core::id::{ApiKeyId, TargetId};
+use bz_core::label;
 
 use crate::api::call::{check_name, check_text};
 use crate::api::page::List;
@@ -71,6 +72,7 @@ pub(super) async fn register(call: Call, body: RegisterAgent) -> Result<Answer<A
         version: body.version,
         local_policy: body.local_policy,
         by,
+        agent_labels: body.labels,
     };
     let registered = match call.app.store.register_target(new, now).await {
         Err(StoreError::Exists(what)) => Err(ApiError::conflict(format!(
@@ -117,6 +119,7 @@ fn check(call: &Call, body: &RegisterAgent) -> Result<(), ApiError> {
     check_target_name(&body.target_name)?;
     check_text("targetHostName", &body.target_host_name, 255)?;
     check_text("version", &body.version, 64)?;
+    label::check_all(&body.labels).map_err(|error| ApiError::field("labels", &error.to_string()))?;
     body.environment_name.as_deref().map_or(Ok(()), |name| check_name("environmentName", name))
 }
 

@@ -20,6 +20,7 @@ use crate::app::App;
 use crate::auth::{Caller, LoggedIn};
 use crate::error::ApiError;
 use crate::policy::OperationQuestion;
+use crate::store::policy::Author;
 
 /// One call. Its caller is proved and allowed when a handler sees it.
 #[derive(Debug, Clone)]
@@ -50,6 +51,12 @@ impl Call {
     #[must_use]
     pub fn now(&self) -> UnixTime {
         self.app.now().wall
+    }
+
+    /// Who changes something by this call, and when.
+    #[must_use]
+    pub fn author(&self) -> Author {
+        Author { actor: Some(self.caller.actor()), at: self.now() }
     }
 
     /// The person who calls.

@@ -2,10 +2,14 @@
 
 pub(super) mod change;
 mod controls;
+pub(super) mod evaluate;
+pub(super) mod history;
 mod kinds;
+mod simulate;
 
 use bz_core::api::target::TargetKind;
 use bz_core::id::{EnvironmentId, PolicyId, TargetId};
+use bz_core::label::LabelNeed;
 use bz_core::time::UnixTime;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -84,10 +88,11 @@ pub(super) struct Words<'a> {
     places: Option<Places>,
 }
 
-/// Environments or targets, not both.
+/// Environments, targets or labels: one of them.
 struct Places {
     environments: Vec<EnvironmentId>,
     targets: Vec<TargetId>,
+    labels: Vec<LabelNeed>,
     /// What the field of the targets is called.
     field: &'static str,
     /// Which kinds of target they are.
@@ -128,8 +133,8 @@ pub(super) async fn add<K: Authored>(call: Call, content: K::Content) -> Result<
     let policy = authored::<K>(&call, id, &content).await?;
     call.note_context(K::said(&content).unwrap_or_else(|| policy.id.to_string()));
     let version = match K::ONLY {
-        true => call.app.store.add_only_policy(policy.clone(), call.now()).await?,
-        false => call.app.store.add_policy(policy.clone(), call.now()).await?,
+        true => call.app.store.add_only_policy(policy.clone(), call.author()).await?,
+        false => call.app.store.add_policy(policy.clone(), call.author()).await?,
     };
     sync::saved(&call.app, &policy.content).await;
     if K::KIND == PolicyKind::SessionRecording {
@@ -157,7 +162,7 @@ pub(super) async fn edit<K: Authored>(
         call.note_context(said);
     }
     let policy = Policy { version: old.version, ..authored::<K>(&call, old.id, &content).await? };
-    let version = match call.app.store.change_policy(policy.clone()).await? {
+    let version = match call.app.store.change_policy(policy.clone(), call.author()).await? {
         Stored::Done(version) => version,
         Stored::Unknown => return Err(ApiError::not_found("policy")),
         Stored::Other if guard.is_some() => return Err(ApiError::changed()),
@@ -194,7 +199,7 @@ pub(super) async fn delete<K: Authored>(call: Call) -> Result<Answer<Nothing>, A
     call.note(old.name.clone());
     K::may_go(&serde_json::from_value(old.content).map_err(ApiError::internal)?)?;
     let version = call.if_match()?.unwrap_or(old.version);
-    match call.app.store.delete_policy(K::KIND, old.id, Some(version)).await? {
+    match call.app.store.delete_policy(K::KIND, old.id, Some(version), call.author()).await? {
         Stored::Done(_) => {}
         Stored::Unknown => return Err(ApiError::not_found("policy")),
         Stored::Other => return Err(ApiError::changed()),
@@ -210,18 +215,26 @@ fn check(call: &Call, words: &Words<'_>) -> Result<Option<UnixTime>, ApiError> {
         return Err(ApiError::field(field, "must have at most 1000 entries"));
     }
     if let Some(places) = &words.places {
-        match (places.environments.is_empty(), places.targets.is_empty()) {
-            (true, true) => {
-                let rule = "name some, or environments: a policy has no default";
-                return Err(ApiError::field(places.field, rule));
-            }
-            (false, false) => return Err(ApiError::field(places.field, "name these or environments, not both")),
-            (true, false) | (false, true) => {}
-        }
+        check_one_of(places)?;
     }
     let Some(text) = words.time_expires else { return Ok(None) };
     let expires = parse_time(text).filter(|t| *t > call.now());
     expires.map(Some).ok_or_else(|| ApiError::field("timeExpires", "must be a time to come, as in RFC 3339"))
+}
+
+/// Places are named in one way, and labels in words that mean something.
+fn check_one_of(places: &Places) -> Result<(), ApiError> {
+    let named = [!places.environments.is_empty(), !places.targets.is_empty(), !places.labels.is_empty()];
+    match named.into_iter().filter(|is| *is).count() {
+        0 => {
+            let rule = "name some, or environments or targetLabels: a policy has no default";
+            return Err(ApiError::field(places.field, rule));
+        }
+        1 => {}
+        _ => return Err(ApiError::field(places.field, "name these, environments or targetLabels: one of them")),
+    }
+    let check = |need: &LabelNeed| need.check().map_err(|error| ApiError::field("targetLabels", &error.to_string()));
+    places.labels.iter().try_for_each(check)
 }
 
 /// A policy about a place that is not there is a typing error.

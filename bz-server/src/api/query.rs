@@ -70,6 +70,29 @@ pub(super) const REACH: &[Param] = &[
     STATES,
     one("allTargetsInOrg", Takes::Flag, "Whether to list all targets there are. Only for administrators."),
 ];
+/// The name of policies.
+pub(super) const NAME: Param = one("name", Takes::Text, "The name. Needed.");
+/// Two versions of a policy.
+pub(super) const VERSIONS: &[Param] = &[
+    one("from", Takes::Number(0, u32::MAX), "The earlier version, 0 for before it was made; the one before `to`."),
+    one("to", Takes::Number(1, u32::MAX), "The later version; the newest when absent."),
+];
+/// What targets are labelled with.
+pub(super) const LABEL: Param = many(
+    "label",
+    Takes::Text,
+    "Of whose labels all this holds: key=value, key!=value, `key in (value, …)`, `key notin (value, …)` or key alone. \
+     What an agent says of its own host is asked for with agent/ before the key.",
+);
+/// The filters of the list of hosts.
+pub(super) const HOSTS: &[Param] = &[
+    many("targetNames", Takes::Text, "Called one of these."),
+    many("targetIds", Takes::Id, "These."),
+    many("envName", Takes::Text, "In an environment of this name."),
+    many("envId", Takes::Id, "In this environment."),
+    one("search", Takes::Text, "Whose name contains this."),
+    LABEL,
+];
 /// The filters of the list of agents.
 pub(super) const AGENTS: &[Param] = &[
     many("agentTypes", Takes::OneOf(&["Linux", "Windows", "Cluster"]), "Of these types."),
@@ -89,6 +112,7 @@ pub(super) const VIRTUAL: &[Param] = &[
     many("targetIds", Takes::Id, "These."),
     many("envName", Takes::Text, "In an environment of this name."),
     many("envId", Takes::Id, "In this environment."),
+    LABEL,
 ];
 
 pub(super) const fn one(name: &'static str, takes: Takes, about: &'static str) -> Param {

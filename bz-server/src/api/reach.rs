@@ -1,5 +1,7 @@
 //! What somebody may reach, by the way of reaching it.
 
+use std::sync::Arc;
+
 use bz_core::access::{Access, Verb};
 use bz_core::api::access::{Connection as ConnectionBody, ConnectionState};
 use bz_core::api::reach::{AccessDetails, ActingAgent, Reachable, TargetsByAccess};
@@ -10,9 +12,8 @@ use crate::auth::LoggedIn;
 use crate::connection::aim::Aim;
 use crate::connection::question;
 use crate::error::ApiError;
-use crate::policy::Decision;
+use crate::policy::{Index, Reach};
 use crate::store::connection::{Connection, ConnectionFilter};
-use crate::store::policy::Policies;
 use crate::store::target::Target;
 use crate::store::virtual_target::{Behind, VirtualTarget};
 
@@ -33,7 +34,7 @@ pub(super) async fn list(call: Call) -> Result<Answer<TargetsByAccess>, ApiError
     let mut all = TargetsByAccess::default();
     for target in std::mem::take(&mut world.hosts_to_show) {
         let aim = Aim::Host(Box::new(target));
-        let decision = world.decide(&call, &aim);
+        let reach = world.decide(&call, &aim);
         let lists = [
             (&mut all.shell, Verb::Shell, &[Access::Shell, Access::Exec][..]),
             (&mut all.ssh, Verb::Tunnel, &[Access::Ssh, Access::SshServer, Access::Tunnel]),
@@ -41,9 +42,9 @@ pub(super) async fn list(call: Call) -> Result<Answer<TargetsByAccess>, ApiError
         ];
         for (list, verb, ways) in lists {
             // Whoever may have shells or files may have them over ssh.
-            let over_ssh = verb == Verb::Tunnel && decision.verbs.iter().any(|v| *v != Verb::Tunnel && !v.is_handler());
-            if world.everything || over_ssh || decision.verbs.contains(&verb) {
-                list.push(world.show(&aim, &decision, ways));
+            let over_ssh = verb == Verb::Tunnel && reach.verbs.iter().any(|v| *v != Verb::Tunnel && !v.is_handler());
+            if world.everything || over_ssh || reach.verbs.contains(&verb) {
+                list.push(world.show(&aim, &reach, ways));
             }
         }
     }
@@ -55,9 +56,9 @@ pub(super) async fn list(call: Call) -> Result<Answer<TargetsByAccess>, ApiError
     for (list, kind, ways) in lists {
         for target in call.app.store.virtual_targets(kind).await? {
             let aim = Aim::Behind(Box::new(target));
-            let decision = world.decide(&call, &aim);
-            if world.everything || !decision.verbs.is_empty() {
-                list.push(world.show(&aim, &decision, ways));
+            let reach = world.decide(&call, &aim);
+            if world.everything || !reach.verbs.is_empty() {
+                list.push(world.show(&aim, &reach, ways));
             }
         }
     }
@@ -68,7 +69,7 @@ pub(super) async fn list(call: Call) -> Result<Answer<TargetsByAccess>, ApiError
 struct World {
     who: Option<LoggedIn>,
     everything: bool,
-    policies: Policies,
+    policies: Arc<Index>,
     hosts: Vec<Target>,
     hosts_to_show: Vec<Target>,
     connections: Vec<(Connection, ConnectionBody)>,
@@ -88,7 +89,7 @@ impl World {
         let hosts = call.app.store.targets().await?;
         Ok(Self {
             everything,
-            policies: call.app.store.policies().await?,
+            policies: call.app.policies().await?,
             hosts_to_show: hosts.clone(),
             hosts,
             connections: shown.filter(|(_, body)| states.contains(&body.state)).collect(),
@@ -96,13 +97,13 @@ impl World {
         })
     }
 
-    fn decide(&self, call: &Call, aim: &Aim) -> Decision {
-        let Some(who) = &self.who else { return Decision::no("only people have sessions") };
+    fn decide(&self, call: &Call, aim: &Aim) -> Reach {
+        let Some(who) = &self.who else { return Reach::default() };
         let asked = question(who, aim, (aim.verb(), None, aim.mode()), call.now());
-        call.app.engine.access(&asked.about(&self.policies.all))
+        call.app.engine.reach(&asked.about(&self.policies))
     }
 
-    fn show(&self, aim: &Aim, decision: &Decision, ways: &[Access]) -> Reachable {
+    fn show(&self, aim: &Aim, reach: &Reach, ways: &[Access]) -> Reachable {
         let (host, remote) = match aim {
             Aim::Host(target) => (Some(target.as_ref()), None),
             Aim::Behind(target) => (self.host_of(target), virtual_target::place_of(target)),
@@ -126,14 +127,14 @@ impl World {
                 public_key: host.identity_key,
             }),
             access_details: AccessDetails { jit: false },
-            allowed_target_users: decision
-                .all_users
+            allowed_target_users: reach
+                .users
                 .iter()
                 .map(|user| TargetUserName { user_name: user.rule.clone() })
                 .collect(),
-            allowed_verbs: decision.verbs.clone(),
-            allowed_cluster_users: decision.cluster.0.clone(),
-            allowed_cluster_groups: decision.cluster.1.clone(),
+            allowed_verbs: reach.verbs.clone(),
+            allowed_cluster_users: reach.cluster.0.clone(),
+            allowed_cluster_groups: reach.cluster.1.clone(),
             remote_host: remote.as_ref().map(|remote| remote.remote_host.clone()),
             remote_port: remote.as_ref().map(|remote| remote.remote_port),
             local_host: remote.as_ref().and_then(|remote| remote.local_host.clone()),

@@ -187,7 +187,7 @@ pub(super) async fn edit(call: Call, change: ChangeServiceAccount) -> Result<Ans
 pub(super) async fn delete(call: Call) -> Result<Answer<Nothing>, ApiError> {
     let account = find(&call).await?;
     let logins = call.app.store.live_logins(account.user.id, call.now()).await?;
-    call.app.store.delete_user(account.user.id, call.now()).await?;
+    call.app.store.delete_user(account.user.id, call.author()).await?;
     let by = connection::administrator(&call.caller);
     connection::close_all_of(&call.app, account.user.id, &by, "the service account was deleted").await?;
     for login in logins {

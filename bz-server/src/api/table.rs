@@ -14,6 +14,8 @@ use bz_core::api::mfa::{
     BeginPage, ConfirmPage, ControlsContent, ControlsPolicy, MfaPage, MfaPassed, MfaSecret, MfaStatus, PageSecret,
     PassMfa, RecoveryCodes, ResetMfa, WhoseMfa,
 };
+use bz_core::api::policy::question::{EvaluateQuestion, Evaluation, SimulateQuestion, Simulation};
+use bz_core::api::policy::version::{PolicyDiff, PolicyVersion};
 use bz_core::api::policy::{
     KubernetesContent, KubernetesPolicy, ProxyContent, ProxyPolicy, RecordingContent, RecordingPolicy,
     TargetConnectContent, TargetConnectPolicy,
@@ -38,7 +40,7 @@ use crate::api::openapi::{
 };
 use crate::api::page::List;
 use crate::api::policy::change::Change;
-use crate::api::query::{AGENTS, CONNECTIONS, FOUND, POLICIES, REACH, STOP, TOKENS, VIRTUAL};
+use crate::api::query::{AGENTS, CONNECTIONS, FOUND, HOSTS, NAME, POLICIES, REACH, STOP, TOKENS, VERSIONS, VIRTUAL};
 use crate::api::{
     About, MAX_BODY, MAX_EVENTS, Method, Operation, ProofOf, agent, api_key, artifact, autodiscovery, connection,
     environment, event, groups, mfa, organization, policy, reach, recording, registration_key, service_account, subject,
@@ -153,7 +155,7 @@ operations! {
         "Deletes an environment that nothing is in, nothing is behind and no policy names; not the default one.";
     "targetservice:list" Get "/targets" reach::list [REACH] => TargetsByAccess,
         "Lists what the caller may reach, by the way of reaching it, with the connections there.";
-    "targetservice:list" Get "/targets/bzero" target::list => List<Target>,
+    "targetservice:list" Get "/targets/bzero" target::list [HOSTS] => List<Target>,
         "Lists the hosts that the caller may use, with what policy gives there; all for administrators.";
     "targetservice:get" Get "/targets/bzero/{id}" target::get => Target,
         "Answers with one host.";
@@ -446,4 +448,17 @@ operations! {
         "Answers Okta's one-time verification of an event hook: the challenge in its header.", about: About::Caller;
     "groupservice:hook" Post "/organization/groups/okta-events" groups::hook: OktaDelivery => Nothing,
         "Takes events of Okta about people and groups, which count at once.", proof: ProofOf::Hook, most: MAX_EVENTS;
+    "policyqueryservice:evaluate" Post "/policies:evaluate" policy::evaluate::evaluate: EvaluateQuestion => Evaluation,
+        "Says what is decided for somebody somewhere at some time, by which policies, and how the others count.";
+    "policyqueryservice:simulate" Post "/policies:simulate" policy::evaluate::simulate: SimulateQuestion => Simulation,
+        "Says what would change if a policy were made, changed or deleted; nothing is.";
+    "policymanagementservice:history" Get "/policy-versions" policy::history::called [&[NAME]] => List<PolicyVersion>,
+        "Lists the versions of all policies that ever had a name, newest first; also of those that are gone.";
+    "policymanagementservice:history" Get "/policy-versions/{id}" policy::history::of => List<PolicyVersion>,
+        "Lists the versions of a policy, newest first; also of one that is gone.";
+    "policymanagementservice:history" Get "/policy-versions/{id}/diff" policy::history::differences [VERSIONS]
+        => PolicyDiff,
+        "Says how two versions of a policy differ, by fields and by elements of lists.";
+    "policymanagementservice:history" Get "/policy-versions/{id}/{n}" policy::history::one => PolicyVersion,
+        "Answers with one version of a policy, and what it said.";
 }

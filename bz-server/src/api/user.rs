@@ -142,7 +142,7 @@ pub(super) async fn delete(call: Call) -> Result<Answer<Nothing>, ApiError> {
     refuse_self(&call, &user, "somebody else must delete you: an organization needs an administrator")?;
     let logins = call.app.store.live_logins(user.id, call.now()).await?;
     // First the person, so that nothing new is opened, then what is open.
-    call.app.store.delete_user(user.id, call.now()).await?;
+    call.app.store.delete_user(user.id, call.author()).await?;
     let by = connection::administrator(&call.caller);
     connection::close_all_of(&call.app, user.id, &by, "the user was deleted").await?;
     for login in logins {
@@ -163,7 +163,12 @@ pub(super) async fn close_connections(call: Call) -> Result<Answer<Nothing>, Api
 
 /// The one person that the path names.
 pub(super) async fn find(call: &Call) -> Result<User, ApiError> {
-    let mut found = call.app.store.users_called(call.param("id").to_owned()).await?;
+    called(call, call.param("id").to_owned()).await
+}
+
+/// The one person of this id or address.
+pub(super) async fn called(call: &Call, name: String) -> Result<User, ApiError> {
+    let mut found = call.app.store.users_called(name).await?;
     let user = found.pop().ok_or_else(|| ApiError::not_found("user"))?;
     call.note(user.name());
     if found.is_empty() {

@@ -1,5 +1,7 @@
 //! Virtual targets: databases, web servers and clusters behind hosts.
 
+use std::sync::Arc;
+
 use bz_core::access::destination::{Destination, Host};
 use bz_core::access::upstream::Wire;
 use bz_core::api::target::{TargetKind, TargetStatus, TargetUserName};
@@ -14,13 +16,13 @@ use serde::Serialize;
 use crate::api::call::{check_name, check_text};
 use crate::api::openapi::{Nothing, Whole};
 use crate::api::page::{List, Listed};
-use crate::api::{Answer, Call};
+use crate::api::target::given;
+use crate::api::{Answer, Call, target};
 use crate::auth::Caller;
 use crate::connection::aim::Aim;
 use crate::connection::{self, question};
 use crate::error::ApiError;
-use crate::policy::Decision;
-use crate::store::policy::Policies;
+use crate::policy::{Index, Reach};
 use crate::store::target::Target;
 use crate::store::virtual_target::{Behind, VirtualTarget};
 
@@ -32,7 +34,7 @@ pub(super) trait Kind {
     type Shown: Serialize + Listed;
 
     /// It, as this caller sees it.
-    fn shown(target: &VirtualTarget, base: Base, decision: Decision) -> Self::Shown;
+    fn shown(target: &VirtualTarget, base: Base, reach: Reach) -> Self::Shown;
 }
 
 /// `targets/database`.
@@ -46,7 +48,7 @@ impl Kind for Databases {
     const KIND: TargetKind = TargetKind::Db;
     type Shown = DatabaseTarget;
 
-    fn shown(target: &VirtualTarget, base: Base, decision: Decision) -> DatabaseTarget {
+    fn shown(target: &VirtualTarget, base: Base, reach: Reach) -> DatabaseTarget {
         let named = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         DatabaseTarget {
             base,
@@ -58,11 +60,7 @@ impl Kind for Databases {
                 label: named(&target.label),
             },
             upstream_tls: target.tls,
-            allowed_target_users: decision
-                .all_users
-                .into_iter()
-                .map(|u| TargetUserName { user_name: u.rule })
-                .collect(),
+            allowed_target_users: reach.users.into_iter().map(|u| TargetUserName { user_name: u.rule }).collect(),
         }
     }
 }
@@ -71,7 +69,7 @@ impl Kind for WebServers {
     const KIND: TargetKind = TargetKind::Web;
     type Shown = WebTarget;
 
-    fn shown(target: &VirtualTarget, base: Base, _: Decision) -> WebTarget {
+    fn shown(target: &VirtualTarget, base: Base, _: Reach) -> WebTarget {
         let scheme = if target.tls { "https://" } else { "http://" };
         WebTarget { base, remote: remote(target, scheme.to_owned()) }
     }
@@ -81,8 +79,8 @@ impl Kind for Clusters {
     const KIND: TargetKind = TargetKind::Cluster;
     type Shown = KubeTarget;
 
-    fn shown(_: &VirtualTarget, base: Base, decision: Decision) -> KubeTarget {
-        let (allowed_cluster_users, allowed_cluster_groups) = decision.cluster;
+    fn shown(_: &VirtualTarget, base: Base, reach: Reach) -> KubeTarget {
+        let (allowed_cluster_users, allowed_cluster_groups) = reach.cluster;
         KubeTarget { base, allowed_cluster_users, allowed_cluster_groups }
     }
 }
@@ -104,11 +102,13 @@ fn remote(target: &VirtualTarget, scheme: String) -> Remote {
 pub(super) async fn list<K: Kind>(call: Call) -> Result<Answer<List<K::Shown>>, ApiError> {
     let (names, ids) = (call.query("targetNames"), call.query("targetIds"));
     let environments = [call.query("envName"), call.query("envId")].concat();
+    let labels = target::asked(&call)?;
     let world = Seen::of(&call).await?;
     let all = call.app.store.virtual_targets(K::KIND).await?.into_iter();
     let asked = |target: &VirtualTarget| {
         let (id, environment) = (target.id.to_string(), target.environment.to_string());
-        (names.is_empty() || names.contains(&target.name))
+        labels.iter().all(|need| need.holds(&target.labels))
+            && (names.is_empty() || names.contains(&target.name))
             && (ids.is_empty() || ids.contains(&id))
             && (environments.is_empty()
                 || environments.contains(&environment)
@@ -140,11 +140,17 @@ pub(super) async fn edit<K: Kind>(call: Call, change: NewVirtualTarget) -> Resul
     let old = find::<K>(&call).await?;
     call.note(old.name.clone());
     let new = made::<K>(&call, old.id, over(&old, change)).await?;
-    let moved = VirtualTarget { name: old.name.clone(), label: old.label.clone(), ..new.clone() } != old;
+    // What names it, and what it is labelled with, is nothing that a connection goes to.
+    let (name, label, labels) = (old.name.clone(), old.label.clone(), old.labels.clone());
+    let moved = VirtualTarget { name, label, labels, created: old.created, ..new.clone() } != old;
+    let new_labels = new.labels.clone();
     call.app.store.keep_virtual_target(VirtualTarget { created: old.created, ..new }).await?;
     if moved {
         let by = connection::administrator(&call.caller);
         connection::close_all_on(&call.app, old.id, &by, "the target was changed").await?;
+    }
+    if new_labels != old.labels {
+        connection::recheck(&call.app, &connection::administrator(&call.caller)).await?;
     }
     get::<K>(call).await
 }
@@ -176,7 +182,7 @@ async fn find<K: Kind>(call: &Call) -> Result<VirtualTarget, ApiError> {
 
 /// What is needed to show any of them.
 struct Seen {
-    policies: Policies,
+    policies: Arc<Index>,
     hosts: Vec<Target>,
     everything: bool,
 }
@@ -184,7 +190,7 @@ struct Seen {
 impl Seen {
     async fn of(call: &Call) -> Result<Self, ApiError> {
         Ok(Self {
-            policies: call.app.store.policies().await?,
+            policies: call.app.policies().await?,
             hosts: call.app.store.targets().await?,
             everything: call.has("targetservice:list-all"),
         })
@@ -201,17 +207,18 @@ impl Seen {
             proxy_target_id: if let Behind::Target(id) = target.behind { Some(id) } else { None },
             proxy_environment_id: if let Behind::Environment(id) = target.behind { Some(id) } else { None },
             region: "self-hosted".to_owned(),
+            labels: target.labels.clone(),
         };
         let aim = Aim::Behind(Box::new(target.clone()));
-        let decision = match &call.caller {
+        let reach = match &call.caller {
             Caller::Person(who) => {
                 let what = (aim.verb(), None, aim.mode());
-                call.app.engine.access(&question(who, &aim, what, call.now()).about(&self.policies.all))
+                call.app.engine.reach(&question(who, &aim, what, call.now()).about(&self.policies))
             }
-            Caller::Anonymous | Caller::Key(_) | Caller::Hook(_) => Decision::no("only people have sessions"),
+            Caller::Anonymous | Caller::Key(_) | Caller::Hook(_) => Reach::default(),
         };
-        let seen = self.everything || !decision.verbs.is_empty();
-        seen.then(|| K::shown(target, base, decision))
+        let seen = self.everything || !reach.verbs.is_empty();
+        seen.then(|| K::shown(target, base, reach))
     }
 }
 
@@ -263,6 +270,7 @@ fn over(old: &VirtualTarget, change: NewVirtualTarget) -> NewVirtualTarget {
         }),
         database_type: change.database_type,
         upstream_tls: change.upstream_tls.or_else(|| (old.kind == TargetKind::Db).then_some(old.tls)),
+        labels: change.labels.or_else(|| Some(old.labels.clone())),
     }
 }
 
@@ -312,6 +320,7 @@ async fn made<K: Kind>(call: &Call, id: TargetId, new: NewVirtualTarget) -> Resu
         local_host: new.local_host,
         local_port: new.local_port.and_then(|port| port.value).filter(|port| *port != 0),
         created: call.now(),
+        labels: given(new.labels.unwrap_or_default())?,
     })
 }
 

@@ -10,7 +10,7 @@ use crate::connection::aim::{self, Aim};
 use crate::connection::question;
 use crate::error::ApiError;
 use crate::mfa::Standing;
-use crate::policy::{AccessQuestion, Decision};
+use crate::policy::{AccessQuestion, Decision, Reach};
 use crate::store::policy::Policy;
 
 /// `POST policy-query/why`.
@@ -21,12 +21,13 @@ pub(super) async fn why(call: Call, ask: WhyQuestion) -> Result<Answer<Why>, Api
     call.note(aim.name());
     let verb = ask.verb_type.unwrap_or_else(|| aim.verb());
     let what = (verb.clone(), ask.target_user.clone(), aim.mode());
-    let policies = call.app.store.policies().await?.all;
-    let asked = AccessQuestion { cluster: ask.cluster.clone(), ..question(&who, &aim, what, call.now()) };
-    let decision = call.app.engine.access(&asked.about(&policies));
+    let policies = call.app.policies().await?;
+    let asked =
+        AccessQuestion { cluster: ask.cluster.clone(), ..question(&who, &aim, what, call.now()) }.about(&policies);
+    let (decision, reach) = (call.app.engine.access(&asked), call.app.engine.reach(&asked));
     let user = ask.target_user.map(|u| u.to_string());
     let remedy = (!decision.allowed).then(|| remedy(&who, &aim, &verb, (user.as_deref(), ask.cluster)));
-    Answer::json(&explain(decision, &policies, remedy))
+    Answer::json(&explain((decision, reach), policies.all(), remedy))
 }
 
 /// The person the question is about. Another's username and groups are those of a live login, where there is one.
@@ -49,13 +50,13 @@ pub(super) async fn about(call: &Call, email: Option<&str>) -> Result<LoggedIn, 
     Ok(LoggedIn { login, user, standing: Standing::FREE })
 }
 
-fn explain(decision: Decision, policies: &[Policy], remedy: Option<String>) -> Why {
+fn explain((decision, reach): (Decision, Reach), policies: &[Policy], remedy: Option<String>) -> Why {
     let named = policies.iter().filter(|p| decision.policies.contains(&p.id));
     Why {
         allowed: decision.allowed,
         policies: named.map(|p| WhyPolicy { id: p.id, name: p.name.clone() }).collect(),
         allowed_target_users: decision.users.iter().map(|u| u.user.to_string()).collect(),
-        allowed_verbs: decision.verbs,
+        allowed_verbs: reach.verbs,
         reason: decision.reason,
         remedy,
     }

@@ -6,6 +6,7 @@ use bz_core::access::{Mode, Verb};
 use bz_core::api::target::TargetKind;
 use bz_core::database::{ANY, Database};
 use bz_core::id::{BootId, EnvironmentId, TargetId};
+use bz_core::label::Labels;
 
 use crate::app::App;
 use crate::error::ApiError;
@@ -55,6 +56,15 @@ impl Aim {
         match self {
             Self::Host(target) => (target.environment, &target.environment_name),
             Self::Behind(target) => (target.environment, &target.environment_name),
+        }
+    }
+
+    /// The labels that administrators gave it.
+    #[must_use]
+    pub const fn labels(&self) -> &Labels {
+        match self {
+            Self::Host(target) => &target.labels,
+            Self::Behind(target) => &target.labels,
         }
     }
 

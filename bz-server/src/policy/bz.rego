@@ -61,8 +61,11 @@ operations := {
 	"policymanagementservice:add": {"admin", "key"},
 	"policymanagementservice:edit": {"admin", "key"},
 	"policymanagementservice:delete": {"admin", "key"},
+	"policymanagementservice:history": {"admin", "key"},
 	"policyqueryservice:why": {"person"},
 	"policyqueryservice:why-others": {"admin", "key"},
+	"policyqueryservice:evaluate": {"admin", "key"},
+	"policyqueryservice:simulate": {"admin", "key"},
 	"connectionservice:connect": {"person"},
 	"connectionservice:list": {"person", "key"},
 	"connectionservice:list-others": {"admin", "key"},
@@ -285,7 +288,7 @@ operation_allowed if {
 # --- Who may do what where as whom -----------------------------------------------------------------------------------
 
 # A policy is subjects, actions and resources. The ones here are about this person and this target, now.
-applicable contains policy if {
+applicable[policy.id] := policy if {
 	some policy in input.policies
 	input.target.kind in about[policy.kind]
 	names_person(policy)
@@ -326,6 +329,31 @@ names_target(policy) if {
 	cluster.id == input.target.id
 }
 
+# Labels count that an administrator gave the target: what a host says of itself is not in the input. All that a
+# policy asks for must hold, and what a target has no label for holds nowhere, "not this value" included.
+names_target(policy) if {
+	count(policy.targetLabels) > 0
+	every wanted in policy.targetLabels {
+		labelled(wanted)
+	}
+}
+
+labelled(wanted) if {
+	wanted.operator == "In"
+	input.target.labels[wanted.key] in wanted.values
+}
+
+labelled(wanted) if {
+	wanted.operator == "NotIn"
+	is_string(input.target.labels[wanted.key])
+	not input.target.labels[wanted.key] in wanted.values
+}
+
+labelled(wanted) if {
+	wanted.operator == "Exists"
+	is_string(input.target.labels[wanted.key])
+}
+
 expired(policy) if policy.expires <= input.now
 
 disabled(policy) if policy.enabled == false
@@ -335,59 +363,83 @@ in_force(policy) if {
 	not disabled(policy)
 }
 
-# Everything the applicable policies allow, one row each. `rule` is the user as the policy names it.
-ways contains {"policy": policy.id, "verb": verb, "user": name.userName, "rule": name.userName} if {
-	some policy in applicable
-	some verb in verbs_of(policy)
-	not verb.type in without_user
-	some name in policy.targetUsers
-	name.userName != "{username}"
+# What the applicable policies give: the verb that is asked about; all of them when none is.
+giving[id] := {input.verb} if {
+	some id, policy in applicable
+	gives(policy, input.verb)
 }
 
-ways contains {"policy": policy.id, "verb": verb, "user": input.person.username, "rule": "{username}"} if {
-	some policy in applicable
-	some verb in verbs_of(policy)
-	not verb.type in without_user
-	some name in policy.targetUsers
-	name.userName == "{username}"
-	is_string(input.person.username)
+giving[id] := {verb | some verb in verbs_of(policy); gives(policy, verb)} if {
+	input.verb == null
+	some id, policy in applicable
 }
-
-ways contains {"policy": policy.id, "verb": verb, "user": null, "rule": null} if {
-	some policy in applicable
-	some verb in verbs_of(policy)
-	verb.type in without_user | {"Tunnel"}
-	within_cluster(policy)
-}
-
-# A proxy policy that lists no account of the database allows any.
-ways contains {"policy": policy.id, "verb": verb, "user": null, "rule": null} if {
-	some policy in applicable
-	some verb in verbs_of(policy)
-	verb.type == "Database"
-	count(policy.targetUsers) == 0
-}
-
-without_user := {"Handler", "Web", "Kubernetes"}
 
 # Of the other kinds of target nobody says "Shell".
-verbs_of(policy) := {verb | some verb in policy.verbs; verb.type in {"Shell", "FileTransfer", "Tunnel", "Handler"}} if {
+gives(policy, verb) if {
 	policy.kind == "TargetConnect"
+	verb.type in {"Shell", "FileTransfer", "Tunnel", "Handler"}
+	verb in policy.verbs
 }
 
-verbs_of(policy) := {{"type": proxied[input.target.kind]}} if {
+gives(policy, verb) if {
 	policy.kind == "Proxy"
+	verb.type == proxied[input.target.kind]
 	count(policy.verbs) == 0
 }
 
-verbs_of(policy) := {verb | some verb in policy.verbs; verb.type == proxied[input.target.kind]} if {
+gives(policy, verb) if {
 	policy.kind == "Proxy"
-	count(policy.verbs) > 0
+	verb.type == proxied[input.target.kind]
+	verb in policy.verbs
 }
 
-verbs_of(policy) := {{"type": "Kubernetes"}} if policy.kind == "Kubernetes"
+gives(policy, verb) if {
+	policy.kind == "Kubernetes"
+	verb.type == "Kubernetes"
+}
 
 proxied := {"Db": "Database", "Web": "Web"}
+
+verbs_of(policy) := policy.verbs if policy.kind == "TargetConnect"
+
+verbs_of(policy) := [{"type": "Database"}, {"type": "Web"}] if policy.kind == "Proxy"
+
+verbs_of(policy) := [{"type": "Kubernetes"}] if policy.kind == "Kubernetes"
+
+# As whom, one row each. `rule` is the user as the policy names it; null where nobody need be named.
+ways contains {"policy": id, "verb": verb, "user": name.userName, "rule": name.userName} if {
+	some id, verbs in giving
+	some verb in verbs
+	not verb.type in without_user
+	some name in applicable[id].targetUsers
+	name.userName != "{username}"
+}
+
+ways contains {"policy": id, "verb": verb, "user": input.person.username, "rule": "{username}"} if {
+	is_string(input.person.username)
+	some id, verbs in giving
+	some verb in verbs
+	not verb.type in without_user
+	some name in applicable[id].targetUsers
+	name.userName == "{username}"
+}
+
+ways contains {"policy": id, "verb": verb, "user": null, "rule": null} if {
+	some id, verbs in giving
+	some verb in verbs
+	verb.type in without_user | {"Tunnel"}
+	within_cluster(applicable[id])
+}
+
+# A proxy policy that lists no account of the database allows any.
+ways contains {"policy": id, "verb": verb, "user": null, "rule": null} if {
+	some id, verbs in giving
+	some verb in verbs
+	verb.type == "Database"
+	count(applicable[id].targetUsers) == 0
+}
+
+without_user := {"Handler", "Web", "Kubernetes"}
 
 # Who is somebody in a cluster is it by one policy, groups included.
 within_cluster(policy) if policy.kind != "Kubernetes"
@@ -409,24 +461,21 @@ within_cluster(policy) if {
 
 # The rows that answer the question. A question without a user asks about any.
 answers contains way if {
-	some way in ways
-	way.verb == input.verb
 	input.user == null
+	some way in ways
 }
 
 answers contains way if {
-	some way in ways
-	way.verb == input.verb
-	way.user == input.user
 	input.user != null
+	some way in ways
+	way.user == input.user
 }
 
 answers contains {"policy": way.policy, "verb": way.verb, "user": input.user, "rule": input.user} if {
+	input.user != null
 	some way in ways
-	way.verb == input.verb
 	way.verb.type == "Database"
 	way.user == null
-	input.user != null
 }
 
 default any_user := false
@@ -496,24 +545,48 @@ reason := "allowed" if {
 	count(cluster_policies) > 0
 	input.cluster
 } else := "policies name you and this target, but none allows this verb" if {
-	count({way | some way in ways; way.verb == input.verb}) == 0
+	count(ways) == 0
 } else := "policies allow this verb on this target, but not as this user"
 
-cluster_policies contains policy if {
-	some policy in applicable
+cluster_policies contains id if {
+	some id, policy in applicable
 	policy.kind == "Kubernetes"
 }
 
+# The answer to a question about one verb.
 access := {
 	"allowed": access_allowed,
 	"policies": {way.policy | some way in answers},
 	"users": {{"user": way.user, "rule": way.rule} | some way in answers; way.user != null},
-	"all_users": {{"user": way.user, "rule": way.rule} | some way in ways; way.user != null},
 	"any_user": any_user,
-	"verbs": {way.verb | some way in ways},
-	"cluster_users": {name.name | some policy in cluster_policies; some name in policy.clusterUsers},
-	"cluster_groups": {name.name | some policy in cluster_policies; some name in policy.clusterGroups},
 	"redacted": redacted,
 	"recorded": {"output": output_kept, "input": input_kept},
 	"reason": reason,
+}
+
+# What each policy is to a question about one verb: for administrators who ask.
+judged[policy.id] := verdict(policy) if some policy in input.policies
+
+verdict(policy) := "is about other kinds of target" if {
+	not input.target.kind in about[policy.kind]
+} else := "is disabled" if {
+	disabled(policy)
+} else := "has expired" if {
+	expired(policy)
+} else := "names the place, but not the subject" if {
+	not names_person(policy)
+} else := "names the subject, but not the place" if {
+	not names_target(policy)
+} else := "allows it" if {
+	policy.id in {way.policy | some way in answers}
+} else := "names subject and place, but does not give the verb" if {
+	not gives(policy, input.verb)
+} else := "gives the verb there, but not as this user"
+
+# The answer to a question about none: what there is for this person on this target.
+reach := {
+	"users": {{"user": way.user, "rule": way.rule} | some way in ways; way.user != null},
+	"verbs": {way.verb | some way in ways},
+	"cluster_users": {name.name | some id in cluster_policies; some name in applicable[id].clusterUsers},
+	"cluster_groups": {name.name | some id in cluster_policies; some name in applicable[id].clusterGroups},
 }

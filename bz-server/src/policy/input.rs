@@ -6,12 +6,15 @@ use bz_core::api::api_key::Scope;
 use bz_core::api::policy::SubjectType;
 use bz_core::api::target::TargetKind;
 use bz_core::id::{ApiKeyId, EnvironmentId, PolicyId, TargetId, UserId};
+use bz_core::label::Labels;
 use bz_core::target::TargetUser;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::auth::key::KeyStanding;
-use crate::store::policy::{Policy, PolicyKind};
+use crate::policy::Index;
+use crate::policy::engine::{EngineError, failed, parse};
+use crate::store::policy::Policy;
 
 /// Who calls.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,7 +97,7 @@ const fn person() -> SubjectType {
 }
 
 /// A target, as policies see one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetInput {
     /// Which.
     pub id: TargetId,
@@ -102,6 +105,9 @@ pub struct TargetInput {
     pub environment: EnvironmentId,
     /// Its kind.
     pub kind: TargetKind,
+    /// The labels that administrators gave it.
+    #[serde(default)]
+    pub labels: Labels,
 }
 
 /// May this person do this there?
@@ -122,54 +128,88 @@ pub struct AccessQuestion {
     pub mode: Mode,
     /// When, milliseconds.
     pub now: u64,
-    /// Policies about access that name the person: documents with their kind.
-    pub policies: Vec<Value>,
-    /// Session recording policies that name the person.
-    pub recording: Vec<Value>,
+    /// Policies about access that might be about the person and the target.
+    #[serde(skip_serializing, default)]
+    pub policies: Vec<Document>,
+    /// Session recording policies that might be about the person.
+    #[serde(skip_serializing, default)]
+    pub recording: Vec<Document>,
 }
 
 impl AccessQuestion {
-    /// Puts in the policies that name the person, of all there are. The engine checks them again: this is for speed.
+    /// Puts in the policies that might be about it. The engine checks them again: this is for speed.
     #[must_use]
-    pub fn about(mut self, all: &[Policy]) -> Self {
-        for policy in all.iter().filter(|p| names(&p.content, &self.person)) {
-            match policy.kind {
-                PolicyKind::TargetConnect | PolicyKind::Proxy | PolicyKind::Kubernetes => {
-                    self.policies.push(document(policy));
-                }
-                PolicyKind::SessionRecording => self.recording.push(document(policy)),
-                PolicyKind::OrganizationControls => {}
-            }
-        }
+    pub fn about(mut self, all: &Index) -> Self {
+        self.policies = all.access(&self.person, &self.target);
+        self.recording = all.recording(&self.person);
         self
     }
-}
 
-/// The policy's content with its id, kind and end beside it.
-fn document(policy: &Policy) -> Value {
-    let mut document = policy.content.clone();
-    if let Some(object) = document.as_object_mut() {
-        object.insert("id".to_owned(), json!(policy.id));
-        object.insert("kind".to_owned(), json!(policy.kind.to_string()));
-        // Absent, not null: in Rego null is less than every number, and every policy would have expired.
-        if let Some(expires) = policy.expires {
-            object.insert("expires".to_owned(), json!(expires.as_millis()));
-        }
+    /// Puts in all policies that name the person or the place, also those that cannot allow it: to be judged.
+    #[must_use]
+    pub fn about_all(mut self, all: &Index) -> Self {
+        self.policies = all.naming_either(&self.person, &self.target);
+        self
     }
-    document
+
+    /// The question as the rules read it, in JSON: for whoever asks another implementation of Rego.
+    ///
+    /// # Errors
+    /// [`EngineError`] when it has no JSON.
+    pub fn to_json(&self) -> Result<String, EngineError> {
+        self.input()?.to_json_str().map_err(failed)
+    }
+
+    /// The question as the rules read it.
+    pub(super) fn input(&self) -> Result<regorus::Value, EngineError> {
+        let mut input = parse(&serde_json::to_string(self).map_err(failed)?)?;
+        let object = input.as_object_mut().map_err(failed)?;
+        for (name, documents) in [("policies", &self.policies), ("recording", &self.recording)] {
+            let list: Vec<_> = documents.iter().map(|document| document.0.clone()).collect();
+            object.insert(name.into(), list.into());
+        }
+        Ok(input)
+    }
+
+    /// The same without a verb or a user: about all there are.
+    pub(super) fn input_about_all(&self) -> Result<regorus::Value, EngineError> {
+        let mut input = self.input()?;
+        let object = input.as_object_mut().map_err(failed)?;
+        for name in ["verb", "user"] {
+            object.insert(name.into(), regorus::Value::Null);
+        }
+        Ok(input)
+    }
 }
 
-fn names(content: &Value, person: &PersonInput) -> bool {
-    let ids = |list: &str| {
-        let items = content.get(list).and_then(Value::as_array);
-        items.into_iter().flatten().filter_map(|i| i.get("id").and_then(Value::as_str))
-    };
-    let id = person.id.to_string();
-    ids("subjects").any(|s| s == id) || ids("groups").any(|g| person.groups.iter().any(|p| p == g))
+/// A policy as the rules read it: its content, with its id, kind and end beside it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Document(regorus::Value);
+
+impl Document {
+    /// Of this policy.
+    #[must_use]
+    pub fn of(policy: &Policy) -> Self {
+        let mut document = policy.content.clone();
+        if let Some(object) = document.as_object_mut() {
+            object.insert("id".to_owned(), json!(policy.id));
+            object.insert("kind".to_owned(), json!(policy.kind.to_string()));
+            // Absent, not null: in Rego null is less than every number, and every policy would have expired.
+            if let Some(expires) = policy.expires {
+                object.insert("expires".to_owned(), json!(expires.as_millis()));
+            }
+        }
+        Self(document.into())
+    }
+
+    fn id(&self) -> Option<&str> {
+        self.0.as_object().ok()?.get(&"id".into())?.as_string().ok().map(AsRef::as_ref)
+    }
 }
 
 /// The ids a decision names.
-pub(super) fn known(policies: &[Value], ids: &[String]) -> Vec<PolicyId> {
-    let all = policies.iter().filter_map(|p| p.get("id").and_then(Value::as_str));
+pub(super) fn known(policies: &[Document], ids: &[String]) -> Vec<PolicyId> {
+    let all = policies.iter().filter_map(Document::id);
     all.filter(|id| ids.iter().any(|i| i == id)).filter_map(|id| id.parse().ok()).collect()
 }

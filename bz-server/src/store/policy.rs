@@ -1,14 +1,20 @@
 //! Policies, as they were authored.
 
+mod version;
+
 use std::fmt;
 use std::str::FromStr;
 
+use bz_core::api::policy::version::PolicyChange;
 use bz_core::id::{PolicyId, UserId};
 use bz_core::time::UnixTime;
 use rusqlite::{Row, Transaction, params};
 use serde_json::Value;
 
 use crate::store::{Store, StoreError, exists, first, json, millis, optional_time, rows, text, to_json};
+
+use self::version::keep;
+pub use self::version::{Author, History, Version};
 
 /// The kinds of policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,7 +32,8 @@ pub enum PolicyKind {
 }
 
 impl PolicyKind {
-    const ALL: [Self; 5] =
+    /// All of them.
+    pub const ALL: [Self; 5] =
         [Self::TargetConnect, Self::SessionRecording, Self::Proxy, Self::Kubernetes, Self::OrganizationControls];
 }
 
@@ -104,6 +111,21 @@ impl Store {
         .await
     }
 
+    /// All of them, unless this is their version.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn policies_unless(&self, known: u64) -> Result<Option<Policies>, StoreError> {
+        self.transact(move |tx| {
+            let version = super::organization::organization(tx)?.map_or(0, |o| o.policy_version);
+            if version == known {
+                return Ok(None);
+            }
+            Ok(Some(Policies { all: rows(tx, "SELECT * FROM policy ORDER BY name", &[], read)?, version }))
+        })
+        .await
+    }
+
     /// One of this kind.
     ///
     /// # Errors
@@ -120,18 +142,18 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Exists`] when the name is taken.
-    pub async fn add_policy(&self, policy: Policy, now: UnixTime) -> Result<u64, StoreError> {
-        self.transact(move |tx| insert(tx, &policy, now)).await
+    pub async fn add_policy(&self, policy: Policy, author: Author) -> Result<u64, StoreError> {
+        self.transact(move |tx| insert(tx, &policy, &author)).await
     }
 
     /// Adds one of a kind of which there is at most one.
     ///
     /// # Errors
     /// [`StoreError::Exists`] when there is one, or the name is taken.
-    pub async fn add_only_policy(&self, policy: Policy, now: UnixTime) -> Result<u64, StoreError> {
+    pub async fn add_only_policy(&self, policy: Policy, author: Author) -> Result<u64, StoreError> {
         self.transact(move |tx| {
             if of_kind(tx, policy.kind)?.is_empty() {
-                insert(tx, &policy, now)
+                insert(tx, &policy, &author)
             } else {
                 Err(StoreError::Exists("a policy of this kind, of which there is at most one,"))
             }
@@ -143,7 +165,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Exists`] when the name is taken.
-    pub async fn change_policy(&self, policy: Policy) -> Result<Change, StoreError> {
+    pub async fn change_policy(&self, policy: Policy, author: Author) -> Result<Change, StoreError> {
         self.transact(move |tx| {
             if let Some(problem) = differs(tx, policy.kind, policy.id, Some(policy.version))? {
                 return Ok(problem);
@@ -160,6 +182,7 @@ impl Store {
                 ],
             )
             .map_err(exists("a policy of that name"))?;
+            keep(tx, &policy, PolicyChange::Edited, &author)?;
             Ok(Change::Done(version))
         })
         .await
@@ -174,10 +197,14 @@ impl Store {
         kind: PolicyKind,
         id: PolicyId,
         version: Option<u64>,
+        author: Author,
     ) -> Result<Change, StoreError> {
         self.transact(move |tx| {
             if let Some(problem) = differs(tx, kind, id, version)? {
                 return Ok(problem);
+            }
+            if let Some(policy) = first(tx, "SELECT * FROM policy WHERE id = ?1", &[&id.to_string()], read)? {
+                keep(tx, &policy, PolicyChange::Deleted, &author)?;
             }
             tx.execute("DELETE FROM policy WHERE id = ?1", [id.to_string()])?;
             Ok(Change::Done(changed(tx)?))
@@ -191,17 +218,21 @@ impl Store {
     /// [`StoreError`].
     pub async fn delete_expired_policies(&self, now: UnixTime) -> Result<usize, StoreError> {
         self.transact(move |tx| {
-            let removed = tx.execute("DELETE FROM policy WHERE expires <= ?1", [millis(now)])?;
-            if removed > 0 {
+            let ended = rows(tx, "SELECT * FROM policy WHERE expires <= ?1", &[&millis(now)], read)?;
+            for policy in &ended {
+                keep(tx, policy, PolicyChange::Expired, &Author { actor: None, at: now })?;
+                tx.execute("DELETE FROM policy WHERE id = ?1", [policy.id.to_string()])?;
+            }
+            if !ended.is_empty() {
                 changed(tx)?;
             }
-            Ok(removed)
+            Ok(ended.len())
         })
         .await
     }
 }
 
-fn insert(tx: &Transaction<'_>, policy: &Policy, now: UnixTime) -> Result<u64, StoreError> {
+fn insert(tx: &Transaction<'_>, policy: &Policy, author: &Author) -> Result<u64, StoreError> {
     let version = changed(tx)?;
     tx.execute(
         "INSERT INTO policy (id, kind, name, content, expires, version, created)
@@ -213,10 +244,11 @@ fn insert(tx: &Transaction<'_>, policy: &Policy, now: UnixTime) -> Result<u64, S
             to_json(&policy.content)?,
             policy.expires.map(millis),
             i64::try_from(version).unwrap_or(i64::MAX),
-            millis(now)
+            millis(author.at)
         ],
     )
     .map_err(exists("a policy of that name"))?;
+    keep(tx, policy, PolicyChange::Created, author)?;
     Ok(version)
 }
 
@@ -226,7 +258,7 @@ pub(super) fn of_kind(tx: &Transaction<'_>, kind: PolicyKind) -> Result<Vec<Poli
 }
 
 /// Takes a person out of every policy.
-pub(super) fn remove_subject(tx: &Transaction<'_>, id: UserId) -> Result<(), StoreError> {
+pub(super) fn remove_subject(tx: &Transaction<'_>, id: UserId, author: &Author) -> Result<(), StoreError> {
     let id = id.to_string();
     let version = changed(tx)?;
     for mut policy in rows(tx, "SELECT * FROM policy", &[], read)? {
@@ -237,6 +269,7 @@ pub(super) fn remove_subject(tx: &Transaction<'_>, id: UserId) -> Result<(), Sto
             "UPDATE policy SET content = ?2, version = ?3 WHERE id = ?1",
             params![policy.id.to_string(), to_json(&policy.content)?, i64::try_from(version).unwrap_or(i64::MAX)],
         )?;
+        keep(tx, &policy, PolicyChange::SubjectDeleted, author)?;
     }
     Ok(())
 }

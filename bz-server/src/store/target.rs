@@ -1,10 +1,12 @@
 //! Targets, and whether their agents are there.
 
+mod list;
 mod status;
 
 use bz_core::api::target::{Route, TargetStatus};
 use bz_core::id::{ApiKeyId, BootId, EnvironmentId, TargetId};
 use bz_core::key::PublicKey;
+use bz_core::label::Labels;
 use bz_core::time::UnixTime;
 use rusqlite::{Row, Transaction, params};
 
@@ -12,6 +14,7 @@ use crate::store::{
     Store, StoreError, environment, exists, first, json, millis, optional, optional_time, rows, text, time, to_json,
 };
 
+pub use crate::store::target::list::{Part, TargetFilter};
 pub use crate::store::target::status::StatusLog;
 
 /// A target.
@@ -47,6 +50,10 @@ pub struct Target {
     pub routes: Vec<Route>,
     /// When it was registered.
     pub created: UnixTime,
+    /// What administrators labelled it with: policies see these.
+    pub labels: Labels,
+    /// What its agent says of its own host: no policy sees these.
+    pub agent_labels: Labels,
 }
 
 /// An agent that proved both keys.
@@ -72,6 +79,8 @@ pub struct NewTarget {
     pub local_policy: bool,
     /// The registration key that lets it in.
     pub by: ApiKeyId,
+    /// What it says of its own host.
+    pub agent_labels: Labels,
 }
 
 /// What became of it.
@@ -221,19 +230,24 @@ impl Store {
         .await
     }
 
-    /// Gives a target another name or environment; whether it is there.
+    /// Gives a target another name, environment or labels; whether it is there.
     ///
     /// # Errors
     /// [`StoreError::Exists`] when a target of any kind has its name there.
-    pub async fn move_target(&self, id: TargetId, name: String, to: EnvironmentId) -> Result<bool, StoreError> {
+    pub async fn change_target(
+        &self,
+        id: TargetId,
+        (name, to): (String, EnvironmentId),
+        labels: Labels,
+    ) -> Result<bool, StoreError> {
         self.transact(move |tx| {
             if super::virtual_target::is_called(tx, &name, to)? {
                 return Err(StoreError::Exists("a target of that name in this environment"));
             }
             let moved = tx
                 .execute(
-                    "UPDATE target SET name = ?2, environment = ?3 WHERE id = ?1",
-                    params![id.to_string(), name, to.to_string()],
+                    "UPDATE target SET name = ?2, environment = ?3, labels = ?4 WHERE id = ?1",
+                    params![id.to_string(), name, to.to_string(), to_json(&labels)?],
                 )
                 .map_err(exists("a target of that name in this environment"))?;
             Ok(moved == 1)
@@ -263,11 +277,12 @@ fn write(
 ) -> Result<(), StoreError> {
     tx.execute(
         "INSERT INTO target (id, name, environment, identity_key, control_key, host_name, version, local_policy,
-                             status, status_changed, created)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'NotActivated', ?9, ?9)
+                             status, status_changed, created, agent_labels)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 'NotActivated', ?9, ?9, ?10)
          ON CONFLICT (id) DO UPDATE SET
              name = excluded.name, environment = excluded.environment, control_key = excluded.control_key,
-             host_name = excluded.host_name, version = excluded.version, local_policy = excluded.local_policy",
+             host_name = excluded.host_name, version = excluded.version, local_policy = excluded.local_policy,
+             agent_labels = excluded.agent_labels",
         params![
             id.to_string(),
             new.name,
@@ -277,7 +292,8 @@ fn write(
             new.host_name,
             new.version,
             new.local_policy,
-            millis(now)
+            millis(now),
+            to_json(&new.agent_labels)?
         ],
     )
     .map_err(exists("a target of that name in this environment, or with one of these keys,"))?;
@@ -308,5 +324,7 @@ fn read(row: &Row<'_>) -> Result<Target, StoreError> {
         last_seen: optional_time(row, "last_seen")?,
         routes: json(row, "routes")?,
         created: time(row, "created")?,
+        labels: json(row, "labels")?,
+        agent_labels: json(row, "agent_labels")?,
     })
 }

@@ -6,6 +6,7 @@ use bz_core::oidc::Person;
 use bz_core::time::UnixTime;
 use rusqlite::{Row, Transaction, params};
 
+use crate::store::policy::Author;
 use crate::store::{Store, StoreError, first, optional_time, rows, text, time};
 
 /// A person.
@@ -86,12 +87,12 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn delete_user(&self, id: UserId, now: UnixTime) -> Result<bool, StoreError> {
+    pub async fn delete_user(&self, id: UserId, author: Author) -> Result<bool, StoreError> {
         self.transact(move |tx| {
-            super::policy::remove_subject(tx, id)?;
+            super::policy::remove_subject(tx, id, &author)?;
             tx.execute(
                 "INSERT OR IGNORE INTO ended_login (id, ended) SELECT id, ?2 FROM login WHERE user = ?1",
-                params![id.to_string(), super::millis(now)],
+                params![id.to_string(), super::millis(author.at)],
             )?;
             Ok(tx.execute("DELETE FROM user WHERE id = ?1", [id.to_string()])? == 1)
         })

@@ -3,10 +3,11 @@
 use bz_core::access::destination::Destination;
 use bz_core::api::target::TargetKind;
 use bz_core::id::{EnvironmentId, TargetId};
+use bz_core::label::Labels;
 use bz_core::time::UnixTime;
 use rusqlite::{Row, Transaction, params};
 
-use crate::store::{Store, StoreError, exists, first, millis, optional, rows, text, time};
+use crate::store::{Store, StoreError, exists, first, json, millis, optional, rows, text, time, to_json};
 
 /// What a virtual target is behind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub struct VirtualTarget {
     pub local_port: Option<u16>,
     /// When it was made.
     pub created: UnixTime,
+    /// What administrators labelled it with.
+    pub labels: Labels,
 }
 
 const SELECT: &str = "SELECT virtual_target.*, environment.name AS environment_name
@@ -146,13 +149,13 @@ fn write(tx: &Transaction<'_>, target: &VirtualTarget) -> Result<(), StoreError>
     };
     tx.execute(
         "INSERT INTO virtual_target (id, kind, name, environment, proxy_target, proxy_environment, remote, tls, database,
-                                     label, local_host, local_port, created)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+                                     label, local_host, local_port, created, labels)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
          ON CONFLICT (id) DO UPDATE SET
              name = excluded.name, environment = excluded.environment, proxy_target = excluded.proxy_target,
              proxy_environment = excluded.proxy_environment, remote = excluded.remote, tls = excluded.tls,
              database = excluded.database, label = excluded.label, local_host = excluded.local_host,
-             local_port = excluded.local_port",
+             local_port = excluded.local_port, labels = excluded.labels",
         params![
             target.id.to_string(),
             target.kind.to_string(),
@@ -166,7 +169,8 @@ fn write(tx: &Transaction<'_>, target: &VirtualTarget) -> Result<(), StoreError>
             target.label,
             target.local_host,
             target.local_port,
-            millis(target.created)
+            millis(target.created),
+            to_json(&target.labels)?
         ],
     )
     .map_err(exists("a target of that name in this environment"))?;
@@ -193,5 +197,6 @@ fn read(row: &Row<'_>) -> Result<VirtualTarget, StoreError> {
         local_host: row.get("local_host")?,
         local_port: row.get("local_port")?,
         created: time(row, "created")?,
+        labels: json(row, "labels")?,
     })
 }

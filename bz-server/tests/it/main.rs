@@ -27,7 +27,13 @@ mod mfa_page;
 mod service_accounts;
 mod workloads;
 mod policies;
+#[path = "policy/generated.rs"]
+mod generated;
+mod policy_selection;
 mod policy_changes;
+mod policy_versions;
+mod policy_questions;
+mod labels;
 mod environments;
 mod lists;
 mod page;

@@ -108,6 +108,24 @@ async fn policies_are_authored_whole() {
     world.call(As::Client(&admin), "POST", "/policies/session-recording", &recording).await.done();
 }
 
+/// F-083: a policy may name an API key, as older ones do. A key has no sessions, so it gives nobody any: not even whoever
+/// has its id.
+#[tokio::test]
+async fn a_policy_may_name_a_key() {
+    let world = World::new().await;
+    let (admin, alice) = (world.admin().await, world.user("alice").await);
+    let web = world.agent(&admin, "web").await;
+    let body = json!({
+        "name": "key", "subjects": [{"id": world.id_of(&alice).await, "type": "ApiKey"}], "verbs": [{"type": "Shell"}],
+        "targets": [{"id": web.id, "type": "Bzero"}], "targetUsers": [{"userName": "root"}],
+    });
+    let made: Value = world.call(As::Client(&admin), "POST", "/policies/target-connect", &body).await.ok();
+    let listed: Vec<Value> = world.get(As::Client(&admin), "/policies/target-connect").await.ok();
+    assert_eq!((&made["subjects"], &listed[0]["subjects"]), (&body["subjects"], &body["subjects"]));
+    let ask = json!({"targetId": web.id});
+    world.call(As::Client(&alice), "POST", "/connections/universal", &ask).await.refused(Code::Denied);
+}
+
 /// Why not, and the very command that would change it.
 #[tokio::test]
 async fn why_names_the_remedy() {

@@ -236,6 +236,7 @@ impl World {
             environment_name: None,
             local_policy: false,
             target_id: None,
+            labels: Default::default(),
         };
         body.prove(&identity, &control);
         (body, identity)

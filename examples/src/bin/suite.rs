@@ -10,7 +10,7 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use bz_examples::needs::{self, Program};
+use bz_examples::needs::{self, PEERS, Peer, Program};
 use clap::Parser;
 
 /// Sets up what the tests need, then runs every test of the workspace.
@@ -48,8 +48,6 @@ The exit code is 0 only if everything asked for was done and every test passed."
 /// A folder of npm packages that a test's server lives in.
 const NPM_FOLDERS: [&str; 1] = ["examples/oidc-provider"];
 
-/// What installs schemathesis.
-const SCHEMATHESIS: &str = "examples/peers/schemathesis/build";
 /// What builds a real Kubernetes.
 const KUBERNETES: &str = "examples/peers/kubernetes/build";
 /// What that needs.
@@ -92,19 +90,20 @@ struct Plan {
     npm_folders: Vec<&'static str>,
     /// Whether Kubernetes is to be built.
     kubernetes: bool,
-    /// Whether schemathesis is to be installed.
-    schemathesis: bool,
+    /// What is to be installed from PyPI.
+    peers: Vec<Peer>,
 }
 
 impl Plan {
     fn new(root: &Path) -> Self {
         let npm_folders = NPM_FOLDERS.into_iter().filter(|folder| wants_npm(&root.join(folder))).collect();
-        let (kubernetes, schemathesis) = (needs::find_kubernetes().is_none(), needs::find_schemathesis().is_none());
-        Self { programs: needs::missing(), npm_folders, kubernetes, schemathesis }
+        let kubernetes = needs::find_kubernetes().is_none();
+        let peers = PEERS.into_iter().filter(|peer| peer.find().is_none()).collect();
+        Self { programs: needs::missing(), npm_folders, kubernetes, peers }
     }
 
     const fn is_empty(&self) -> bool {
-        self.programs.is_empty() && self.npm_folders.is_empty() && !self.kubernetes && !self.schemathesis
+        self.programs.is_empty() && self.npm_folders.is_empty() && !self.kubernetes && self.peers.is_empty()
     }
 
     fn show(&self) {
@@ -121,8 +120,8 @@ impl Plan {
         for folder in &self.npm_folders {
             say(&format!("The npm packages that {folder}/package-lock.json names are not there yet (`npm ci`)."));
         }
-        if self.schemathesis {
-            say(&format!("Schemathesis, which {SCHEMATHESIS} installs from PyPI, is not there yet: some seconds."));
+        for Peer { name, build, .. } in &self.peers {
+            say(&format!("{name}, which {build} installs from PyPI, is not there yet: some seconds."));
         }
         if self.kubernetes {
             say(&format!(
@@ -138,7 +137,7 @@ impl Plan {
         if yes || needs::in_ci() {
             return Ok(true);
         }
-        if self.npm_folders.is_empty() && !self.schemathesis && !can_install() {
+        if self.npm_folders.is_empty() && self.peers.is_empty() && !can_install() {
             return Ok(false);
         }
         if !io::stdin().is_terminal() {
@@ -167,9 +166,9 @@ impl Plan {
                 run_to_end(Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).current_dir(root.join(folder)))
             })?;
         }
-        if self.schemathesis && needs::find("python3").is_some() {
-            steps.time("schemathesis", || {
-                run_to_end(Command::new(root.join(SCHEMATHESIS)).arg(needs::schemathesis_folder()).current_dir(root))
+        for peer in self.peers.iter().filter(|_| needs::find("python3").is_some()) {
+            steps.time(peer.name, || {
+                run_to_end(Command::new(root.join(peer.build)).arg(peer.folder()).current_dir(root))
             })?;
         }
         if self.kubernetes && can_install() {
@@ -205,9 +204,12 @@ fn list() {
     let place = needs::find_kubernetes();
     let place = place.map_or_else(|| format!("absent ({KUBERNETES} builds it)"), |path| path.display().to_string());
     say(&format!("Kubernetes {place:<36} a real API server behind a target"));
-    let place = needs::find_schemathesis();
-    let place = place.map_or_else(|| format!("absent ({SCHEMATHESIS} installs it)"), |path| path.display().to_string());
-    say(&format!("schemathesis {place:<34} requests made up from the API's description"));
+    for peer in PEERS {
+        let place = peer.find();
+        let place =
+            place.map_or_else(|| format!("absent ({} installs it)", peer.build), |path| path.display().to_string());
+        say(&format!("{:<12} {place:<34} {}", peer.name, peer.why));
+    }
 }
 
 /// A folder whose lock file is newer than what was installed from it.

@@ -3,6 +3,7 @@
 mod admin;
 pub(crate) mod api;
 mod auditing;
+mod authorization;
 mod databases;
 mod desk;
 mod files;

@@ -22,6 +22,7 @@ use bz_core::cert::CertRequest;
 use bz_core::grant::{Grant, GrantBody, MAX_GRANT, Pins, SignedGrant};
 use bz_core::key::PrivateKey;
 use bz_core::signed::Signed;
+use bz_core::time::UnixTime;
 use bz_core::wire;
 use bz_examples::world::{Way, World};
 use bz_protocol::carrier::{Carrier, Ws};
@@ -34,7 +35,7 @@ use bz_protocol::limits::PATIENCE;
 use bz_protocol::packet::Packet;
 use bz_protocol::refusal::Code;
 use bz_protocol::session::{CarrierId, End, Input, Output};
-use bz_server::store::policy::PolicyKind;
+use bz_server::store::policy::{Author, PolicyKind};
 
 use serde_json::json;
 
@@ -288,7 +289,15 @@ async fn another_agent_behind_a_known_name_is_not_met() {
     let store = &world.server.app().store;
     store.delete_target(stage.identity.target).await.unwrap();
     for policy in client.policies().await.unwrap().into_iter().filter(|p| p.content.name.ends_with(TARGET)) {
-        store.delete_policy(PolicyKind::TargetConnect, policy.id, None).await.unwrap();
+        store
+            .delete_policy(
+                PolicyKind::TargetConnect,
+                policy.id,
+                None,
+                Author { actor: None, at: UnixTime::from_secs(0) },
+            )
+            .await
+            .unwrap();
     }
     let other = world.enroll(TARGET).await.unwrap();
     let is = other.identity_key.public().fingerprint();

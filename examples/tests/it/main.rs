@@ -76,6 +76,12 @@ mod tidy;
 #[cfg(test)]
 mod schemathesis;
 #[cfg(test)]
+#[path = "../../../bz-server/tests/it/policy/generated.rs"]
+#[allow(dead_code, reason = "shared with tests that need more of it")]
+mod generated;
+#[cfg(test)]
+mod second_opinion;
+#[cfg(test)]
 mod typist;
 #[cfg(test)]
 mod time;

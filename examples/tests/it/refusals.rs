@@ -256,6 +256,7 @@ impl Stage {
 
     fn registration(&self, name: &str, environment: Option<&str>) -> Registration {
         Registration {
+            labels: Default::default(),
             server: format!("https://{}", self.world.server.local_addr()),
             organization: self.world.bundle.organization,
             name: name.to_owned(),

@@ -31,7 +31,7 @@ const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_co
 /// F-151, F-253~: whatever the description allows, and much that it does not, is answered as it says; never with 500.
 #[tokio::test(flavor = "multi_thread")]
 async fn made_up_requests_are_answered_as_described() {
-    let Some(schemathesis) = needs::schemathesis() else { return };
+    let Some(schemathesis) = needs::SCHEMATHESIS.here() else { return };
     let folder = tempfile::tempdir().unwrap();
     let (helper, user) = (Helper::at(env!("CARGO_BIN_EXE_helper")), User::current().unwrap().name);
     let world = Arc::new(World::start(folder.path(), helper, &user, Way::Ws).await.unwrap());

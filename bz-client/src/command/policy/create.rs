@@ -12,6 +12,7 @@ use bz_core::api::policy::{
     TargetConnectPolicy,
 };
 use bz_core::api::target::TargetUserName;
+use bz_core::label::LabelNeed;
 use bz_core::target::UserRule;
 use clap::{Args, Subcommand};
 
@@ -38,7 +39,7 @@ pub(crate) enum Create {
     after_help = "A target user must exist on the hosts: making users there, and giving them their rights, is the duty \
                   of the hosts' administrators. A policy makes none; a host refuses a user that it does not have."
 )]
-#[command(group = clap::ArgGroup::new("where").args(["target", "environment"]).required(true))]
+#[command(group = clap::ArgGroup::new("where").args(["target", "environment", "label"]).required(true))]
 pub(crate) struct TargetAccess {
     #[command(flatten)]
     whose: Whose,
@@ -48,6 +49,9 @@ pub(crate) struct TargetAccess {
     /// An environment, by name; may be given several times
     #[arg(long, short, alias = "environments", value_name = "ENVIRONMENT")]
     environment: Vec<String>,
+    /// What has labels of which this holds, such as role=web; may be given several times, and then all must
+    #[arg(long, short, value_name = "NEED")]
+    label: Vec<LabelNeed>,
     /// A user on the targets, or {username}; may be given several times
     #[arg(long, alias = "target-users", value_name = "USER")]
     target_user: Vec<UserRule>,
@@ -157,6 +161,7 @@ impl TargetAccess {
             groups: named(client, self.whose.group).await?,
             environments,
             targets,
+            target_labels: self.label,
             target_users: self.target_user.into_iter().map(|user_name| TargetUserName { user_name }).collect(),
             verbs: self.verb,
             ..TargetConnectContent::default()

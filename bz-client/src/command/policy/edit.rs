@@ -3,6 +3,7 @@
 use anyhow::{Context as _, bail};
 use bz_client::client::Client;
 use bz_client::client::administer::ReadPolicy;
+use bz_core::label::LabelNeed;
 use bz_core::target::UserRule;
 use clap::Args;
 use serde::Serialize;
@@ -52,6 +53,12 @@ pub(crate) struct Edit {
     /// A target user to allow no more; may be given several times
     #[arg(long, group = "change", value_name = "USER")]
     remove_target_user: Vec<UserRule>,
+    /// Something to ask of labels, too, such as role=web; may be given several times
+    #[arg(long, group = "change", value_name = "NEED")]
+    add_label: Vec<LabelNeed>,
+    /// Something to ask of labels no more, as `bz policy list` shows it; may be given several times
+    #[arg(long, group = "change", value_name = "NEED")]
+    remove_label: Vec<LabelNeed>,
 }
 
 impl Edit {
@@ -98,6 +105,13 @@ impl Edit {
             let list = listed(policy, "targetUsers", &new, |one| gone.iter().any(|user| is(one, "userName", user)))?;
             change.insert("targetUsers".to_owned(), list);
         }
+        if !self.add_label.is_empty() || !self.remove_label.is_empty() {
+            let gone: Vec<_> = self.remove_label.iter().map(serde_json::to_value).collect::<Result<_, _>>()?;
+            change.insert(
+                "targetLabels".to_owned(),
+                listed(policy, "targetLabels", &self.add_label, |one| gone.contains(one))?,
+            );
+        }
         Ok(Value::Object(change))
     }
 }
@@ -111,7 +125,7 @@ pub(super) async fn delete(context: &Context<'_>, name: &str) -> anyhow::Result<
     Ok(Exit::Fine)
 }
 
-async fn find(client: &Client, name: &str) -> anyhow::Result<ReadPolicy> {
+pub(super) async fn find(client: &Client, name: &str) -> anyhow::Result<ReadPolicy> {
     let found = client.find_policy(name).await?;
     found.with_context(|| format!("there is no policy {name}: `bz policy list` lists them"))
 }
@@ -123,8 +137,12 @@ fn listed(
     new: &[impl Serialize],
     goes: impl Fn(&Value) -> bool,
 ) -> anyhow::Result<Value> {
-    let Some(old) = policy.value.get(name).and_then(Value::as_array) else {
-        bail!("a policy of this kind has no {name}")
+    let empty = Vec::new();
+    let old = match policy.value.get(name).and_then(Value::as_array) {
+        Some(old) => old,
+        // Left out where there are none.
+        None if name == "targetLabels" => &empty,
+        None => bail!("a policy of this kind has no {name}"),
     };
     let mut list: Vec<_> = old.iter().filter(|one| !goes(one)).cloned().collect();
     for one in new {

@@ -4,6 +4,7 @@ use bz_client::client::Client;
 use bz_client::target_name::TargetRef;
 use bz_core::api::policy::{ClusterName, KubernetesContent, KubernetesPolicy, PolicyCluster};
 use bz_core::api::virtual_target::KubeTarget;
+use bz_core::label::LabelNeed;
 use clap::Args;
 
 use crate::command::group::named;
@@ -15,7 +16,7 @@ use crate::command::policy::create::{Whose, environments};
     after_help = "What a user or group may do in the cluster is said by the role bindings there. The agent's own \
                   account must be allowed to impersonate them, and nothing else."
 )]
-#[command(group = clap::ArgGroup::new("where").args(["target", "environment"]).required(true))]
+#[command(group = clap::ArgGroup::new("where").args(["target", "environment", "label"]).required(true))]
 pub(crate) struct Kubernetes {
     #[command(flatten)]
     whose: Whose,
@@ -25,6 +26,9 @@ pub(crate) struct Kubernetes {
     /// The clusters of an environment, by name; may be given several times
     #[arg(long, short, alias = "environments", value_name = "ENVIRONMENT")]
     environment: Vec<String>,
+    /// What has labels of which this holds, such as role=web; may be given several times, and then all must
+    #[arg(long, short, value_name = "NEED")]
+    label: Vec<LabelNeed>,
     /// A user of the cluster; may be given several times
     #[arg(long, alias = "cluster-users", value_name = "USER", required = true)]
     cluster_user: Vec<String>,
@@ -47,6 +51,7 @@ impl Kubernetes {
             subjects,
             groups: named(client, self.whose.group).await?,
             environments: environments(client, &self.environment).await?,
+            target_labels: self.label,
             clusters,
             cluster_users: names(self.cluster_user),
             cluster_groups: names(self.cluster_group),

@@ -5,6 +5,7 @@ use bz_client::target_name::TargetRef;
 use bz_core::access::Verb;
 use bz_core::api::policy::{PolicyTarget, ProxyContent, ProxyPolicy};
 use bz_core::api::target::TargetUserName;
+use bz_core::label::LabelNeed;
 use bz_core::target::UserRule;
 use clap::Args;
 
@@ -14,7 +15,7 @@ use crate::command::target;
 
 /// What `bz policy create proxy` takes.
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("where").args(["target", "environment"]).required(true))]
+#[command(group = clap::ArgGroup::new("where").args(["target", "environment", "label"]).required(true))]
 pub(crate) struct Proxy {
     #[command(flatten)]
     whose: Whose,
@@ -24,6 +25,9 @@ pub(crate) struct Proxy {
     /// All of an environment, by name; may be given several times
     #[arg(long, short, alias = "environments", value_name = "ENVIRONMENT")]
     environment: Vec<String>,
+    /// What has labels of which this holds, such as role=web; may be given several times, and then all must
+    #[arg(long, short, value_name = "NEED")]
+    label: Vec<LabelNeed>,
     /// An account of the databases, or {username}; may be given several times; any account unless given
     #[arg(long, alias = "target-users", value_name = "USER")]
     target_user: Vec<UserRule>,
@@ -49,6 +53,7 @@ impl Proxy {
             subjects,
             groups: named(client, self.whose.group).await?,
             environments: environments(client, &self.environment).await?,
+            target_labels: self.label,
             targets,
             target_users: self.target_user.into_iter().map(|user_name| TargetUserName { user_name }).collect(),
             verbs: self.verb,
