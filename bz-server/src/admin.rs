@@ -67,7 +67,7 @@ pub async fn reset_mfa(
 }
 
 /// Logged before it is done: what was tried is known, whatever came of it.
-async fn audit(
+pub(crate) async fn audit(
     config: &Config,
     store: &Store,
     entropy: &dyn Entropy,

@@ -11,6 +11,7 @@ pub mod seam;
 pub mod keys;
 pub mod init;
 pub mod admin;
+pub mod backup;
 pub mod store;
 pub mod policy;
 pub mod mfa;

@@ -1,5 +1,7 @@
 //! The program `bz-server`: arguments → configuration → server → drain.
 
+mod program;
+
 use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -48,6 +50,10 @@ enum Command {
     /// Prove that nothing was changed in the logs or removed from them, beside a running server or without one.
     #[command(subcommand)]
     Audit(Audit),
+    /// Save everything this server is in one encrypted file, while it runs.
+    Backup(program::backup::Backup),
+    /// Restore a backup into an empty folder.
+    Restore(program::backup::Restore),
 }
 
 #[derive(Debug, Subcommand)]
@@ -121,6 +127,8 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Some(Command::Audit(Audit::Verify { head, bundle })) => {
                 audit_verify(&read(&arguments.config)?, head, bundle).await
             }
+            Some(Command::Backup(options)) => options.run((&read(&arguments.config)?, &arguments.config)).await,
+            Some(Command::Restore(options)) => options.run().await,
             None => bail!("name a command, or --help"),
         }
     })

@@ -9,7 +9,61 @@ async fn a_database_opens_again_and_a_newer_one_does_not() {
     Store::open(folder.path()).unwrap().ping().await.unwrap();
     Connection::open(folder.path().join(FILE)).unwrap().pragma_update(None, "user_version", 99).unwrap();
     let newer = Store::open(folder.path()).map(|_| ());
-    assert_eq!(newer, Err(StoreError::Newer { found: 99, known: MIGRATIONS.len() }));
+    assert_eq!(newer, Err(StoreError::Newer { found: 99, known: MIGRATIONS.len(), copy: None }));
+}
+
+/// Before the first step to a newer version the database is copied, the last few such copies are kept, and an older
+/// server that meets the newer database names the copy that it can read.
+#[tokio::test]
+async fn an_upgrade_leaves_a_copy_and_an_older_server_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(FILE);
+    let at_version = |version: usize| {
+        drop(std::fs::remove_file(&path));
+        let connection = Connection::open(&path).unwrap();
+        for step in &MIGRATIONS[..version] {
+            connection.execute_batch(step).unwrap();
+        }
+        connection.execute("INSERT INTO claim (hash, expires) VALUES ('kept', 1)", []).unwrap();
+        connection.pragma_update(None, "user_version", u32::try_from(version).unwrap()).unwrap();
+    };
+    for version in [1, 2, 3, 4] {
+        at_version(version);
+        Store::open(folder.path()).unwrap().ping().await.unwrap();
+    }
+    let copy = |version: usize| folder.path().join(format!("{FILE}.version-{version}"));
+    assert_eq!(
+        [1, 2, 3, 4].map(|version| copy(version).exists()),
+        [false, true, true, true],
+        "the last {}",
+        copy::KEPT
+    );
+    let copied = Connection::open(copy(4)).unwrap();
+    assert_eq!(version(&copied), Ok(4));
+    let claims: String = copied.query_row("SELECT hash FROM claim", [], |row| row.get(0)).unwrap();
+    assert_eq!(claims, "kept");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(copy(4)).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+
+    Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    let newer = Store::open(folder.path()).map(|_| ()).unwrap_err();
+    assert_eq!(newer, StoreError::Newer { found: 99, known: MIGRATIONS.len(), copy: Some(copy(4)) });
+    assert!(newer.to_string().contains("bz-server.db.version-4 by moving it to bz-server.db"), "{newer}");
+}
+
+/// No room for the copy: nothing is migrated.
+#[test]
+fn without_a_copy_there_is_no_upgrade() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(FILE);
+    let connection = Connection::open(&path).unwrap();
+    connection.execute_batch(MIGRATIONS[0]).unwrap();
+    connection.pragma_update(None, "user_version", 1).unwrap();
+    // A folder in its place stands for every reason why a copy cannot be written.
+    std::fs::create_dir(folder.path().join(format!("{FILE}.version-1"))).unwrap();
+    std::fs::create_dir(folder.path().join(format!("{FILE}.version-1/x"))).unwrap();
+    assert!(matches!(Store::open(folder.path()).map(|_| ()), Err(StoreError::Failed(_))));
+    assert_eq!(version(&connection), Ok(1));
 }
 
 #[tokio::test]

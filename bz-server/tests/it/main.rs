@@ -38,3 +38,4 @@ mod lens;
 mod recordings;
 mod admin;
 mod server;
+mod backup;
