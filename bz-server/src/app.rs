@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::api::event::stream::MOST_STREAMS;
 use crate::auth::limit::Limit;
 use crate::auth::replay::Replay;
-use crate::config::Config;
+use crate::config::{Config, Live, Tls};
 use crate::keys::{self, Certifier, KeysError, OnlineKeys};
 use crate::metrics::Metrics;
 use crate::mfa::Vault;
@@ -28,6 +28,7 @@ use crate::seam::jwks::{JwksCache, JwksSource};
 use crate::seam::links::Links;
 use crate::seam::{Clock, Entropy, EntropyError, random};
 use crate::store::{Store, StoreError};
+use crate::tls::{Certificates, TlsError};
 
 /// The seams to the world.
 #[derive(Clone)]
@@ -60,6 +61,9 @@ pub enum AppError {
     /// The keys.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// The certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The rules.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -74,7 +78,9 @@ const MOST_INITIALS: usize = 4096;
 /// The parts.
 pub struct App {
     /// The settings.
-    pub config: Config,
+    pub config: Live,
+    /// The certificate that listeners show, where there is TLS.
+    pub certificates: Option<Arc<Certificates>>,
     /// The organization.
     pub organization: OrganizationId,
     /// Everything that outlives the process.
@@ -128,6 +134,10 @@ impl App {
         let token_key = keys::secret_key(&config.data, keys::TOKENS, &random(seams.entropy.as_ref())?)?;
         let token_key = TokenKey::new(&token_key)
             .map_err(|error| KeysError::File { path: config.data.join(keys::TOKENS), error })?;
+        let certificates = match &config.tls {
+            Tls::Off(_) => None,
+            Tls::Files(files) => Some(Certificates::read(files)?),
+        };
         let now = seams.clock.now().wall;
         let online = certify(&config, (&root, organization), seams.entropy.as_ref(), now)?;
         Ok(Self {
@@ -146,7 +156,8 @@ impl App {
             entropy: seams.entropy,
             online: Mutex::new(Arc::new(online)),
             initials: Mutex::default(),
-            config,
+            certificates,
+            config: Live::new(config),
             organization,
             store,
             root,

@@ -232,7 +232,7 @@ impl Job {
             head: head.clone(),
         };
         let written = at(&self.to);
-        let sealed = Sealer::new(BufWriter::new(out), passphrase, random);
+        let sealed = Sealer::new(BufWriter::new(out), (passphrase, age::work()), random);
         let sealer = sealed.map_err(|error| BackupError::Refused { path: self.to.clone(), error })?;
         let mut archive = Archive { out: sealer, path: &self.to, end: End::default() };
         archive.text(MANIFEST, &manifest)?;

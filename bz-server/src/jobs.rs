@@ -31,7 +31,20 @@ pub async fn tick(app: &App) -> Result<(), ApiError> {
     close_idle_shells(app).await?;
     remove_offline_targets(app).await?;
     remove_expired_policies(app).await?;
-    cut_old_events(app).await
+    cut_old_events(app).await?;
+    follow_certificate(app);
+    Ok(())
+}
+
+/// Shows the certificate that another program renewed.
+fn follow_certificate(app: &App) {
+    match app.certificates.as_ref().map(|certificates| certificates.follow()) {
+        None | Some(Ok(false)) => {}
+        Some(Ok(true)) => tracing::info!("the TLS certificate changed and is shown from now on"),
+        Some(Err(error)) => {
+            tracing::warn!(%error, "the TLS certificate changed and cannot be read; the old one is shown");
+        }
+    }
 }
 
 /// Closes connections whose client never came: no grant opens them any more.
@@ -98,13 +111,13 @@ async fn cut_old_events(app: &App) -> Result<(), ApiError> {
     if gone > 0 {
         tracing::info!(gone, "events were removed: they are older than they are kept");
         let context = json!({ "rows": gone, "before": before.to_string(), "keepDays": days }).to_string();
-        app.store.add_user_event(own_event(app, "auditservice:cut", context)?, now).await?;
+        app.store.add_user_event(own_event(app, ("auditservice:cut", "logs"), context)?, now).await?;
     }
     Ok(())
 }
 
 /// What the server does by itself, as an event in the log of calls.
-fn own_event(app: &App, action: &str, context: String) -> Result<UserEvent, ApiError> {
+pub(crate) fn own_event(app: &App, (action, resource): (&str, &str), context: String) -> Result<UserEvent, ApiError> {
     Ok(UserEvent {
         id: EventId::from_random(app.random()?),
         organization_id: app.organization,
@@ -115,7 +128,7 @@ fn own_event(app: &App, action: &str, context: String) -> Result<UserEvent, ApiE
             is_admin: true,
         },
         service_action: action.to_owned(),
-        resource: "logs".to_owned(),
+        resource: resource.to_owned(),
         evaluation: true,
         timestamp: app.now().wall.to_string(),
         ip_address: String::new(),

@@ -27,6 +27,7 @@ pub mod record;
 pub mod relay;
 pub mod observe;
 pub mod server;
+pub mod sink;
 
 pub use crate::app::{App, Seams};
 pub use crate::config::Config;

@@ -119,7 +119,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     runtime.block_on(async {
         match arguments.command {
             Some(Command::Init(options)) => initialize(options).await,
-            Some(Command::Serve) => serve(read(&arguments.config)?).await,
+            Some(Command::Serve) => serve(&arguments.config).await,
             Some(Command::Bundle) => bundle(&read(&arguments.config)?).await,
             Some(Command::Admin(Admin::Claim)) => claim(&read(&arguments.config)?).await,
             Some(Command::Admin(Admin::ResetMfa { user })) => reset_mfa(&read(&arguments.config)?, user).await,
@@ -164,7 +164,8 @@ async fn initialize(options: Init) -> anyhow::Result<()> {
     ))
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(path: &std::path::Path) -> anyhow::Result<()> {
+    let config = read(path)?;
     let ca = config.provider_ca.as_ref().map(std::fs::read).transpose().context("provider_ca")?;
     let relay = Relay::new();
     let seams = Seams {
@@ -176,14 +177,31 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     // Before the first call is taken: from then on a signal means drain.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let server = Server::start_with(config, seams, relay).await?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => reload(&server, path).await,
+        }
     }
     tracing::info!("stopping");
     server.shutdown().await;
     Ok(())
+}
+
+async fn reload(server: &Server, path: &std::path::Path) {
+    let reloaded = match read(path) {
+        Ok(config) => server.reload(config).await.map_err(Into::into),
+        Err(error) => Err(error),
+    };
+    match reloaded {
+        Ok(bz_server::server::reload::Reloaded { taken, restart }) => {
+            tracing::info!(?taken, needs_restart = ?restart, "the settings were read again");
+        }
+        Err(error) => tracing::error!("the settings cannot be read again, and nothing was changed: {error:#}"),
+    }
 }
 
 async fn bundle(config: &Config) -> anyhow::Result<()> {

@@ -1,6 +1,8 @@
 //! A running server: listeners, TLS, and an end that lets running calls finish.
 
 mod quic;
+pub mod reload;
+mod sinks;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,9 +27,10 @@ use tower::ServiceExt as _;
 
 use crate::api::{self, Peer};
 use crate::app::{App, AppError, Seams};
-use crate::config::{Config, Tls};
+use crate::config::Config;
 use crate::jobs;
 use crate::relay::Relay;
+use crate::server::sinks::Sinks;
 use crate::tls::{self, TlsError};
 
 /// The most connections at once; later ones wait.
@@ -67,6 +70,7 @@ pub struct Server {
     _end: tokio_util::sync::DropGuard,
     end: CancellationToken,
     relay: Option<Arc<Relay>>,
+    sinks: Sinks,
 }
 
 impl Server {
@@ -89,7 +93,7 @@ impl Server {
         relay.attach(&app);
         let router = api::router(Arc::clone(&app)).merge(relay.router());
         let mut server = Self::serve(app, router).await?;
-        if let Some(listener) = quic::listen(&server.app.config, server.local)? {
+        if let Some(listener) = quic::listen(&server.app, server.local)? {
             server.quic = Some(listener.local_addr());
             let (stop, end) = (server.stop.clone(), server.end.clone());
             let door = quic::QuicDoor { relay: Arc::clone(&relay), stop, end, tasks: server.tasks.clone() };
@@ -104,9 +108,9 @@ impl Server {
     /// # Errors
     /// [`StartError`].
     pub async fn serve(app: Arc<App>, router: Router) -> Result<Self, StartError> {
-        let acceptor = match &app.config.tls {
-            Tls::Off(_) => None,
-            Tls::Files(files) => Some(TlsAcceptor::from(Arc::new(tls::server(files)?))),
+        let acceptor = match &app.certificates {
+            None => None,
+            Some(certificates) => Some(TlsAcceptor::from(Arc::new(tls::server(Arc::clone(certificates))?))),
         };
         let (listener, local) = listen(app.config.listen).await?;
         let (stop, end, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
@@ -129,9 +133,11 @@ impl Server {
         };
         tasks.spawn(door.accept(listener));
         tasks.spawn(keep_time(Arc::clone(&app), (stop.clone(), end.clone())));
-        tracing::info!(%local, tls = !matches!(app.config.tls, Tls::Off(_)), "listening");
+        tracing::info!(%local, tls = app.certificates.is_some(), "listening");
         let guard = end.clone().drop_guard();
-        Ok(Self { app, local, metrics, quic: None, stop, tasks, _end: guard, end, relay: None })
+        let sinks = Sinks::new(&end, &tasks);
+        sinks.start(&app);
+        Ok(Self { app, local, metrics, quic: None, stop, tasks, _end: guard, end, relay: None, sinks })
     }
 
     /// Where it listens.
@@ -167,6 +173,7 @@ impl Server {
             relay.shutdown().await;
         }
         self.app.records.shutdown().await;
+        self.sinks.stop();
         self.app.calls.close();
         let drain = Duration::from_secs(self.app.config.drain_seconds.into());
         let drained = async {

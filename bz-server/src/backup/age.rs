@@ -56,8 +56,7 @@ pub(super) struct Sealer<W> {
 }
 
 impl<W: Write> Sealer<W> {
-    pub(super) fn new(mut out: W, passphrase: &[u8], random: &Random) -> Result<Self, AgeError> {
-        let work = work();
+    pub(super) fn new(mut out: W, (passphrase, work): (&[u8], u8), random: &Random) -> Result<Self, AgeError> {
         let mut wrapped = random.key.to_vec();
         let key = wrapping_key(passphrase, &random.salt, work)?;
         key.seal_in_place_append_tag(nonce(0, false), Aad::empty(), &mut wrapped).map_err(|_| broken())?;
@@ -181,7 +180,7 @@ impl<R: Read> Read for Opener<R> {
 }
 
 /// How much work a passphrase costs whoever tries them: about a second here.
-fn work() -> u8 {
+pub(super) fn work() -> u8 {
     let (least, most) = WORK.into_inner();
     let started = Instant::now();
     let probe = wrapping_key(b"probe", &[0; 16], 10);

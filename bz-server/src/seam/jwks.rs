@@ -179,7 +179,8 @@ impl JwksSource for HttpJwks {
     }
 }
 
-fn may_fetch(url: &Url) -> bool {
+/// Whether an address is asked by this server: over TLS, or on its own machine.
+pub(crate) fn may_fetch(url: &Url) -> bool {
     let loopback = match url.host() {
         Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
         Some(url::Host::Ipv6(ip)) => ip.is_loopback(),

@@ -39,3 +39,4 @@ mod recordings;
 mod admin;
 mod server;
 mod backup;
+mod sinks;

@@ -8,6 +8,7 @@ mod desk;
 mod files;
 mod kube;
 mod mfa;
+mod operations;
 pub(crate) mod page;
 mod web;
 

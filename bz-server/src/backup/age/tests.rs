@@ -6,7 +6,7 @@ const PASSPHRASE: &[u8] = b"correct horse battery";
 
 fn sealed(plain: &[u8]) -> Vec<u8> {
     let random = Random { key: Zeroizing::new([1; 16]), salt: [2; 16], nonce: [3; 16] };
-    let mut sealer = Sealer::new(Vec::new(), PASSPHRASE, &random).unwrap();
+    let mut sealer = Sealer::new(Vec::new(), (PASSPHRASE, 2), &random).unwrap();
     sealer.write_all(plain).unwrap();
     sealer.finish().unwrap()
 }
