@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::event::stream::MOST_STREAMS;
-use crate::auth::limit::Limit;
+use crate::auth::limit::{Guesses, Limit};
 use crate::auth::replay::Replay;
 use crate::config::{Config, Live, Tls};
 use crate::keys::{self, Certifier, KeysError, OnlineKeys};
@@ -27,6 +27,7 @@ use crate::record::{Records, TokenKey};
 use crate::seam::jwks::{JwksCache, JwksSource};
 use crate::seam::links::Links;
 use crate::seam::{Clock, Entropy, EntropyError, random};
+use crate::store::operation::Done;
 use crate::store::{Store, StoreError};
 use crate::tls::{Certificates, TlsError};
 
@@ -105,11 +106,14 @@ pub struct App {
     pub(crate) streams: Arc<Semaphore>,
     pub(crate) replay: Mutex<Replay>,
     pub(crate) limit: Mutex<Limit>,
+    pub(crate) guesses: Mutex<Guesses>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     root: PrivateKey,
     online: Mutex<Arc<OnlineKeys>>,
     initials: Mutex<BTreeMap<LoginId, VerifiedInitial>>,
+    /// Which request for new online keys was served.
+    pub(crate) rotated: Mutex<Option<UnixTime>>,
 }
 
 impl std::fmt::Debug for App {
@@ -134,28 +138,32 @@ impl App {
         let token_key = keys::secret_key(&config.data, keys::TOKENS, &random(seams.entropy.as_ref())?)?;
         let token_key = TokenKey::new(&token_key)
             .map_err(|error| KeysError::File { path: config.data.join(keys::TOKENS), error })?;
+        let metrics = Metrics::new();
         let certificates = match &config.tls {
             Tls::Off(_) => None,
             Tls::Files(files) => Some(Certificates::read(files)?),
         };
+        let rotated = store.last_done(Done::Rotation).await?;
         let now = seams.clock.now().wall;
         let online = certify(&config, (&root, organization), seams.entropy.as_ref(), now)?;
         Ok(Self {
             engine: Engine::new()?,
-            jwks: JwksCache::new(seams.jwks),
+            jwks: JwksCache::new(seams.jwks).counting(metrics.provider_failures.clone()),
             links: seams.links,
             records: Records::new(&config.data, token_key),
-            metrics: Metrics::new(),
+            metrics,
             vault: Arc::new(vault),
             calls: TaskTracker::new(),
             stopping: CancellationToken::new(),
             streams: Arc::new(Semaphore::new(MOST_STREAMS)),
             replay: Mutex::new(Replay::default()),
-            limit: Mutex::new(Limit::default()),
+            limit: Mutex::default(),
+            guesses: Mutex::default(),
             clock: seams.clock,
             entropy: seams.entropy,
             online: Mutex::new(Arc::new(online)),
             initials: Mutex::default(),
+            rotated: Mutex::new(rotated),
             certificates,
             config: Live::new(config),
             organization,
@@ -206,6 +214,17 @@ impl App {
             *online = Arc::new(certify(&self.config, (&self.root, self.organization), self.entropy.as_ref(), now)?);
         }
         Ok(Arc::clone(&online))
+    }
+
+    /// New online keys now, whatever the old ones' age: those sign nothing more, and what they signed stays good.
+    ///
+    /// # Errors
+    /// As [`Self::online_keys`].
+    pub(crate) fn rotate_online_keys(&self) -> Result<Arc<OnlineKeys>, AppError> {
+        let now = self.now().wall;
+        let keys = Arc::new(certify(&self.config, (&self.root, self.organization), self.entropy.as_ref(), now)?);
+        *self.online.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&keys);
+        Ok(keys)
     }
 
     /// The initial token of this login as verified before, so that it stays good when its key is withdrawn.

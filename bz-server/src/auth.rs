@@ -148,7 +148,9 @@ pub fn check_proof(app: &App, proof: &Proof, call: &SignedCall<'_>, key: &Public
     if proof.time.since(now) > WINDOW || now.since(proof.time) > WINDOW {
         return Err(ApiError::not_logged_in("the call's time is not the server's: check the clock"));
     }
-    proof.verify(call, key).map_err(|_| ApiError::not_logged_in("the call is not signed by this login's key"))?;
+    proof
+        .verify(call, key)
+        .map_err(|_| ApiError::not_logged_in("the call is not signed by this login's key").guess())?;
     let mut replay = app.replay.lock().unwrap_or_else(PoisonError::into_inner);
     match replay.see(proof.login, proof.random, proof.time, now) {
         Seen::New => Ok(()),
@@ -165,7 +167,7 @@ pub fn key_hash(secret: &[u8; 32]) -> Digest {
 
 async fn by_key(app: &App, header: &[u8]) -> Result<ApiKey, ApiError> {
     let unknown =
-        || ApiError::not_logged_in("the API key is unknown or was deleted: `bz api-key create` makes another");
+        || ApiError::not_logged_in("the API key is unknown or was deleted: `bz api-key create` makes another").guess();
     let secret: [u8; 32] = STANDARD.decode(header).ok().and_then(|s| s.try_into().ok()).ok_or_else(unknown)?;
     app.store.api_key_of(key_hash(&secret)).await?.ok_or_else(unknown)
 }

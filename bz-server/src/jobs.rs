@@ -2,6 +2,7 @@
 //!
 //! Absent: when targets go offline, which the relay knows.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use bz_core::api::policy::SubjectType;
@@ -16,7 +17,9 @@ use crate::app::App;
 use crate::connection::life::By;
 use crate::connection::{close, recheck};
 use crate::error::ApiError;
+use crate::keys::OnlineKey;
 use crate::store::event::anchor::Signer;
+use crate::store::operation::Done;
 
 /// How often a server runs all of them.
 pub const EVERY: Duration = Duration::from_secs(30);
@@ -33,7 +36,23 @@ pub async fn tick(app: &App) -> Result<(), ApiError> {
     remove_expired_policies(app).await?;
     cut_old_events(app).await?;
     follow_certificate(app);
-    Ok(())
+    rotate_keys(app).await
+}
+
+/// Makes new online keys where somebody asked for them on this host.
+async fn rotate_keys(app: &App) -> Result<(), ApiError> {
+    let asked = app.store.last_done(Done::Rotation).await?;
+    if std::mem::replace(&mut *app.rotated.lock().unwrap_or_else(PoisonError::into_inner), asked) == asked {
+        return Ok(());
+    }
+    let keys = app.rotate_online_keys().map_err(ApiError::internal)?;
+    tracing::info!("new online keys: they were asked for");
+    let public = |key: &OnlineKey| key.key.public().to_string();
+    let context = json!({
+        "grant": public(&keys.grant), "control": public(&keys.control), "record": public(&keys.record),
+    });
+    let event = own_event(app, ("keyservice:rotated", "online keys"), context.to_string())?;
+    Ok(app.store.add_user_event(event, app.now().wall).await?)
 }
 
 /// Shows the certificate that another program renewed.

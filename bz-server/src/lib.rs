@@ -12,6 +12,7 @@ pub mod keys;
 pub mod init;
 pub mod admin;
 pub mod backup;
+pub mod doctor;
 pub mod store;
 pub mod policy;
 pub mod mfa;

@@ -52,6 +52,15 @@ enum Command {
     Audit(Audit),
     /// Save everything this server is in one encrypted file, while it runs.
     Backup(program::backup::Backup),
+    /// Say what is wrong with this server, and what to do about it.
+    Doctor {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Keys that agents believe.
+    #[command(subcommand)]
+    Key(program::key::Key),
     /// Restore a backup into an empty folder.
     Restore(program::backup::Restore),
 }
@@ -129,6 +138,8 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             }
             Some(Command::Backup(options)) => options.run((&read(&arguments.config)?, &arguments.config)).await,
             Some(Command::Restore(options)) => options.run().await,
+            Some(Command::Doctor { json }) => program::doctor::run(&arguments.config, json).await,
+            Some(Command::Key(command)) => command.run(&read(&arguments.config)?).await,
             None => bail!("name a command, or --help"),
         }
     })

@@ -12,6 +12,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::middleware::map_response;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -35,6 +36,8 @@ use crate::tls::{self, TlsError};
 
 /// The most connections at once; later ones wait.
 const MOST: usize = 10_000;
+/// The most bytes of a request's headers over HTTP/2.
+const MOST_HEADERS: u32 = 32 << 10;
 /// How long a peer may take for the TLS handshake, and for the head of a request.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -91,7 +94,8 @@ impl Server {
     pub async fn start_with(config: Config, seams: Seams, relay: Arc<Relay>) -> Result<Self, StartError> {
         let app = Arc::new(App::open(config, seams).await?);
         relay.attach(&app);
-        let router = api::router(Arc::clone(&app)).merge(relay.router());
+        let links = relay.router().layer(map_response(api::headers::secure));
+        let router = api::router(Arc::clone(&app)).merge(links);
         let mut server = Self::serve(app, router).await?;
         if let Some(listener) = quic::listen(&server.app, server.local)? {
             server.quic = Some(listener.local_addr());
@@ -203,6 +207,7 @@ async fn keep_time(app: Arc<App>, (stop, end): (CancellationToken, CancellationT
             () = tokio::time::sleep(jobs::EVERY) => {}
         }
         if let Err(error) = jobs::tick(&app).await {
+            app.metrics.job_failures.inc();
             tracing::warn!(%error, "a job failed and is tried again");
         }
     }
@@ -218,6 +223,7 @@ fn metrics(app: Arc<App>) -> Router {
 
 async fn metrics_text(State(app): State<Arc<App>>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    app.metrics.look(&app).await;
     match app.metrics.text() {
         Ok(text) => ([(CONTENT_TYPE, kind)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
@@ -289,12 +295,13 @@ impl Door {
             router.clone().oneshot(request.map(axum::body::Body::new))
         });
         let mut builder = Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_headers(64);
         builder
             .http2()
             .timer(TokioTimer::new())
             .keep_alive_interval(Duration::from_secs(20))
-            .max_concurrent_streams(100);
+            .max_concurrent_streams(100)
+            .max_header_list_size(MOST_HEADERS);
         let talk = builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
         tokio::pin!(talk);
         let talked = tokio::select! {

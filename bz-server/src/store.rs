@@ -172,6 +172,12 @@ impl Store {
         self.transact(|tx| Ok(tx.query_row("SELECT 1", [], |_| Ok(()))?)).await
     }
 
+    /// How many calls wait for the database, and how many may.
+    #[must_use]
+    pub fn waiting(&self) -> (usize, usize) {
+        (QUEUE.saturating_sub(self.jobs.capacity()), QUEUE)
+    }
+
     /// Says each time rows of the logs were added by this process: the last one's number.
     #[must_use]
     pub fn added_events(&self) -> watch::Receiver<i64> {
@@ -215,6 +221,12 @@ impl Store {
         });
         asked.await.map_err(|error| StoreError::Failed(error.to_string()))?
     }
+}
+
+/// The version that this server writes.
+#[must_use]
+pub const fn newest_version() -> usize {
+    MIGRATIONS.len()
 }
 
 /// A thread that answers questions on this connection.

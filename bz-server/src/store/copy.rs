@@ -67,6 +67,19 @@ pub fn examine(path: &Path) -> Result<Copied, StoreError> {
     Ok(Copied { version, organization, head })
 }
 
+/// What is damaged in the database of this folder, if anything, beside a server that goes on.
+///
+/// # Errors
+/// [`StoreError`].
+pub async fn damage(data: &Path) -> Result<Option<String>, StoreError> {
+    let path = data.join(FILE);
+    let looked = tokio::task::spawn_blocking(move || {
+        let found: String = open_reader(&path)?.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        Ok((found != "ok").then_some(found))
+    });
+    looked.await.map_err(|error| StoreError::Failed(error.to_string()))?
+}
+
 /// Copies the database before it is brought from this version to a newer one, and forgets the oldest such copies.
 pub(super) fn before_upgrade(from: &Connection, path: &Path, version: usize) -> Result<PathBuf, StoreError> {
     let copy_path = kept(path, version);

@@ -40,3 +40,5 @@ mod admin;
 mod server;
 mod backup;
 mod sinks;
+mod limits;
+mod operations;

@@ -41,12 +41,12 @@ async fn a_file_gets_every_row_over_rotation_and_restart() {
     world = world.restarted().await;
     let server = serve(&world).await;
     await_rows(&world, || all().into_iter().filter(|line| serde_json::from_str::<Value>(line).is_ok()).collect()).await;
-    server.shutdown().await;
     let export = world.get(As::Client(&admin), "/events/export").await.body;
     let export = String::from_utf8(export).unwrap();
     let sent: Vec<_> = all().into_iter().filter(|line| line != "{\"seq\":").collect();
     let exported: Vec<_> = export.lines().take(sent.len()).map(str::to_owned).collect();
     assert_eq!(sent, exported, "the lines are those of an export");
+    server.shutdown().await;
 }
 
 /// A webhook's calls are signed; what it refuses comes again, in order; rows of other logs do not come.
