@@ -102,6 +102,10 @@ impl From<rusqlite::Error> for StoreError {
             Some(ErrorCode::DiskFull) => Self::Full,
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked,
             Some(ErrorCode::OperationInterrupted) => Self::TooLong,
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
+                let advice = "its file and folder must be the server's user's own, and writable";
+                Self::Failed(format!("{error}: {advice}"))
+            }
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Unreadable("pages".to_owned()),
             _ => {
                 if let rusqlite::Error::FromSqlConversionFailure(_, _, why) = error {

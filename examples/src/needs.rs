@@ -54,7 +54,6 @@ pub const PROGRAMS: &[Program] = &[
     row("mariadb", "mariadb-client", "the client that people have for MySQL and MariaDB"),
     row("mariadbd", "mariadb-server", "MariaDB itself"),
     row("age", "age", "a second opinion on backups"),
-    row("rsyslogd", "rsyslog", "a real receiver of logs"),
 ];
 
 /// Folders that hold servers and administrators' tools but are often missing from a user's `PATH`.

@@ -100,12 +100,56 @@ async fn a_full_disk_says_so_and_the_store_lives_on() {
     fill(10).await.unwrap();
 }
 
+/// Pages that are damaged, a file that is none, and one that was cut off: refused at the start, and left as they are.
+#[tokio::test]
+async fn a_damaged_database_is_refused_and_left_as_it_is() {
+    let damage: [fn(Vec<u8>) -> Vec<u8>; 3] = [
+        |_| b"this is no database, but long enough to look like a file that could be one".repeat(20),
+        |mut bytes| {
+            bytes[..16].fill(0);
+            bytes
+        },
+        |mut bytes| {
+            bytes[100..4096].fill(0xff);
+            bytes
+        },
+    ];
+    for (case, damage) in damage.into_iter().enumerate() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE);
+        drop(Store::open(folder.path()).unwrap().ping().await);
+        let connection = Connection::open(&path).unwrap();
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+        drop(connection);
+        let bytes = damage(std::fs::read(&path).unwrap());
+        std::fs::write(&path, &bytes).unwrap();
+        let refused = Store::open(folder.path()).map(|_| ()).unwrap_err();
+        assert!(matches!(refused, StoreError::Unreadable(_)), "case {case}: {refused}");
+        assert!(refused.to_string().contains("restore it from a copy"), "{refused}");
+        assert!(std::fs::read(&path).unwrap() == bytes, "case {case}: the damaged file was changed");
+    }
+}
+
+/// A program that holds the database is waited for, and named when it does not let go; then all goes on.
+#[tokio::test]
+async fn a_locked_database_says_so_and_goes_on_afterwards() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let other = Connection::open(folder.path().join(FILE)).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert_eq!(store.ping().await, Err(StoreError::Locked));
+    other.execute_batch("ROLLBACK").unwrap();
+    store.ping().await.unwrap();
+}
+
 #[test]
 fn another_program_is_named() {
     let locked = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY), None);
     assert_eq!(StoreError::from(locked), StoreError::Locked);
     let full = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL), None);
     assert_eq!(StoreError::from(full), StoreError::Full);
+    let fixed = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_READONLY), None);
+    assert!(StoreError::from(fixed).to_string().contains("must be the server's user's own, and writable"));
 }
 
 /// Bounds the database, as a full disk does.

@@ -149,5 +149,13 @@ async fn metrics_say_how_it_is() {
         line.rsplit(' ').next().unwrap().parse().unwrap()
     };
     assert!(of("bz_data_free_bytes") > 0.0 && of("bz_store_answer_seconds") > 0.0);
+    let alerts = include_str!("../../../docs/admin/alerts.yml");
+    let word = |c: char| !(c.is_ascii_alphanumeric() || c == '_');
+    let named: Vec<_> = alerts.split(word).filter(|name| name.starts_with("bz_")).collect();
+    assert!(named.len() > 10);
+    for name in named {
+        let family = name.strip_suffix("_total").unwrap_or(name);
+        assert!(text.contains(&format!("# TYPE {family} ")), "no rule can look at {name}");
+    }
     server.shutdown().await;
 }
