@@ -29,13 +29,14 @@ pub const EVERY: Duration = Duration::from_secs(30);
 /// # Errors
 /// The first failure; the rest waits for the next time.
 pub async fn tick(app: &App) -> Result<(), ApiError> {
+    // It waits for nothing that could fail.
+    follow_certificate(app);
     close_unopened(app).await?;
     close_forsaken(app).await?;
     close_idle_shells(app).await?;
     remove_offline_targets(app).await?;
     remove_expired_policies(app).await?;
     cut_old_events(app).await?;
-    follow_certificate(app);
     rotate_keys(app).await
 }
 

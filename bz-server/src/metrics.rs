@@ -122,6 +122,8 @@ impl Metrics {
     pub(crate) fn sink_behind(&self, sink: &str, rows: u64) {
         let label = SinkLabel { sink: sink.to_owned() };
         self.sink_behind.get_or_create(&label).set(i64::try_from(rows).unwrap_or(i64::MAX));
+        // Told from the first look on: what was never there cannot grow.
+        drop(self.sink_failures.get_or_create(&label));
     }
 
     /// Counts rows that were not taken.

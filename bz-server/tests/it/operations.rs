@@ -119,12 +119,25 @@ async fn settings_are_read_again_while_it_runs() {
 /// F-258~: metrics say of everything that one pages for how it is.
 #[tokio::test]
 async fn metrics_say_how_it_is() {
-    let world = World::with(|config| config.metrics_listen = Some("127.0.0.1:0".parse().unwrap())).await;
+    let folder = tempfile::tempdir().unwrap();
+    let lines = folder.path().join("lines");
+    let sink = SinkSettings { name: "lines".to_owned(), file: Some(lines.clone()), ..SinkSettings::default() };
+    let world = World::with(|config| {
+        config.metrics_listen = Some("127.0.0.1:0".parse().unwrap());
+        config.sinks = vec![sink];
+    })
+    .await;
     let admin = world.admin().await;
     world.agent(&admin, "web").await;
     world.get(As::Nobody, "/users").await;
     world.app.store.note_done(Done::Backup, UnixTime::from_secs(START)).await.unwrap();
     let server = Server::serve(Arc::clone(&world.app), world.router.clone()).await.unwrap();
+    let sent = async {
+        while !lines.exists() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), sent).await.expect("the sink gets rows");
     let client = bz_server::tls::http_client(None, Duration::from_secs(10)).unwrap();
     let url = format!("http://{}/metrics", server.metrics_addr().unwrap());
     let text = client.get(url).send().await.unwrap().text().await.unwrap();

@@ -67,7 +67,7 @@ async fn a_certificate_is_renewed_under_load() {
         }
         calls
     });
-    let new = tls::make("Example", names(), 2030).unwrap();
+    let new = tls::make("Example", names(), 2027).unwrap();
     let reaches = async |ca: &str| client(ca).get(&url).send().await.is_ok();
     std::fs::write(at("tls.crt"), "half").unwrap();
     bz_server::jobs::tick(server.app()).await.unwrap();

@@ -41,9 +41,9 @@ async fn a_file_gets_every_row_over_rotation_and_restart() {
     world = world.restarted().await;
     let server = serve(&world).await;
     await_rows(&world, || all().into_iter().filter(|line| serde_json::from_str::<Value>(line).is_ok()).collect()).await;
+    let sent: Vec<_> = all().into_iter().filter(|line| line != "{\"seq\":").collect();
     let export = world.get(As::Client(&admin), "/events/export").await.body;
     let export = String::from_utf8(export).unwrap();
-    let sent: Vec<_> = all().into_iter().filter(|line| line != "{\"seq\":").collect();
     let exported: Vec<_> = export.lines().take(sent.len()).map(str::to_owned).collect();
     assert_eq!(sent, exported, "the lines are those of an export");
     server.shutdown().await;
