@@ -79,9 +79,13 @@ impl SshServer {
     }
 }
 
-/// The key pair in SSH's own form: the public key, and the scalar behind it.
+/// The key pair in SSH's own form: the public key, and the scalar behind it. Of a scalar the library wants all 32 bytes,
+/// also where SSH's numbers are shorter: one in 512.
 fn private(key: &SshKey) -> Option<PrivateKey> {
-    let pair = Writer::default().raw(key.public().blob()).number(key.to_bytes().as_slice()).finish();
+    let scalar = key.to_bytes();
+    let sign: &[u8] = if scalar.first()? < &0x80 { &[] } else { &[0] };
+    let scalar = Zeroizing::new([sign, scalar.as_slice()].concat());
+    let pair = Writer::default().raw(key.public().blob()).string(&scalar).finish();
     let pair = Zeroizing::new(pair);
     let data = KeypairData::decode(&mut pair.as_slice()).ok()?;
     PrivateKey::new(data, "").ok()
@@ -94,6 +98,18 @@ mod tests {
     use russh::keys::{Certificate, PublicKey};
 
     use super::*;
+
+    /// A host's key is whatever chance gave it when the agent came.
+    #[test]
+    fn a_scalar_of_any_length_is_a_key() {
+        for first in [&[0x01][..], &[0x7f], &[0x80], &[0xfe], &[0, 0x01], &[0, 0x80], &[0, 0, 0x7f]] {
+            let mut scalar = [0x55; 32];
+            scalar[..first.len()].copy_from_slice(first);
+            let key = SshKey::from_bytes(&scalar).unwrap();
+            let host = private(&key).unwrap_or_else(|| panic!("a scalar that begins with {first:x?}"));
+            assert_eq!(host.public_key().to_bytes().unwrap(), key.public().blob());
+        }
+    }
 
     /// What a client offers: its key, in a certificate that it has signed itself.
     #[test]

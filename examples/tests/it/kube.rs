@@ -75,6 +75,8 @@ async fn a_cluster_s_port_is_for_whoever_opened_it() {
     for header in ["x: y", "Authorization: Bearer guessed", "Authorization: Basic eDp5"] {
         assert_eq!(stranger(header).await, "This port is for whoever opened it.\n 401", "{header}");
     }
+    let (nothing, said) = desk.fails("logs -n shop gone-0 -f").await;
+    assert!(nothing.is_empty() && said.contains("connection refused"), "of a pod whose node is gone: {said}");
     let mut logs = desk.start("logs -n shop web-0 -f");
     let mut lines = BufReader::new(logs.stdout.take().unwrap()).lines();
     for want in ["first line", "second line"] {

@@ -34,15 +34,19 @@ use bz_core::api::virtual_target::{DatabaseAuthentication, NewVirtualTarget, Por
 use bz_core::id::ConnectionId;
 use bz_core::ssh::SshKey;
 use bz_core::target::UserRule;
+use bz_examples::clock::MovableClock;
 use bz_examples::needs;
-use bz_examples::world::{Way, World};
+use bz_examples::world::{Idp, Parts, Way, World, provider};
+use bz_protocol::client::Event;
+use bz_protocol::driver::Clock as _;
+use bz_protocol::refusal::Code;
 use bz_protocol::session::End;
 use bz_protocol::stream::StreamRequest;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::process::Child;
 
-use crate::session::{ended, expect, type_in, until};
+use crate::session::{ended, expect, type_in, unrefreshed, until};
 use crate::ssh;
 
 /// The target with all of it.
@@ -100,8 +104,36 @@ async fn every_row_ends_with_what_it_stands_on() {
     }
 }
 
+/// F-024, F-017~: every technology ends with the login that it began with, at the agent itself, which says so.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_row_ends_with_its_login() {
+    let Some(room) = Room::new(Way::Ws).await else { return };
+    let client = unrefreshed(&room.world);
+    let mut open = Vec::new();
+    for access in Access::ALL {
+        open.push((access, room.open(&client, access).await));
+    }
+    let end = open.iter().map(|(_, session)| session.opened.expires_at).max().unwrap();
+    // Links die of the long silence and are dialed again; the short step after it is no silence.
+    room.clock.advance(end.since(room.clock.now().wall) - Duration::from_secs(10));
+    for (access, session) in &mut open {
+        let goes_on = async { while !matches!(session.next().await.unwrap(), Event::Resumed) {} };
+        tokio::time::timeout(Duration::from_secs(30), goes_on)
+            .await
+            .unwrap_or_else(|_| panic!("{access:?} does not go on until its login ends"));
+    }
+    room.clock.advance(Duration::from_secs(20));
+    for (access, session) in &mut open {
+        let ended = tokio::time::timeout(Duration::from_secs(30), ended(session)).await;
+        let (_, end) = ended.unwrap_or_else(|_| panic!("{access:?} outlives its login"));
+        assert_eq!(end, End::Refused(Code::Expired), "{access:?}");
+    }
+    room.stop().await;
+}
+
 struct Room {
     world: World,
+    clock: Arc<MovableClock>,
     agent: Running,
     /// Says everything back.
     echo: SocketAddr,
@@ -122,7 +154,11 @@ impl Room {
         let at = |name: &str| folder.path().join(name);
         std::fs::create_dir(at("world")).unwrap();
         let (user, helper) = (User::current().unwrap().name, Helper::at(env!("CARGO_BIN_EXE_helper")));
-        let world = World::start(&at("world"), helper.clone(), &user, way).await.unwrap();
+        let clock = Arc::new(MovableClock::new());
+        let idp = Idp::Dev(provider(&user, clock.for_idp()).await.unwrap());
+        let (person, shared) = (user.clone(), Arc::clone(&clock));
+        let parts = Parts { helper: helper.clone(), person, user: user.clone(), idp, clock: shared, way };
+        let world = World::of(&at("world"), parts, |_| ()).await.unwrap();
         let identity = world.register(HOST, "shout").await.unwrap();
         let (port, sshd) = ssh::sshd(folder.path()).await;
         std::fs::write(at("token"), "token").unwrap();
@@ -136,6 +172,7 @@ impl Room {
         };
         let keys = IssuerKeys::ThroughLink(Arc::clone(&world.tls));
         let agent = Agent::new(identity, world.bundle.clone(), world.carrier.clone(), keys)
+            .clock(Arc::<MovableClock>::clone(&clock))
             .shell(shells)
             .files(Files::new(helper))
             .tunnels()
@@ -147,7 +184,7 @@ impl Room {
             .start()
             .unwrap();
         agent.online().await;
-        let room = Self { world, agent, echo: echo().await, web: web().await, user, folder, _sshd: sshd };
+        let room = Self { world, clock, agent, echo: echo().await, web: web().await, user, folder, _sshd: sshd };
         room.allow().await;
         Some(room)
     }

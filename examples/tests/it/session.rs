@@ -5,6 +5,7 @@ use std::time::Duration;
 use bz_agent::helper::Helper;
 use bz_agent::user::User;
 use bz_client::client::Client;
+use bz_client::login::Login;
 use bz_client::session::{Session, SessionError};
 use bz_core::access::request::{Parameters, Size};
 use bz_core::api::access::Connection;
@@ -400,4 +401,13 @@ async fn a_transcript_is_proof_and_no_byte_of_it_can_be_changed() {
         assert!(verify(&changed, &anchors).is_err(), "byte {at} of {} was changed unseen", bytes.len());
     }
     place.world.stop().await;
+}
+
+/// A world's first login, as if the provider had given no refresh token.
+pub(crate) fn unrefreshed(world: &World) -> Client {
+    let mut stored: serde_json::Value = serde_json::from_str(&world.client.login().to_text()).unwrap();
+    stored["refresh_token"] = serde_json::Value::Null;
+    let login = Login::from_text(&stored.to_string()).unwrap();
+    assert!(!login.is_refreshable());
+    world.client_of(login).unwrap()
 }

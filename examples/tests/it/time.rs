@@ -9,7 +9,6 @@ use std::time::Duration;
 use bz_agent::helper::Helper;
 use bz_agent::user::User;
 use bz_client::client::Client;
-use bz_client::login::Login;
 use bz_client::session::Session;
 use bz_core::access::request::{Parameters, Size};
 use bz_core::api::access::Connection;
@@ -31,7 +30,7 @@ use bz_server::seam::links::Links as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::certified;
-use crate::session::{ended, expect, type_in, until};
+use crate::session::{ended, expect, type_in, unrefreshed, until};
 use crate::tunnels;
 
 const PERSON: &str = "alice";
@@ -273,14 +272,8 @@ impl Place {
         self.clock.advance(by);
     }
 
-    /// The first login, as if the provider had given no refresh token.
     fn unrefreshed(&self) -> Client {
-        let login = self.world.client.login().to_text();
-        let mut stored: serde_json::Value = serde_json::from_str(&login).unwrap();
-        stored["refresh_token"] = serde_json::Value::Null;
-        let login = Login::from_text(&stored.to_string()).unwrap();
-        assert!(!login.is_refreshable());
-        self.world.client_of(login).unwrap()
+        unrefreshed(&self.world)
     }
 
     async fn open(&self, client: &Client, parameters: Parameters) -> Session {

@@ -25,7 +25,7 @@ use bz_protocol::session::End;
 use bz_protocol::stream::Why;
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use crate::session::{files_with, until};
@@ -92,6 +92,10 @@ async fn what_is_refused_is_said_and_logged() {
     assert_eq!(refused(&closed.to_string()).await, Err(OpenError::Refused(Why::ConnectionRefused)));
     assert_eq!(refused("nowhere.invalid:80").await, Err(OpenError::Refused(Why::NotFound)));
     assert_eq!(refused("169.254.169.254:80").await, Err(OpenError::Refused(Why::NotAllowed)), "metadata is guarded");
+    let hole = BlackHole::dig().await;
+    let (nothing, something) = (hole.at.to_string(), echo.to_string());
+    let (lost, found) = tokio::join!(refused(&nothing), refused(&something));
+    assert_eq!((lost, found), (Err(OpenError::Refused(Why::TimedOut)), Ok(())), "what answers nothing holds up nobody");
 
     let narrow = room.tunnel(&[echo]).await;
     let aside = narrow.dial(&closed.to_string().parse().unwrap()).await.map(drop);
@@ -116,6 +120,7 @@ async fn what_is_refused_is_said_and_logged() {
     for want in [
         format!("to {closed}: the connection was refused there"),
         "to nowhere.invalid:80: the target does not find that name".to_owned(),
+        format!("to {}: nobody answered there in time", hole.at),
         format!("to 169.254.169.254:80: {no}"),
         format!("to {echo}: {no}"),
     ] {
@@ -239,7 +244,7 @@ async fn a_policy_that_is_gone_ends_its_tunnels() {
     room.world.stop().await;
 }
 
-/// F-018~, F-232~: a program of one's own, through SOCKS, to a name that the target looks up.
+/// F-018~, F-232~: a program of one's own, through SOCKS, to a name that the target looks up, with TLS of its own.
 #[tokio::test(flavor = "multi_thread")]
 async fn curl_goes_through_socks() {
     if !needs::program("curl") {
@@ -254,15 +259,25 @@ async fn curl_goes_through_socks() {
     let port = listener.local_addr().unwrap();
     let mut serving = JoinSet::new();
     serving.spawn(tunnel.socks(listener, watcher));
-    let curl = async |url: &str| {
+    let curl = async |url: &str, more: &[&str]| {
         let mut command = tokio::process::Command::new("curl");
-        command.args(["--silent", "--show-error", "--max-time", "20", "--noproxy", ""]);
+        command.args(["--silent", "--show-error", "--max-time", "20", "--noproxy", ""]).args(more);
         command.args(["--proxy", &format!("socks5h://{port}"), url]);
         command.output().await.unwrap()
     };
-    let got = curl(&format!("http://localhost:{}/", web.port())).await;
+    let got = curl(&format!("http://localhost:{}/", web.port()), &[]).await;
     assert_eq!(String::from_utf8_lossy(&got.stdout), "hello from behind", "{got:?}");
-    let gone = curl("http://nowhere.invalid/").await;
+    // The world's own server: TLS from this program to there.
+    let url = format!("https://{}/api/v2/trust-bundle", room.world.server.local_addr());
+    let secure = curl(&url, &["--cacert", &room.world.folder.join("server/ca.crt").display().to_string()]).await;
+    assert!(secure.status.success() && secure.stdout.starts_with(b"{\"bundle\":\"# Trust bundle."), "{secure:?}");
+    let stranger = curl(&url, &[]).await;
+    assert_eq!(
+        stranger.status.code(),
+        Some(60),
+        "curl's own code for an authority that it does not know: {stranger:?}"
+    );
+    let gone = curl("http://nowhere.invalid/", &[]).await;
     assert_eq!(gone.status.code(), Some(97), "curl's own code for what its proxy cannot reach: {gone:?}");
     let said = complaints.lock().unwrap().clone();
     assert_eq!(said, ["nowhere.invalid:80: the target does not find that name"]);
@@ -394,6 +409,31 @@ where
         }
     });
     address
+}
+
+/// An address that answers nothing at all: one waits to be let in there, which is all that the queue holds.
+struct BlackHole {
+    at: SocketAddr,
+    _listener: TcpListener,
+    _queue: JoinSet<()>,
+}
+
+impl BlackHole {
+    async fn dig() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(0).unwrap();
+        let at = listener.local_addr().unwrap();
+        let _let_in = TcpStream::connect(at).await.unwrap();
+        let mut queue = JoinSet::new();
+        for _ in 0..4 {
+            queue.spawn(async move {
+                let _held = TcpStream::connect(at).await;
+                std::future::pending().await
+            });
+        }
+        Self { at, _listener: listener, _queue: queue }
+    }
 }
 
 /// Says everything back, and ends when the other does.

@@ -219,8 +219,14 @@ impl Program {
         self.said.wait(wanted).await
     }
 
+    /// Its status, once it has said everything.
     pub(super) async fn ends(&mut self) -> Option<i32> {
-        tokio::time::timeout(DEADLINE, self.child.wait()).await.expect("the program does not end").unwrap().code()
+        let ended = async {
+            let status = self.child.wait().await.unwrap();
+            while self.said.grown.changed().await.is_ok() {}
+            status.code()
+        };
+        tokio::time::timeout(DEADLINE, ended).await.expect("the program does not end")
     }
 
     /// What it has said so far.

@@ -32,7 +32,7 @@ impl Drop for Killed {
 }
 
 impl Cluster {
-    /// One with the namespace `shop` and a pod `web-0` in it; `None` where there is none to start.
+    /// One with the namespace `shop` and the pods `web-0` and, on a node that is gone, `gone-0` in it; `None` where there is none to start.
     pub(crate) async fn start(folder: &Path) -> Option<Self> {
         let peers = needs::kubernetes()?;
         if !["kubectl", "openssl", "curl", "tar"].map(needs::program).into_iter().all(|here| here) {
@@ -101,7 +101,7 @@ impl Cluster {
         assert!(!failed, "{method} {path}: {said}");
     }
 
-    /// A namespace, rights, and a pod that runs on the node.
+    /// A namespace, rights, and pods, one of which runs on the node.
     async fn furnish(&self, node: SocketAddr) {
         use serde_json::json;
         let core = "/api/v1";
@@ -126,16 +126,19 @@ impl Cluster {
         self.made("POST", &format!("{rbac}/namespaces/shop/rolebindings"), bind("shopkeeper", "User", "deployer"))
             .await;
         self.made("POST", &format!("{rbac}/clusterrolebindings"), bind("looker", "Group", "lookers")).await;
-        self.made("POST", &format!("{core}/nodes"), json!({"metadata": {"name": "here"}})).await;
-        let ip = node.ip().to_string();
-        let status = json!({"status": {"addresses": [{"type": "InternalIP", "address": ip}],
-            "daemonEndpoints": {"kubeletEndpoint": {"Port": node.port()}}}});
-        self.made("PATCH", &format!("{core}/nodes/here/status"), status).await;
-        let container = json!({"name": "main", "image": "none"});
-        let pod = json!({"metadata": {"name": "web-0"}, "spec": {"containers": [container], "nodeName": "here"}});
-        self.made("POST", &format!("{core}/namespaces/shop/pods"), pod).await;
-        let running = json!({"status": {"phase": "Running"}});
-        self.made("PATCH", &format!("{core}/namespaces/shop/pods/web-0/status"), running).await;
+        // A pod of a node that is gone has its place in the list all the same.
+        for (name, node, pod) in [("here", node, "web-0"), ("gone", free(), "gone-0")] {
+            self.made("POST", &format!("{core}/nodes"), json!({"metadata": {"name": name}})).await;
+            let ip = node.ip().to_string();
+            let status = json!({"status": {"addresses": [{"type": "InternalIP", "address": ip}],
+                "daemonEndpoints": {"kubeletEndpoint": {"Port": node.port()}}}});
+            self.made("PATCH", &format!("{core}/nodes/{name}/status"), status).await;
+            let container = json!({"name": "main", "image": "none"});
+            let made = json!({"metadata": {"name": pod}, "spec": {"containers": [container], "nodeName": name}});
+            self.made("POST", &format!("{core}/namespaces/shop/pods"), made).await;
+            let running = json!({"status": {"phase": "Running"}});
+            self.made("PATCH", &format!("{core}/namespaces/shop/pods/{pod}/status"), running).await;
+        }
     }
 }
 
