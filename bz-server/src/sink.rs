@@ -35,6 +35,8 @@ const BATCH: usize = 512 << 10;
 /// How long a sink that refused is left alone at first, and at most.
 const WAIT: Duration = Duration::from_secs(1);
 const MOST_WAIT: Duration = Duration::from_secs(60);
+/// How long a batch may still take when all ends.
+const FAREWELL: Duration = Duration::from_secs(2);
 /// How many rows of other logs may pass before it is remembered that they did.
 const FAR: u64 = 10_000;
 /// How long a receiver may take for a batch.
@@ -152,9 +154,12 @@ pub(crate) async fn run(app: Arc<App>, settings: SinkSettings, stop: Cancellatio
     let mut wait = WAIT;
     loop {
         let step = tokio::select! {
-            () = stop.cancelled() => return,
             step = feed.step() => step,
+            () = stopped(&stop) => return,
         };
+        if stop.is_cancelled() {
+            return;
+        }
         let pause = match step {
             Ok(true) => {
                 wait = WAIT;
@@ -174,6 +179,12 @@ pub(crate) async fn run(app: Arc<App>, settings: SinkSettings, stop: Cancellatio
             () = feed.wait(pause) => {}
         }
     }
+}
+
+/// A moment after it was told to stop: what was just taken is noted, and does not come twice.
+async fn stopped(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(FAREWELL).await;
 }
 
 struct Feed {
