@@ -1,4 +1,4 @@
-//! The audited way back, on the server's host: claim codes, and a second factor reset.
+//! What is done on the server's host, and audited: claim codes, a second factor reset, new online keys.
 
 use bz_core::api::policy::SubjectType;
 use bz_core::api::record::{Actor, UserEvent};
@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::config::Config;
 use crate::init::{self, InitError};
 use crate::seam::{Entropy, random};
+use crate::store::operation::Done;
 use crate::store::{Store, StoreError};
 
 /// Why nothing was done.
@@ -66,8 +67,22 @@ pub async fn reset_mfa(
     Ok(())
 }
 
+/// Asks the running server for new online keys, and says so in the log.
+///
+/// # Errors
+/// [`AdminError`].
+pub async fn rotate_keys(
+    config: &Config,
+    store: &Store,
+    entropy: &dyn Entropy,
+    now: UnixTime,
+) -> Result<(), AdminError> {
+    audit(config, store, entropy, ("adminservice:rotate-keys", String::new(), now)).await?;
+    Ok(store.note_done(Done::Rotation, now).await?)
+}
+
 /// Logged before it is done: what was tried is known, whatever came of it.
-async fn audit(
+pub(crate) async fn audit(
     config: &Config,
     store: &Store,
     entropy: &dyn Entropy,

@@ -9,6 +9,7 @@ mod autodiscovery;
 mod call;
 mod connection;
 mod environment;
+pub(crate) mod headers;
 mod mfa;
 pub(crate) mod event;
 mod groups;
@@ -36,6 +37,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{RawPathParams, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use bz_core::api::PREFIX;
@@ -52,6 +54,7 @@ pub use crate::api::table::OPERATIONS;
 use crate::api::openapi::{Described, Schemas};
 use crate::api::query::Param;
 use crate::app::App;
+use crate::auth::limit::Guess;
 use crate::auth::{self, Caller};
 use crate::error::ApiError;
 use crate::policy::OperationQuestion;
@@ -182,6 +185,7 @@ pub fn router(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(|| async {
             plain(StatusCode::METHOD_NOT_ALLOWED, ApiError::bad_request("this path does not take this method"))
         })
+        .layer(map_response(headers::secure))
         .with_state(app)
 }
 
@@ -269,6 +273,10 @@ async fn go(
         }
         Err(error) => Err(error),
     };
+    let result = match result {
+        Err(error) if error.is_guess() => Err(guessed(&log, error)?),
+        other => other,
+    };
     // A body that comes by and by cannot be looked at from here.
     let outcome = match &result {
         Ok(answer) => (answer.status, None),
@@ -276,6 +284,22 @@ async fn go(
     };
     record(operation, &log, outcome, id).await?;
     result
+}
+
+/// Counts a credential that was wrong. The error is the answer at once, and leaves no row, where there were too many.
+fn guessed(call: &Call, error: ApiError) -> Result<ApiError, ApiError> {
+    let guess = call.app.guesses.lock().unwrap_or_else(PoisonError::into_inner).wrong(call.from, call.app.now().mono);
+    match guess {
+        Guess::Counted => Ok(error),
+        Guess::Locks => {
+            tracing::warn!(from = %call.from, "too many wrong keys or codes: wrong ones are not looked at for a while");
+            call.note_context(
+                "too many wrong credentials from this address: no more of them are logged for 15 minutes",
+            );
+            Ok(error)
+        }
+        Guess::Locked(wait) => Err(ApiError::too_many_guesses(wait)),
+    }
 }
 
 async fn decide(operation: &'static Operation, call: Call) -> Result<Answer, ApiError> {
@@ -349,10 +373,10 @@ pub struct Peer(pub SocketAddr);
 
 fn refusal(error: ApiError, id: EventId) -> Response {
     let status = error.status();
-    let retry = (error.code() == Code::TooMany).then_some("60");
+    let retry = error.retry();
     let mut response = (status, axum::Json(error.body(id.to_string()))).into_response();
     if let Some(seconds) = retry {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(seconds));
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }

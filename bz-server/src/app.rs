@@ -19,9 +19,9 @@ use crate::api::event::stream::MOST_STREAMS;
 use crate::artifacts::Artifacts;
 use crate::auth::hash::KeyHasher;
 use crate::auth::key::Uses;
-use crate::auth::limit::Limit;
+use crate::auth::limit::{Guesses, Limit};
 use crate::auth::replay::Replay;
-use crate::config::Config;
+use crate::config::{Config, Live, Tls};
 use crate::groups::source::SourceError;
 use crate::groups::{COUNTS, Groups};
 use crate::keys::{self, Certifier, KeysError, OnlineKeys};
@@ -35,7 +35,9 @@ use crate::seam::directory::access::World;
 use crate::seam::jwks::{JwksCache, JwksSource};
 use crate::seam::links::Links;
 use crate::seam::{Clock, Entropy, EntropyError, random};
+use crate::store::operation::Done;
 use crate::store::{Store, StoreError};
+use crate::tls::{Certificates, TlsError};
 
 /// The seams to the world.
 #[derive(Clone)]
@@ -68,6 +70,9 @@ pub enum AppError {
     /// The keys.
     #[error(transparent)]
     Keys(#[from] KeysError),
+    /// The certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The rules.
     #[error(transparent)]
     Engine(#[from] EngineError),
@@ -85,7 +90,9 @@ const MOST_INITIALS: usize = 4096;
 /// The parts.
 pub struct App {
     /// The settings.
-    pub config: Config,
+    pub config: Live,
+    /// The certificate that listeners show, where there is TLS.
+    pub certificates: Option<Arc<Certificates>>,
     /// The organization.
     pub organization: OrganizationId,
     /// Everything that outlives the process.
@@ -119,12 +126,15 @@ pub struct App {
     pub(crate) replay: Mutex<Replay>,
     pub(crate) limit: Mutex<Limit>,
     pub(crate) pages: Mutex<Pages>,
+    pub(crate) guesses: Mutex<Guesses>,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     root: PrivateKey,
     online: Mutex<Arc<OnlineKeys>>,
     initials: Mutex<BTreeMap<LoginId, VerifiedInitial>>,
     policies: Mutex<Arc<Index>>,
+    /// Which request for new online keys was served.
+    pub(crate) rotated: Mutex<Option<UnixTime>>,
 }
 
 impl std::fmt::Debug for App {
@@ -149,26 +159,25 @@ impl App {
         let token_key = keys::secret_key(&config.data, keys::TOKENS, &random(seams.entropy.as_ref())?)?;
         let token_key = TokenKey::new(&token_key)
             .map_err(|error| KeysError::File { path: config.data.join(keys::TOKENS), error })?;
-        let hash_key = keys::secret_key(&config.data, keys::API_KEYS, &random(seams.entropy.as_ref())?)?;
-        let key_hasher = Arc::new(KeyHasher::new(&hash_key));
-        let old = Arc::clone(&key_hasher);
-        store.key_old_hashes(move |plain| old.keyed(plain)).await?;
+        let key_hasher = key_hasher(&config, &store, seams.entropy.as_ref()).await?;
+        let metrics = Metrics::new();
+        let certificates = match &config.tls {
+            Tls::Off(_) => None,
+            Tls::Files(files) => Some(Certificates::read(files)?),
+        };
+        let rotated = store.last_done(Done::Rotation).await?;
         let now = seams.clock.now().wall;
         let online = certify(&config, (&root, organization), seams.entropy.as_ref(), now)?;
         let world = |client| World { client, clock: Arc::clone(&seams.clock), entropy: Arc::clone(&seams.entropy) };
         let groups = Groups::open(&config, world)?;
-        // What is of another time or another place counts from the first call on no more.
-        let known = |provider: &&Provider| groups.has(&provider.issuer) && provider.kind.row().directory == "sub";
-        let by_subject = config.providers.iter().filter(known).map(|provider| provider.issuer.clone()).collect();
-        store.directories_are(groups.issuers().cloned().collect(), by_subject).await?;
-        store.drop_memberships(now.before(COUNTS)).await?;
+        forget_memberships(&store, (&config, &groups), now).await?;
         Ok(Self {
             engine: Engine::new()?,
             groups,
-            jwks: JwksCache::new(seams.jwks),
+            jwks: JwksCache::new(seams.jwks).counting(metrics.provider_failures.clone()),
             links: seams.links,
             records: Records::new(&config.data, token_key),
-            metrics: Metrics::new(),
+            metrics,
             vault: Arc::new(vault),
             key_hasher,
             key_uses: Mutex::default(),
@@ -177,14 +186,17 @@ impl App {
             stopping: CancellationToken::new(),
             streams: Arc::new(Semaphore::new(MOST_STREAMS)),
             replay: Mutex::new(Replay::default()),
-            limit: Mutex::new(Limit::default()),
+            limit: Mutex::default(),
             pages: Mutex::default(),
+            guesses: Mutex::default(),
             clock: seams.clock,
             entropy: seams.entropy,
             online: Mutex::new(Arc::new(online)),
             initials: Mutex::default(),
             policies: Mutex::default(),
-            config,
+            rotated: Mutex::new(rotated),
+            certificates,
+            config: Live::new(config),
             organization,
             store,
             root,
@@ -250,6 +262,17 @@ impl App {
         Ok(index)
     }
 
+    /// New online keys now, whatever the old ones' age: those sign nothing more, and what they signed stays good.
+    ///
+    /// # Errors
+    /// As [`Self::online_keys`].
+    pub(crate) fn rotate_online_keys(&self) -> Result<Arc<OnlineKeys>, AppError> {
+        let now = self.now().wall;
+        let keys = Arc::new(certify(&self.config, (&self.root, self.organization), self.entropy.as_ref(), now)?);
+        *self.online.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&keys);
+        Ok(keys)
+    }
+
     /// The initial token of this login as verified before, so that it stays good when its key is withdrawn.
     pub(crate) fn initial(&self, login: LoginId) -> Option<VerifiedInitial> {
         self.initials.lock().unwrap_or_else(PoisonError::into_inner).get(&login).cloned()
@@ -263,6 +286,28 @@ impl App {
         }
         kept.insert(login, initial);
     }
+}
+
+/// What keys are found by. Hashes of an earlier kind become such.
+async fn key_hasher(config: &Config, store: &Store, entropy: &dyn Entropy) -> Result<Arc<KeyHasher>, AppError> {
+    let key = keys::secret_key(&config.data, keys::API_KEYS, &random(entropy)?)?;
+    let hasher = Arc::new(KeyHasher::new(&key));
+    let old = Arc::clone(&hasher);
+    store.key_old_hashes(move |plain| old.keyed(plain)).await?;
+    Ok(hasher)
+}
+
+/// What directories said at another time or of another place counts from the first call on no more.
+async fn forget_memberships(
+    store: &Store,
+    (config, groups): (&Config, &Groups),
+    now: UnixTime,
+) -> Result<(), AppError> {
+    let known = |provider: &&Provider| groups.has(&provider.issuer) && provider.kind.row().directory == "sub";
+    let by_subject = config.providers.iter().filter(known).map(|provider| provider.issuer.clone()).collect();
+    store.directories_are(groups.issuers().cloned().collect(), by_subject).await?;
+    store.drop_memberships(now.before(COUNTS)).await?;
+    Ok(())
 }
 
 /// The bundle of these settings and this root.

@@ -193,7 +193,9 @@ pub fn check_proof(app: &App, proof: &Proof, call: &SignedCall<'_>, key: &Public
     if proof.time.since(now) > WINDOW || now.since(proof.time) > WINDOW {
         return Err(ApiError::not_logged_in("the call's time is not the server's: check the clock"));
     }
-    proof.verify(call, key).map_err(|_| ApiError::not_logged_in("the call is not signed by this login's key"))?;
+    proof
+        .verify(call, key)
+        .map_err(|_| ApiError::not_logged_in("the call is not signed by this login's key").guess())?;
     let mut replay = app.replay.lock().unwrap_or_else(PoisonError::into_inner);
     match replay.see(proof.login, proof.random, proof.time, now) {
         Seen::New => Ok(()),

@@ -2,6 +2,8 @@
 //!
 //! Absent: secrets. Keys are files in the data folder.
 
+mod live;
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -14,7 +16,11 @@ use bz_core::time::UnixTime;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+pub use crate::config::live::Live;
+pub use crate::sink::SinkSettings;
+
 use crate::groups::source::DirectoryConfig;
+use crate::sink;
 
 /// What begins the name of a setting in the environment.
 pub const ENVIRONMENT: &str = "BZ_SERVER_";
@@ -22,6 +28,14 @@ pub const ENVIRONMENT: &str = "BZ_SERVER_";
 /// Why settings are refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
+    /// A sink that cannot be used.
+    #[error("[[sink]] {name:?}: {rule}")]
+    Sink {
+        /// Which.
+        name: String,
+        /// What it must be.
+        rule: &'static str,
+    },
     /// Not the TOML of a configuration: an unknown key, a wrong type.
     #[error("the configuration is malformed: {0}")]
     Malformed(String),
@@ -111,6 +125,9 @@ pub struct Config {
     /// The directories that say who is in which group.
     #[serde(rename = "groups", default, skip_serializing_if = "Vec::is_empty")]
     pub directories: Vec<DirectoryConfig>,
+    /// Where logs are sent.
+    #[serde(rename = "sink", default, skip_serializing_if = "Vec::is_empty")]
+    pub sinks: Vec<SinkSettings>,
 }
 
 /// What clients tell an identity provider besides what the trust bundle says.
@@ -236,6 +253,7 @@ impl Config {
             let provider = provider.filter(|_| !again).ok_or(ConfigError::Value { key: "groups", rule })?;
             directory.check(provider).map_err(|rule| ConfigError::Value { key: "groups", rule })?;
         }
+        self.check_sinks()?;
         let local = self.listen.ip().is_loopback();
         value(!matches!(self.tls, Tls::Off(_)) || local, "tls", "may be \"off\" only on a loopback address")?;
         let local = self.metrics_listen.is_none_or(|a| a.ip().is_loopback());
@@ -254,6 +272,18 @@ impl Config {
         let name = |text: &str| !text.trim().is_empty() && text.len() <= 100;
         value(name(&self.organization), "organization", "must be 1 to 100 bytes")?;
         value(name(&self.node), "node", "must be 1 to 100 bytes")
+    }
+
+    fn check_sinks(&self) -> Result<(), ConfigError> {
+        let mut names = BTreeSet::new();
+        for sink in &self.sinks {
+            let refused = |rule| ConfigError::Sink { name: sink.name.clone(), rule };
+            sink.check().map_err(refused)?;
+            if !names.insert(&sink.name) || names.len() > sink::MOST {
+                return Err(refused("is the second of its name, or the seventeenth"));
+            }
+        }
+        Ok(())
     }
 
     /// How long a login lasts at most.

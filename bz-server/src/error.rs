@@ -3,6 +3,7 @@
 //! Causes inside the server are logged where they arise and never sent.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use bz_core::api::error::{Code, ErrorBody};
@@ -22,11 +23,33 @@ pub struct ApiError {
     message: String,
     errors: BTreeMap<String, Vec<String>>,
     candidates: Vec<String>,
+    /// After how many seconds it is worth another try.
+    retry: Option<u64>,
+    /// Whether somebody may be guessing a secret.
+    is_guess: bool,
 }
 
 impl ApiError {
     fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), errors: BTreeMap::new(), candidates: Vec::new() }
+        let (errors, candidates) = (BTreeMap::new(), Vec::new());
+        Self { code, message: message.into(), errors, candidates, retry: None, is_guess: false }
+    }
+
+    /// Somebody may be guessing: such refusals are counted.
+    #[must_use]
+    pub(crate) fn guess(self) -> Self {
+        Self { is_guess: true, ..self }
+    }
+
+    /// Whether somebody may be guessing a secret.
+    pub(crate) const fn is_guess(&self) -> bool {
+        self.is_guess
+    }
+
+    /// After how many seconds it is worth another try.
+    #[must_use]
+    pub const fn retry(&self) -> Option<u64> {
+        self.retry
     }
 
     /// The body or a parameter is malformed.
@@ -128,12 +151,24 @@ impl ApiError {
             Code::ClaimCode,
             "the claim code is wrong, used or expired: `bz-server admin claim` on the server's host makes a new one",
         )
+        .guess()
     }
 
     /// Too many calls.
     #[must_use]
     pub fn too_many() -> Self {
-        Self::new(Code::TooMany, "too many calls: wait a minute")
+        Self { retry: Some(60), ..Self::new(Code::TooMany, "too many calls: wait a minute") }
+    }
+
+    /// Too many wrong credentials.
+    #[must_use]
+    pub fn too_many_guesses(wait: Duration) -> Self {
+        let seconds = wait.as_secs().max(1);
+        let message = format!(
+            "too many wrong keys or codes came from this address: wrong ones are not looked at for {} minutes",
+            seconds.div_ceil(60)
+        );
+        Self { retry: Some(seconds), ..Self::new(Code::TooMany, message) }
     }
 
     /// The login lacks the second factor.
@@ -165,12 +200,11 @@ impl ApiError {
     /// Too many codes were not good.
     #[must_use]
     pub fn mfa_locked(until: UnixTime, now: UnixTime) -> Self {
-        let minutes = until.since(now).as_secs().div_ceil(60);
+        let seconds = until.since(now).as_secs().max(1);
+        let minutes = seconds.div_ceil(60);
         let advice = "if it was not you who tried, tell an administrator: somebody has your password";
-        Self::new(
-            Code::MfaLocked,
-            format!("too many wrong codes: none is taken until {until}, for {minutes} minutes; {advice}"),
-        )
+        let message = format!("too many wrong codes: none is taken until {until}, for {minutes} minutes; {advice}");
+        Self { retry: Some(seconds), ..Self::new(Code::MfaLocked, message) }
     }
 
     /// Larger than a call may be.

@@ -2,6 +2,7 @@
 //!
 //! Absent: when targets go offline, which the relay knows.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use bz_core::api::policy::SubjectType;
@@ -18,7 +19,9 @@ use crate::connection::life::By;
 use crate::connection::{close, recheck};
 use crate::error::ApiError;
 use crate::groups::sync;
+use crate::keys::OnlineKey;
 use crate::store::event::anchor::Signer;
+use crate::store::operation::Done;
 
 /// How often a server runs all of them.
 pub const EVERY: Duration = Duration::from_secs(30);
@@ -40,6 +43,8 @@ pub async fn end_policies(app: &App) -> Result<(), ApiError> {
 /// # Errors
 /// The first failure; the rest waits for the next time.
 pub async fn tick(app: &App) -> Result<(), ApiError> {
+    // It waits for nothing that could fail.
+    follow_certificate(app);
     close_unopened(app).await?;
     close_forsaken(app).await?;
     close_idle_shells(app).await?;
@@ -47,6 +52,7 @@ pub async fn tick(app: &App) -> Result<(), ApiError> {
     remove_expired_policies(app).await?;
     sync::forget(app).await?;
     cut_old_events(app).await?;
+    rotate_keys(app).await?;
     keep_keys(app).await
 }
 
@@ -63,6 +69,33 @@ async fn keep_keys(app: &App) -> Result<(), ApiError> {
 /// [`ApiError`].
 pub async fn groups(app: &App) -> Result<(), ApiError> {
     sync::due(app).await
+}
+
+/// Makes new online keys where somebody asked for them on this host.
+async fn rotate_keys(app: &App) -> Result<(), ApiError> {
+    let asked = app.store.last_done(Done::Rotation).await?;
+    if std::mem::replace(&mut *app.rotated.lock().unwrap_or_else(PoisonError::into_inner), asked) == asked {
+        return Ok(());
+    }
+    let keys = app.rotate_online_keys().map_err(ApiError::internal)?;
+    tracing::info!("new online keys: they were asked for");
+    let public = |key: &OnlineKey| key.key.public().to_string();
+    let context = json!({
+        "grant": public(&keys.grant), "control": public(&keys.control), "record": public(&keys.record),
+    });
+    let event = own_event(app, ("keyservice:rotated", "online keys"), context.to_string())?;
+    Ok(app.store.add_user_event(event, app.now().wall).await?)
+}
+
+/// Shows the certificate that another program renewed.
+fn follow_certificate(app: &App) {
+    match app.certificates.as_ref().map(|certificates| certificates.follow()) {
+        None | Some(Ok(false)) => {}
+        Some(Ok(true)) => tracing::info!("the TLS certificate changed and is shown from now on"),
+        Some(Err(error)) => {
+            tracing::warn!(%error, "the TLS certificate changed and cannot be read; the old one is shown");
+        }
+    }
 }
 
 /// Closes connections whose client never came: no grant opens them any more.

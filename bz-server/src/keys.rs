@@ -124,6 +124,15 @@ pub fn secret_key(data: &Path, file: &str, fresh: &[u8; 32]) -> Result<Zeroizing
     read_hex(&path)
 }
 
+/// Whether a key that [`secret_key`] keeps is there.
+///
+/// # Errors
+/// [`KeysError`]; also when others can read the file.
+pub fn is_secret_key(data: &Path, file: &str) -> Result<bool, KeysError> {
+    let path = data.join(file);
+    if path.exists() { read_hex(&path).map(|_| true) } else { Ok(false) }
+}
+
 fn read_hex(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeysError> {
     let file = |error| KeysError::File { path: path.to_owned(), error };
     if fs::metadata(path).map_err(file)?.permissions().mode() & 0o077 != 0 {

@@ -11,6 +11,8 @@ pub mod seam;
 pub mod keys;
 pub mod init;
 pub mod admin;
+pub mod backup;
+pub mod doctor;
 pub mod store;
 pub mod policy;
 pub mod mfa;
@@ -29,6 +31,7 @@ pub mod record;
 pub mod relay;
 pub mod observe;
 pub mod server;
+pub mod sink;
 
 pub use crate::app::{App, Seams};
 pub use crate::config::Config;

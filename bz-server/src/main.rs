@@ -1,5 +1,7 @@
 //! The program `bz-server`: arguments → configuration → server → drain.
 
+mod program;
+
 use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -48,6 +50,19 @@ enum Command {
     /// Prove that nothing was changed in the logs or removed from them, beside a running server or without one.
     #[command(subcommand)]
     Audit(Audit),
+    /// Save everything this server is in one encrypted file, while it runs.
+    Backup(program::backup::Backup),
+    /// Say what is wrong with this server, and what to do about it.
+    Doctor {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Keys that agents believe.
+    #[command(subcommand)]
+    Key(program::key::Key),
+    /// Restore a backup into an empty folder.
+    Restore(program::backup::Restore),
 }
 
 #[derive(Debug, Subcommand)]
@@ -113,7 +128,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     runtime.block_on(async {
         match arguments.command {
             Some(Command::Init(options)) => initialize(options).await,
-            Some(Command::Serve) => serve(read(&arguments.config)?).await,
+            Some(Command::Serve) => serve(&arguments.config).await,
             Some(Command::Bundle) => bundle(&read(&arguments.config)?).await,
             Some(Command::Admin(Admin::Claim)) => claim(&read(&arguments.config)?).await,
             Some(Command::Admin(Admin::ResetMfa { user })) => reset_mfa(&read(&arguments.config)?, user).await,
@@ -121,6 +136,10 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Some(Command::Audit(Audit::Verify { head, bundle })) => {
                 audit_verify(&read(&arguments.config)?, head, bundle).await
             }
+            Some(Command::Backup(options)) => options.run((&read(&arguments.config)?, &arguments.config)).await,
+            Some(Command::Restore(options)) => options.run().await,
+            Some(Command::Doctor { json }) => program::doctor::run(&arguments.config, json).await,
+            Some(Command::Key(command)) => command.run(&read(&arguments.config)?).await,
             None => bail!("name a command, or --help"),
         }
     })
@@ -156,7 +175,8 @@ async fn initialize(options: Init) -> anyhow::Result<()> {
     ))
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(path: &std::path::Path) -> anyhow::Result<()> {
+    let config = read(path)?;
     let ca = config.provider_ca.as_ref().map(std::fs::read).transpose().context("provider_ca")?;
     let relay = Relay::new();
     let seams = Seams {
@@ -168,14 +188,31 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     // Before the first call is taken: from then on a signal means drain.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let server = Server::start_with(config, seams, relay).await?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => reload(&server, path).await,
+        }
     }
     tracing::info!("stopping");
     server.shutdown().await;
     Ok(())
+}
+
+async fn reload(server: &Server, path: &std::path::Path) {
+    let reloaded = match read(path) {
+        Ok(config) => server.reload(config).await.map_err(Into::into),
+        Err(error) => Err(error),
+    };
+    match reloaded {
+        Ok(bz_server::server::reload::Reloaded { taken, restart }) => {
+            tracing::info!(?taken, needs_restart = ?restart, "the settings were read again");
+        }
+        Err(error) => tracing::error!("the settings cannot be read again, and nothing was changed: {error:#}"),
+    }
 }
 
 async fn bundle(config: &Config) -> anyhow::Result<()> {

@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app::App;
-use crate::seam::links::Links;
+use crate::seam::links::{Count, Links};
 
 /// How long an agent may take to end a session that was closed.
 const OBEY: Duration = Duration::from_secs(10);
@@ -194,6 +194,12 @@ impl Relay {
 }
 
 impl Links for Relay {
+    fn count(&self) -> Count {
+        let table = self.lock();
+        let sessions = table.pairs.values().map(Vec::len).sum::<usize>() as u64;
+        Count { agents: table.agents.len() as u64, clients: table.clients.len() as u64, sessions }
+    }
+
     fn online(&self, target: TargetId) -> Option<BootId> {
         self.lock().agents.get(&target).map(|agent| agent.boot)
     }

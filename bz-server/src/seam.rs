@@ -7,33 +7,46 @@ pub mod directory;
 pub mod jwks;
 pub mod links;
 
-use std::sync::Mutex;
 use std::time::Duration;
 
 use bz_core::time::{Mono, Now, UnixTime};
 pub use bz_protocol::driver::{Clock, SystemClock};
+use futures::future::BoxFuture;
+use tokio::sync::watch;
 
 /// A clock that stands until it is moved.
 #[derive(Debug)]
-pub struct FakeClock(Mutex<Now>);
+pub struct FakeClock(watch::Sender<Now>);
 
 impl FakeClock {
     /// A clock that stands at this wall time.
     #[must_use]
     pub fn at(wall: UnixTime) -> Self {
-        Self(Mutex::new(Now { mono: Mono::at(Duration::ZERO), wall }))
+        Self(watch::channel(Now { mono: Mono::at(Duration::ZERO), wall }).0)
     }
 
     /// Moves both clocks forward.
     pub fn advance(&self, by: Duration) {
-        let mut now = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        *now = now.after(by);
+        self.0.send_modify(|now| *now = now.after(by));
+    }
+
+    /// Sets the wall clock, also back; the other goes on.
+    pub fn set_wall(&self, wall: UnixTime) {
+        self.0.send_modify(|now| now.wall = wall);
     }
 }
 
 impl Clock for FakeClock {
     fn now(&self) -> Now {
-        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        *self.0.borrow()
+    }
+
+    fn wait(&self, at: Mono) -> BoxFuture<'_, ()> {
+        let mut now = self.0.subscribe();
+        Box::pin(async move {
+            // Its sender is this clock, which outlives whoever waits.
+            drop(now.wait_for(|now| now.mono >= at).await);
+        })
     }
 }
 

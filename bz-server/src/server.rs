@@ -1,6 +1,8 @@
 //! A running server: listeners, TLS, and an end that lets running calls finish.
 
 mod quic;
+pub mod reload;
+mod sinks;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,6 +12,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
+use axum::middleware::map_response;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -26,13 +29,16 @@ use tower::ServiceExt as _;
 use crate::api::{self, Peer};
 use crate::app::{App, AppError, Seams};
 use crate::auth::key::write_uses;
-use crate::config::{Config, Tls};
+use crate::config::Config;
 use crate::jobs;
 use crate::relay::Relay;
+use crate::server::sinks::Sinks;
 use crate::tls::{self, TlsError};
 
 /// The most connections at once; later ones wait.
 const MOST: usize = 10_000;
+/// The most bytes of a request's headers over HTTP/2.
+const MOST_HEADERS: u32 = 32 << 10;
 /// How long a peer may take for the TLS handshake, and for the head of a request.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -68,6 +74,7 @@ pub struct Server {
     _end: tokio_util::sync::DropGuard,
     end: CancellationToken,
     relay: Option<Arc<Relay>>,
+    sinks: Sinks,
 }
 
 impl Server {
@@ -88,9 +95,10 @@ impl Server {
     pub async fn start_with(config: Config, seams: Seams, relay: Arc<Relay>) -> Result<Self, StartError> {
         let app = Arc::new(App::open(config, seams).await?);
         relay.attach(&app);
-        let router = api::router(Arc::clone(&app)).merge(relay.router());
+        let links = relay.router().layer(map_response(api::headers::secure));
+        let router = api::router(Arc::clone(&app)).merge(links);
         let mut server = Self::serve(app, router).await?;
-        if let Some(listener) = quic::listen(&server.app.config, server.local)? {
+        if let Some(listener) = quic::listen(&server.app, server.local)? {
             server.quic = Some(listener.local_addr());
             let (stop, end) = (server.stop.clone(), server.end.clone());
             let door = quic::QuicDoor { relay: Arc::clone(&relay), stop, end, tasks: server.tasks.clone() };
@@ -105,9 +113,9 @@ impl Server {
     /// # Errors
     /// [`StartError`].
     pub async fn serve(app: Arc<App>, router: Router) -> Result<Self, StartError> {
-        let acceptor = match &app.config.tls {
-            Tls::Off(_) => None,
-            Tls::Files(files) => Some(TlsAcceptor::from(Arc::new(tls::server(files)?))),
+        let acceptor = match &app.certificates {
+            None => None,
+            Some(certificates) => Some(TlsAcceptor::from(Arc::new(tls::server(Arc::clone(certificates))?))),
         };
         let (listener, local) = listen(app.config.listen).await?;
         let (stop, end, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
@@ -131,9 +139,11 @@ impl Server {
         tasks.spawn(door.accept(listener));
         tasks.spawn(keep_time(Arc::clone(&app), (stop.clone(), end.clone())));
         tasks.spawn(keep_groups(Arc::clone(&app), (stop.clone(), end.clone())));
-        tracing::info!(%local, tls = !matches!(app.config.tls, Tls::Off(_)), "listening");
+        tracing::info!(%local, tls = app.certificates.is_some(), "listening");
         let guard = end.clone().drop_guard();
-        Ok(Self { app, local, metrics, quic: None, stop, tasks, _end: guard, end, relay: None })
+        let sinks = Sinks::new(&end, &tasks);
+        sinks.start(&app);
+        Ok(Self { app, local, metrics, quic: None, stop, tasks, _end: guard, end, relay: None, sinks })
     }
 
     /// Where it listens.
@@ -169,6 +179,7 @@ impl Server {
             relay.shutdown().await;
         }
         self.app.records.shutdown().await;
+        self.sinks.stop();
         self.app.calls.close();
         if let Err(error) = write_uses(&self.app).await {
             tracing::warn!(%error, "when keys were last used is not written down");
@@ -210,6 +221,7 @@ async fn keep_time(app: Arc<App>, (stop, end): (CancellationToken, CancellationT
             jobs::end_policies(&app).await
         };
         if let Err(error) = done {
+            app.metrics.job_failures.inc();
             tracing::warn!(%error, "a job failed and is tried again");
         }
     }
@@ -221,6 +233,7 @@ async fn keep_groups(app: Arc<App>, (stop, end): (CancellationToken, Cancellatio
             () = stop.cancelled() => return,
             () = end.cancelled() => return,
             done = jobs::groups(&app) => if let Err(error) = done {
+                app.metrics.job_failures.inc();
                 tracing::warn!(%error, "asking directories failed and is tried again");
             }
         }
@@ -242,6 +255,7 @@ fn metrics(app: Arc<App>) -> Router {
 
 async fn metrics_text(State(app): State<Arc<App>>) -> Response {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    app.metrics.look(&app).await;
     match app.metrics.text() {
         Ok(text) => ([(CONTENT_TYPE, kind)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
@@ -313,12 +327,13 @@ impl Door {
             router.clone().oneshot(request.map(axum::body::Body::new))
         });
         let mut builder = Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_headers(64);
         builder
             .http2()
             .timer(TokioTimer::new())
             .keep_alive_interval(Duration::from_secs(20))
-            .max_concurrent_streams(100);
+            .max_concurrent_streams(100)
+            .max_header_list_size(MOST_HEADERS);
         let talk = builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
         tokio::pin!(talk);
         let talked = tokio::select! {

@@ -6,11 +6,13 @@
 
 pub mod api_key;
 pub mod connection;
+pub mod copy;
 pub mod environment;
 pub mod event;
 pub mod groups;
 pub mod login;
 pub mod mfa;
+pub mod operation;
 pub mod organization;
 pub mod policy;
 pub mod registration_key;
@@ -27,6 +29,9 @@ use std::time::Duration;
 use bz_core::time::UnixTime;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::store::event::Head;
+use crate::store::organization::Organization;
 
 /// The database's file in the data folder.
 pub const FILE: &str = "bz-server.db";
@@ -49,6 +54,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0010_policy_versions.sql"),
     include_str!("../migrations/0011_keys.sql"),
     include_str!("../migrations/0012_workload.sql"),
+    include_str!("../migrations/0013_operations.sql"),
 ];
 
 /// The step that goes on in [`event::migrate`].
@@ -70,12 +76,14 @@ pub enum StoreError {
     #[error("another program holds the database: only one server may use a data folder")]
     Locked,
     /// A newer server wrote it.
-    #[error("the database is of a newer server (version {found}, this one knows {known}): do not go back")]
+    #[error("the database is of a newer server (version {found}, this one knows {known}): {}", way_back(.copy.as_deref()))]
     Newer {
         /// Its version.
         found: usize,
         /// Ours.
         known: usize,
+        /// A copy from before the upgrade, if one is left.
+        copy: Option<PathBuf>,
     },
     /// A stored value is not what this column holds.
     #[error("the database holds {0} that cannot be read: restore it from a copy")]
@@ -100,6 +108,10 @@ impl From<rusqlite::Error> for StoreError {
             Some(ErrorCode::DiskFull) => Self::Full,
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked,
             Some(ErrorCode::OperationInterrupted) => Self::TooLong,
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
+                let advice = "its file and folder must be the server's user's own, and writable";
+                Self::Failed(format!("{error}: {advice}"))
+            }
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Unreadable("pages".to_owned()),
             _ => {
                 if let rusqlite::Error::FromSqlConversionFailure(_, _, why) = error {
@@ -137,7 +149,7 @@ impl Store {
     pub fn open(data: &Path) -> Result<Self, StoreError> {
         let path = data.join(FILE);
         let mut connection = open(&path)?;
-        migrate(&mut connection)?;
+        migrate(&mut connection, &path)?;
         let reader = open_reader(&path)?;
         let (jobs, queue) = mpsc::channel(QUEUE);
         let (added, events) = watch::channel(0);
@@ -156,7 +168,7 @@ impl Store {
         match found.cmp(&MIGRATIONS.len()) {
             std::cmp::Ordering::Less => return Err(StoreError::Older),
             std::cmp::Ordering::Equal => {}
-            std::cmp::Ordering::Greater => return Err(StoreError::Newer { found, known: MIGRATIONS.len() }),
+            std::cmp::Ordering::Greater => return Err(newer(found, &path)),
         }
         // Nobody takes jobs: who writes is told that the store is closed.
         Ok(Self { jobs: mpsc::channel(1).0, questions: answering(reader)?, events: watch::channel(0).1, path })
@@ -168,6 +180,12 @@ impl Store {
     /// [`StoreError`].
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.transact(|tx| Ok(tx.query_row("SELECT 1", [], |_| Ok(()))?)).await
+    }
+
+    /// How many calls wait for the database, and how many may.
+    #[must_use]
+    pub fn waiting(&self) -> (usize, usize) {
+        (QUEUE.saturating_sub(self.jobs.capacity()), QUEUE)
     }
 
     /// Says each time rows of the logs were added by this process: the last one's number.
@@ -213,6 +231,12 @@ impl Store {
         });
         asked.await.map_err(|error| StoreError::Failed(error.to_string()))?
     }
+}
+
+/// The version that this server writes.
+#[must_use]
+pub const fn newest_version() -> usize {
+    MIGRATIONS.len()
 }
 
 /// A thread that answers questions on this connection.
@@ -273,10 +297,29 @@ fn version(connection: &Connection) -> Result<usize, StoreError> {
     Ok(usize::try_from(found).unwrap_or(usize::MAX))
 }
 
-fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+fn newer(found: usize, path: &Path) -> StoreError {
+    let known = MIGRATIONS.len();
+    StoreError::Newer { found, known, copy: copy::readable(path, known) }
+}
+
+/// What somebody can do whose database is too new.
+fn way_back(copy: Option<&Path>) -> String {
+    match copy {
+        None => "start the newer one".to_owned(),
+        Some(copy) => {
+            let copy = copy.display();
+            format!("start the newer one, or go back to {copy} by moving it to {FILE}; what came after it is lost then")
+        }
+    }
+}
+
+fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
     let found = version(connection)?;
     if found > MIGRATIONS.len() {
-        return Err(StoreError::Newer { found, known: MIGRATIONS.len() });
+        return Err(newer(found, path));
+    }
+    if (1..MIGRATIONS.len()).contains(&found) {
+        copy::before_upgrade(connection, path, found)?;
     }
     for (step, version) in MIGRATIONS.iter().zip(1_u32..).skip(found) {
         let tx = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;

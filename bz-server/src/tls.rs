@@ -2,11 +2,14 @@
 //!
 //! Everything names its provider (ring); nothing process-wide is installed or read.
 
+mod validity;
+
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, SystemTime};
 
 use bz_core::digest::Digest;
+use bz_core::time::UnixTime;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     PublicKeyData as _,
@@ -15,6 +18,8 @@ use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 
 use crate::config::TlsFiles;
 
@@ -85,17 +90,104 @@ pub fn make(organization: &str, names: Vec<String>, year: i16) -> Result<Made, T
     Ok(Made { ca: ca_certificate.pem(), chain, key: key.serialize_pem(), pin })
 }
 
+/// The certificate that listeners show: from files, which are read again when they change.
+#[derive(Debug)]
+pub struct Certificates {
+    files: Mutex<TlsFiles>,
+    now: RwLock<Shown>,
+}
+
+/// A certificate, and what its files were when it was read.
+#[derive(Debug, Clone)]
+struct Shown {
+    key: Arc<CertifiedKey>,
+    ends: Option<UnixTime>,
+    seen: Seen,
+}
+
+/// The times of a chain's and a key's files, by which a change is noticed.
+type Seen = [Option<SystemTime>; 2];
+
+impl Certificates {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// [`TlsError`]; also when key and certificate do not fit together.
+    pub fn read(files: &TlsFiles) -> Result<Arc<Self>, TlsError> {
+        Ok(Arc::new(Self { now: RwLock::new(shown(files)?), files: Mutex::new(files.clone()) }))
+    }
+
+    /// Reads these files from now on, and now.
+    ///
+    /// # Errors
+    /// [`TlsError`]; then the certificate stays that was shown before.
+    pub fn read_again(&self, files: &TlsFiles) -> Result<(), TlsError> {
+        let shown = shown(files)?;
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).clone_from(files);
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = shown;
+        Ok(())
+    }
+
+    /// Reads the files again when they changed since; whether they did.
+    ///
+    /// # Errors
+    /// [`TlsError`]; then the certificate stays that was shown before.
+    pub fn follow(&self) -> Result<bool, TlsError> {
+        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if seen(&files) == self.shown().seen {
+            return Ok(false);
+        }
+        self.read_again(&files).map(|()| true)
+    }
+
+    /// Until when the certificate is valid.
+    #[must_use]
+    pub fn ends(&self) -> Option<UnixTime> {
+        self.shown().ends
+    }
+
+    fn shown(&self) -> Shown {
+        self.now.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.shown().key)
+    }
+}
+
+fn seen(files: &TlsFiles) -> Seen {
+    [&files.certificate, &files.key].map(|path| std::fs::metadata(path).and_then(|meta| meta.modified()).ok())
+}
+
+fn shown(files: &TlsFiles) -> Result<Shown, TlsError> {
+    // Before they are read: what is written meanwhile is a change.
+    let seen = seen(files);
+    let chain = certificates(&files.certificate)?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|e| unreadable(&files.key, &e))?;
+    let ends = chain.first().and_then(|certificate| validity::ends(certificate));
+    let key = Arc::new(CertifiedKey::from_der(chain, key, &provider())?);
+    Ok(Shown { key, ends, seen })
+}
+
+/// Until when the certificate in these files is valid, if it says so.
+///
+/// # Errors
+/// [`TlsError`]; also when key and certificate do not fit together.
+pub fn ends(files: &TlsFiles) -> Result<Option<UnixTime>, TlsError> {
+    Ok(shown(files)?.ends)
+}
+
 /// What a listener needs: HTTP/2 and HTTP/1.1 under this certificate.
 ///
 /// # Errors
 /// [`TlsError`].
-pub fn server(files: &TlsFiles) -> Result<rustls::ServerConfig, TlsError> {
-    let chain = certificates(&files.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|e| unreadable(&files.key, &e))?;
+pub fn server(certificates: Arc<Certificates>) -> Result<rustls::ServerConfig, TlsError> {
     let mut config = rustls::ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_single_cert(chain, key)?;
+        .with_cert_resolver(certificates);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }
@@ -105,23 +197,7 @@ pub fn server(files: &TlsFiles) -> Result<rustls::ServerConfig, TlsError> {
 /// # Errors
 /// [`TlsError`].
 pub fn http_client(roots: Option<&[u8]>, timeout: Duration) -> Result<reqwest::Client, TlsError> {
-    let builder = rustls::ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
-    let mut config = match roots {
-        Some(pem) => {
-            let mut store = RootCertStore::empty();
-            for root in CertificateDer::pem_slice_iter(pem) {
-                store.add(root.map_err(|_| TlsError::NoRoots)?)?;
-            }
-            if store.is_empty() {
-                return Err(TlsError::NoRoots);
-            }
-            builder.with_root_certificates(store).with_no_client_auth()
-        }
-        None => {
-            use rustls_platform_verifier::BuilderVerifierExt as _;
-            builder.with_platform_verifier()?.with_no_client_auth()
-        }
-    };
+    let mut config = client(roots)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     #[expect(clippy::disallowed_methods, reason = "the one constructor: it names its TLS provider")]
     let builder = reqwest::Client::builder();
@@ -131,6 +207,23 @@ pub fn http_client(roots: Option<&[u8]>, timeout: Duration) -> Result<reqwest::C
         .timeout(timeout)
         .build()?;
     Ok(client)
+}
+
+/// TLS for what this server dials.
+pub(crate) fn client(roots: Option<&[u8]>) -> Result<rustls::ClientConfig, TlsError> {
+    let builder = rustls::ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    let Some(pem) = roots else {
+        use rustls_platform_verifier::BuilderVerifierExt as _;
+        return Ok(builder.with_platform_verifier()?.with_no_client_auth());
+    };
+    let mut store = RootCertStore::empty();
+    for root in CertificateDer::pem_slice_iter(pem) {
+        store.add(root.map_err(|_| TlsError::NoRoots)?)?;
+    }
+    if store.is_empty() {
+        return Err(TlsError::NoRoots);
+    }
+    Ok(builder.with_root_certificates(store).with_no_client_auth())
 }
 
 fn provider() -> Arc<CryptoProvider> {

@@ -55,6 +55,7 @@ pub const PROGRAMS: &[Program] = &[
     row("pg_ctlcluster", "postgresql", "PostgreSQL itself, and pgbench"),
     row("mariadb", "mariadb-client", "the client that people have for MySQL and MariaDB"),
     row("mariadbd", "mariadb-server", "MariaDB itself"),
+    row("age", "age", "a second opinion on backups"),
 ];
 
 /// Folders that hold servers and administrators' tools but are often missing from a user's `PATH`.

@@ -80,7 +80,7 @@ pub(crate) type Uses = BTreeMap<ApiKeyId, (UnixTime, IpAddr)>;
 /// [`ApiError::not_logged_in`] when there is none.
 pub(super) async fn by_secret(app: &App, header: &[u8], from: IpAddr) -> Result<KeyCall, ApiError> {
     let unknown =
-        || ApiError::not_logged_in("the API key is unknown or was deleted: `bz api-key create` makes another");
+        || ApiError::not_logged_in("the API key is unknown or was deleted: `bz api-key create` makes another").guess();
     let now = app.now().wall;
     let plain = plain(header)?.ok_or_else(unknown)?;
     let key = app.store.api_key_of(app.key_hasher.keyed(plain), now).await?.ok_or_else(unknown)?;

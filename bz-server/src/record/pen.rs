@@ -192,6 +192,7 @@ impl Writing {
         let id = self.connection.id;
         tracing::error!(connection = %id, why, "a session's record could not be written and has a gap from here on");
         let Some(app) = self.app.upgrade() else { return };
+        app.metrics.records_lost.inc();
         if app.config.on_record_failure == OnRecordFailure::End {
             self.failed.cancel();
         }

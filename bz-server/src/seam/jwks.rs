@@ -11,6 +11,7 @@ use bz_core::oidc::provider::Provider;
 use bz_core::oidc::service;
 use bz_core::time::Mono;
 use futures::future::BoxFuture;
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Mutex;
 use url::Url;
 
@@ -55,6 +56,7 @@ pub trait JwksSource: Send + Sync {
 /// Keys fetched once and believed for [`FRESH`]; one entry per pinned provider.
 pub struct JwksCache {
     source: Arc<dyn JwksSource>,
+    failures: Counter,
     // Held over the fetch: a burst of logins asks the issuer once.
     kept: Mutex<BTreeMap<String, Kept>>,
 }
@@ -74,7 +76,13 @@ impl JwksCache {
     /// An empty cache over a source.
     #[must_use]
     pub fn new(source: Arc<dyn JwksSource>) -> Self {
-        Self { source, kept: Mutex::new(BTreeMap::new()) }
+        Self { source, kept: Mutex::new(BTreeMap::new()), failures: Counter::default() }
+    }
+
+    /// Counts there how often keys could not be had.
+    #[must_use]
+    pub fn counting(self, failures: Counter) -> Self {
+        Self { failures, ..self }
     }
 
     /// The keys, fetched when there are none younger than [`FRESH`].
@@ -105,7 +113,11 @@ impl JwksCache {
         {
             return Ok(Arc::clone(&kept.keys));
         }
-        let keys = Arc::new(self.source.fetch(provider).await?);
+        let fetched = self.source.fetch(provider).await;
+        let counted = fetched.inspect_err(|_| {
+            self.failures.inc();
+        });
+        let keys = Arc::new(counted?);
         kept.insert(provider.issuer.clone(), Kept { keys: Arc::clone(&keys), at: now });
         Ok(keys)
     }
@@ -179,7 +191,8 @@ impl JwksSource for HttpJwks {
     }
 }
 
-fn may_fetch(url: &Url) -> bool {
+/// Whether an address is asked by this server: over TLS, or on its own machine.
+pub(crate) fn may_fetch(url: &Url) -> bool {
     let loopback = match url.host() {
         Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
         Some(url::Host::Ipv6(ip)) => ip.is_loopback(),

@@ -17,6 +17,19 @@ pub trait Links: Send + Sync {
     fn logged_out(&self, login: LoginId);
     /// The target was deleted: its agent's link ends and may not come back.
     fn removed(&self, target: TargetId);
+    /// How many there are.
+    fn count(&self) -> Count;
+}
+
+/// How many links and sessions there are now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Agents that have a link.
+    pub agents: u64,
+    /// Clients that have one.
+    pub clients: u64,
+    /// Paired streams.
+    pub sessions: u64,
 }
 
 /// What was asked of [`MemoryLinks`].
@@ -73,5 +86,10 @@ impl Links for MemoryLinks {
 
     fn removed(&self, target: TargetId) {
         self.ask(Asked::Removed(target));
+    }
+
+    fn count(&self) -> Count {
+        let agents = self.online.lock().unwrap_or_else(PoisonError::into_inner).len() as u64;
+        Count { agents, ..Count::default() }
     }
 }

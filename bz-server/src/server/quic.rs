@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::MOST;
-use crate::config::{Config, Tls};
+use crate::app::App;
 use crate::relay::Relay;
 use crate::tls::{self, TlsError};
 
@@ -25,12 +25,12 @@ pub(super) struct QuicDoor {
 }
 
 /// The listener, where the settings want one and the port can be had.
-pub(super) fn listen(config: &Config, local: SocketAddr) -> Result<Option<QuicListener>, TlsError> {
-    let Tls::Files(files) = &config.tls else { return Ok(None) };
-    if !config.quic {
+pub(super) fn listen(app: &App, local: SocketAddr) -> Result<Option<QuicListener>, TlsError> {
+    let Some(certificates) = &app.certificates else { return Ok(None) };
+    if !app.config.quic {
         return Ok(None);
     }
-    match QuicListener::bind(local, tls::server(files)?) {
+    match QuicListener::bind(local, tls::server(Arc::clone(certificates))?) {
         Ok(listener) => {
             tracing::info!(local = %listener.local_addr(), "listening for QUIC");
             Ok(Some(listener))

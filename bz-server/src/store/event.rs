@@ -115,6 +115,16 @@ pub struct Row {
     pub hash: Digest,
 }
 
+impl Row {
+    /// As an export and every sink has it: a line of JSON, with the body as it was hashed.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let Self { seq, log, at, hash, body } = self;
+        let (log, at) = (log.name(), at.as_millis());
+        format!("{{\"seq\":{seq},\"log\":\"{log}\",\"at\":{at},\"hash\":\"{hash}\",\"event\":{body}}}\n")
+    }
+}
+
 /// What a log holds.
 pub trait Event: Serialize + DeserializeOwned + Send + 'static {
     /// Which log.

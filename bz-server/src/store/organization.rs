@@ -57,6 +57,14 @@ impl Store {
         self.transact(organization).await
     }
 
+    /// The same, where the database is only looked at.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn organization_now(&self) -> Result<Option<Organization>, StoreError> {
+        self.read(organization).await
+    }
+
     /// Keeps a claim code by its hash.
     ///
     /// # Errors

@@ -48,3 +48,7 @@ mod registration_keys;
 mod admin;
 mod directories;
 mod server;
+mod backup;
+mod sinks;
+mod limits;
+mod operations;

@@ -42,6 +42,50 @@ async fn it_serves_over_tls() {
     assert!(client.get(&url).send().await.is_err(), "a server that was shut down still answers");
 }
 
+/// A renewed certificate is shown to who comes after it, and calls that are under way lose nothing; files that cannot be
+/// read change nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_renewed_under_load() {
+    let _logged = Logged::here();
+    let folder = tempfile::tempdir().unwrap();
+    let names = || vec!["127.0.0.1".to_owned()];
+    let made = init::init(config(&folder), InitTls::Make(names()), &SystemClock::new(), &SystemEntropy).await.unwrap();
+    let at = |name: &str| folder.path().join("data").join(name);
+    let server = Server::start(init::read_config(&made.config, []).unwrap(), seams()).await.unwrap();
+    let client = |ca: &str| tls::http_client(Some(ca.as_bytes()), Duration::from_secs(10)).unwrap();
+    let old_ca = std::fs::read_to_string(at("ca.crt")).unwrap();
+    let url = format!("https://{}/healthz", server.local_addr());
+    let (open, stop) = (client(&old_ca), tokio_util::sync::CancellationToken::new());
+    let (done, load) = (stop.clone(), open.clone());
+    let address = url.clone();
+    let calls = tokio::spawn(async move {
+        let mut calls = 0_u32;
+        while !done.is_cancelled() {
+            let answer = load.get(&address).send().await.unwrap_or_else(|error| panic!("call {calls}: {error}"));
+            assert_eq!(answer.status().as_u16(), 200);
+            calls += 1;
+        }
+        calls
+    });
+    let new = tls::make("Example", names(), 2027).unwrap();
+    let reaches = async |ca: &str| client(ca).get(&url).send().await.is_ok();
+    std::fs::write(at("tls.crt"), "half").unwrap();
+    bz_server::jobs::tick(server.app()).await.unwrap();
+    assert!(reaches(&old_ca).await, "a file that cannot be read took the certificate away");
+    let ends = server.app().certificates.as_ref().unwrap().ends();
+    std::fs::write(at("tls.key"), &new.key).unwrap();
+    bz_server::jobs::tick(server.app()).await.unwrap();
+    assert!(reaches(&old_ca).await && !reaches(&new.ca).await);
+    std::fs::write(at("tls.crt"), &new.chain).unwrap();
+    bz_server::jobs::tick(server.app()).await.unwrap();
+    assert!(reaches(&new.ca).await && !reaches(&old_ca).await, "the new certificate is not shown");
+    assert!(server.app().certificates.as_ref().unwrap().ends() > ends);
+    assert_eq!(open.get(&url).send().await.unwrap().status().as_u16(), 200, "a connection that was open ended");
+    stop.cancel();
+    assert!(calls.await.unwrap() > 0);
+    server.shutdown().await;
+}
+
 /// QUIC has the same port number; switched off, or its port taken, the server is whole without it.
 #[tokio::test]
 async fn it_serves_without_its_udp_port() {

@@ -160,13 +160,19 @@ impl World {
 
     /// The same world, its server started anew.
     pub(crate) async fn restarted(self) -> Self {
+        let config = self.app.config.clone();
+        self.moved(config).await
+    }
+
+    /// The same world, its server started with other settings.
+    pub(crate) async fn moved(self, config: Config) -> Self {
         let seams = Seams {
             clock: Arc::clone(&self.clock) as _,
             entropy: Arc::new(SystemEntropy),
             jwks: Arc::clone(&self.issuer) as _,
             links: Arc::clone(&self.links) as _,
         };
-        let app = Arc::new(App::open(self.app.config.clone(), seams).await.unwrap());
+        let app = Arc::new(App::open(config, seams).await.unwrap());
         Self { router: api::router(Arc::clone(&app)), app, ..self }
     }
 

@@ -12,6 +12,7 @@ mod keys;
 mod groups;
 mod kube;
 mod mfa;
+mod operations;
 pub(crate) mod page;
 mod people;
 mod service_accounts;

@@ -144,7 +144,7 @@ impl Flow {
 
     fn show(&self, rows: &[Row]) -> String {
         let rows = rows.iter().filter(|row| self.until.is_none_or(|until| row.seq <= until));
-        rows.map(|row| if self.until.is_some() { line(row) } else { event(row) }).collect()
+        rows.map(|row| if self.until.is_some() { row.line() } else { event(row) }).collect()
     }
 
     /// Whether the caller may still do this: a role or login may have ended since.
@@ -179,11 +179,4 @@ impl Flow {
 /// A server-sent event. A body is JSON on one line.
 fn event(row: &Row) -> String {
     format!("id: {}\nevent: {}\ndata: {}\n\n", row.seq, row.log.name(), row.body)
-}
-
-/// A line of an export, with the body as it was hashed.
-fn line(row: &Row) -> String {
-    let Row { seq, log, at, hash, .. } = row;
-    let (log, at) = (log.name(), at.as_millis());
-    format!("{{\"seq\":{seq},\"log\":\"{log}\",\"at\":{at},\"hash\":\"{hash}\",\"event\":{}}}\n", row.body)
 }

@@ -100,7 +100,7 @@ fn link(before: &Digest, (seq, log, at): (u64, i64, i64), body: &str) -> Digest 
 }
 
 /// The noted end.
-pub(super) fn head(tx: &Transaction<'_>) -> Result<Head, StoreError> {
+pub(in crate::store) fn head(tx: &Transaction<'_>) -> Result<Head, StoreError> {
     let found = first(tx, "SELECT count, hash FROM event_head", &[], |row| {
         Ok(Head { count: number(row, "count")?, hash: hash(row)? })
     })?;
