@@ -429,7 +429,7 @@ impl BlackHole {
         for _ in 0..4 {
             queue.spawn(async move {
                 let _held = TcpStream::connect(at).await;
-                std::future::pending().await
+                std::future::pending::<()>().await;
             });
         }
         Self { at, _listener: listener, _queue: queue }
