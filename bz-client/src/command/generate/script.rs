@@ -78,7 +78,7 @@ pub(crate) enum Scheme {
     Time,
     /// Its instance at AWS
     Aws,
-    /// As DigitalOcean calls it
+    /// Its name at Digital Ocean
     Do,
 }
 
