@@ -116,7 +116,7 @@ impl Caller {
     pub fn is_proved(&self) -> bool {
         match self {
             Self::Anonymous => false,
-            Self::Person(_) => true,
+            Self::Person(_) | Self::Hook(_) => true,
             Self::Key(call) => call.standing == KeyStanding::Good,
         }
     }

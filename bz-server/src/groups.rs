@@ -167,6 +167,7 @@ fn directory(settings: &DirectoryConfig, provider: &Provider, world: World) -> R
             let access = Access::new(How::Form { id, secret, scope: None }, token(usual)?, world);
             Arc::new(keycloak::Keycloak { api: Api::new(api(url(base)?), access), realm: realm.to_owned() })
         }
+        ProviderKind::Github | ProviderKind::Circleci => return Err(settings.error("jobs are in no group")),
     })
 }
 

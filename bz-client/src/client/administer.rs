@@ -1,8 +1,8 @@
 //! What administrators change: environments, and policies of any kind. And the agents that there are.
 
 use bz_core::api::reach::Agent;
-use bz_core::api::target::{ChangeEnvironment, Environment, EnvironmentMade, NewEnvironment};
-use bz_core::id::{EnvironmentId, PolicyId};
+use bz_core::api::target::{ChangeEnvironment, ChangeTarget, Environment, EnvironmentMade, NewEnvironment, Target};
+use bz_core::id::{EnvironmentId, PolicyId, TargetId};
 use reqwest::Method;
 use serde_json::Value;
 
@@ -60,6 +60,14 @@ impl Client {
     /// [`RestError`].
     pub async fn delete_environment(&self, id: EnvironmentId) -> Result<(), RestError> {
         self.act(Method::DELETE, &format!("environments/{id}")).await
+    }
+
+    /// Gives a host another name, environment or labels (for administrators).
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn edit_target(&self, id: TargetId, change: &ChangeTarget) -> Result<Target, RestError> {
+        self.rest.patch(&self.caller().await, &format!("targets/bzero/{id}"), change).await
     }
 
     /// The policy with this name or id, of whatever kind (for administrators).

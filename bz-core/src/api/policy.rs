@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::Verb;
 use crate::api::target::TargetUserName;
-use crate::id::{ApiKeyId, EnvironmentId, PolicyId, TargetId, UserId};
+use crate::id::{EnvironmentId, PolicyId, TargetId, UserId};
 use crate::label::LabelNeed;
 
 /// Whether a policy counts: yes, unless it says no.

@@ -78,7 +78,7 @@ pub(super) async fn login_workload(call: Call, body: LoginWorkload) -> Result<An
     call.note(proof.login.to_string());
     // Who it was at its issuer: which run of which branch, for whom.
     call.note_context(cert.claims().name.clone().unwrap_or_default());
-    let login = user::login(proof.login, &cert);
+    let login = user::login(&call, proof.login, &cert);
     let expires_at = login.expires;
     let seen = User { last_login: Some(call.now()), ..account.user };
     let Registration::Done(seen) = call.app.store.register(login, seen, None).await? else {

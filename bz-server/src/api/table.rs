@@ -43,8 +43,8 @@ use crate::api::policy::change::Change;
 use crate::api::query::{AGENTS, CONNECTIONS, FOUND, HOSTS, NAME, POLICIES, REACH, STOP, TOKENS, VERSIONS, VIRTUAL};
 use crate::api::{
     About, MAX_BODY, MAX_EVENTS, Method, Operation, ProofOf, agent, api_key, artifact, autodiscovery, connection,
-    environment, event, groups, mfa, organization, policy, reach, recording, registration_key, service_account, subject,
-    target, typed, user, virtual_target, why,
+    environment, event, groups, mfa, organization, policy, reach, recording, registration_key, service_account,
+    subject, target, typed, user, virtual_target, why,
 };
 
 /// `NAME METHOD PATH HANDLER [QUERY]: BODY => ANSWER, SUMMARY, FIELD: VALUE;`: query, body and fields may be left out. A

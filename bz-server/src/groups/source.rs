@@ -98,6 +98,7 @@ impl DirectoryConfig {
                 rule(self.client_id.is_some(), "needs a client_id")
             }
             ProviderKind::Okta | ProviderKind::Oidc => Ok(()),
+            ProviderKind::Github | ProviderKind::Circleci => rule(false, "is for people: jobs are in no group"),
         }
     }
 

@@ -106,6 +106,7 @@ impl Jobs {
             organization_is_issuer: false,
             domains: vec![],
             commitment: Commitment::Audience,
+            groups_claim: None,
             workloads: rows.iter().map(|row| workload(row)).collect(),
         }
     }
