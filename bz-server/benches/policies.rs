@@ -16,12 +16,14 @@ mod generated;
 
 use std::time::{Duration, Instant};
 
-use bz_core::id::{EnvironmentId, OrganizationId, TargetId};
+use bz_core::digest::Digest;
+use bz_core::id::{ApiKeyId, EnvironmentId, OrganizationId, TargetId};
 use bz_core::key::PrivateKey;
 use bz_core::label::Labels;
 use bz_core::time::UnixTime;
 use bz_server::policy::{AccessQuestion, Decision, Engine, Index};
 use bz_server::store::Store;
+use bz_server::store::api_key::ApiKey;
 use bz_server::store::organization::Organization;
 use bz_server::store::policy::Policies;
 use bz_server::store::target::{NewTarget, Part, Target, TargetFilter};
@@ -33,6 +35,8 @@ const LARGE: Size = Size { people: 1000, groups: 100, targets: 5000, environment
 const QUESTIONS: usize = 20_000;
 /// Targets of the second.
 const TARGETS: u64 = 10_000;
+/// What they register by.
+const KEY: ApiKeyId = ApiKeyId::from_bytes([3; 16]);
 
 #[tokio::main]
 async fn main() {
@@ -84,6 +88,8 @@ async fn lists() {
     let organization =
         Organization { id: OrganizationId::from_bytes([1; 16]), name: "bench".to_owned(), created, policy_version: 1 };
     store.create_organization(organization, EnvironmentId::from_bytes([2; 16])).await.unwrap();
+    let key = ApiKey { is_registration: true, ..ApiKey::new(KEY, "bench".to_owned(), created) };
+    store.add_api_key(key, Digest::of(b"bench")).await.unwrap();
     let made: Vec<_> = (0..TARGETS).map(|number| tokio::spawn(make(store.clone(), number))).collect();
     for target in made {
         target.await.unwrap();
@@ -132,6 +138,7 @@ async fn make(store: Store, number: u64) -> Target {
         host_name: format!("t{number:05}.example.com"),
         version: "1.0.0".to_owned(),
         local_policy: false,
+        by: KEY,
         agent_labels: Labels::new(),
     };
     store.register_target(new, UnixTime::from_millis(NOW)).await.unwrap();

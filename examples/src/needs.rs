@@ -106,7 +106,7 @@ pub fn kubernetes() -> Option<PathBuf> {
     None
 }
 
-/// A program from PyPI, in a Python of its own.
+/// A program from `PyPI`, in a Python of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
     /// What it is called.
@@ -137,8 +137,16 @@ pub const REGOPY: Peer = Peer {
     variable: "BZ_REGOPY",
     why: "reads the rules of policies independently of the server",
 };
+/// What takes playbooks.
+pub const ANSIBLE: Peer = Peer {
+    name: "ansible",
+    build: "examples/peers/ansible/build",
+    program: "bin/ansible-playbook",
+    variable: "BZ_ANSIBLE",
+    why: "says whether a playbook is one",
+};
 /// All of them.
-pub const PEERS: [Peer; 2] = [SCHEMATHESIS, REGOPY];
+pub const PEERS: [Peer; 3] = [SCHEMATHESIS, REGOPY, ANSIBLE];
 
 impl Peer {
     /// Where its program is. Absent it is like any other program of the table.

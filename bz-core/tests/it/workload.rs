@@ -27,6 +27,7 @@ fn github(rows: &[Workload]) -> Provider {
         organization_is_issuer: false,
         domains: vec![],
         commitment: Commitment::Audience,
+        groups_claim: None,
         workloads: rows.to_vec(),
     }
 }

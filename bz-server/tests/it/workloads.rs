@@ -182,6 +182,7 @@ async fn world() -> World {
             organization_is_issuer: false,
             domains: vec![],
             commitment: Commitment::Audience,
+            groups_claim: None,
             workloads: vec![Workload(row.map(|(claim, value)| (claim.to_owned(), value.to_owned())).into())],
         };
         config.providers.insert(0, github);

@@ -128,8 +128,8 @@ impl Place {
     /// Why the links of a session were told to end, once they were.
     pub(crate) fn closed(&self, connection: ConnectionId) -> Option<String> {
         self.world.links.asked().into_iter().find_map(|asked| match asked {
-            Asked::Closed(id, why) if id == connection => Some(why),
-            _ => None,
+            Asked::Closed(id, why) => (id == connection).then_some(why),
+            Asked::LoggedOut(_) | Asked::Removed(_) => None,
         })
     }
 
@@ -247,8 +247,8 @@ fn pem() -> String {
 
 /// An assertion's claims, when our key signed it and it is short-lived.
 fn verified(jwt: &str) -> Result<Value, String> {
-    let der = STANDARD.decode(KEY.split_whitespace().collect::<String>()).unwrap();
-    let key = RsaKeyPair::from_pkcs8(&der).unwrap();
+    let der = STANDARD.decode(KEY.split_whitespace().collect::<String>()).map_err(|error| error.to_string())?;
+    let key = RsaKeyPair::from_pkcs8(&der).map_err(|error| error.to_string())?;
     let (signed, signature) = jwt.rsplit_once('.').ok_or("no JWT")?;
     let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|error| error.to_string());
     let public = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key.public_key().as_ref());

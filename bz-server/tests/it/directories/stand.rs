@@ -186,10 +186,8 @@ async fn serve(Parts(stand): Parts<Stand>, request: Request) -> Response<Body> {
     {
         return answer;
     }
-    let expected = match stand.kind {
-        Kind::Okta if stand.with(|state| state.access.is_empty()) => format!("SSWS {}", stand.secret),
-        _ => format!("Bearer {}", stand.token()),
-    };
+    let by_token = stand.kind == Kind::Okta && stand.with(|state| state.access.is_empty());
+    let expected = if by_token { format!("SSWS {}", stand.secret) } else { format!("Bearer {}", stand.token()) };
     if authorization != Some(expected) {
         return (StatusCode::UNAUTHORIZED, axum::Json(json!({"error": "unauthorized"}))).into_response();
     }

@@ -174,14 +174,9 @@ Loader.add_constructor('!unsafe', lambda loader, node: loader.construct_scalar(n
 print(json.dumps(list(yaml.load_all(open(sys.argv[1], encoding='utf-8'), Loader))))
 ";
 
-/// The folder of Ansible's programs, which is made once.
+/// The folder of Ansible's programs.
 fn ansible() -> Option<PathBuf> {
-    if !needs::program("python3") {
-        return None;
-    }
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ansible");
-    done(Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/peers/ansible/build")).arg(&folder));
-    Some(folder.join("bin"))
+    Some(needs::ANSIBLE.here()?.parent()?.to_owned())
 }
 
 fn script(hostile: &str) -> Script {

@@ -157,7 +157,7 @@ fn yaml(text: &str) -> Option<Value> {
     for secret in ["secrets.", "PRIVATE KEY", "assword", "mfa_secret", "secretKeyRef"] {
         assert!(!text.contains(secret), "{secret} in {text}");
     }
-    Some(parsed(&needs::schemathesis()?.with_file_name("python3"), text))
+    Some(parsed(&needs::SCHEMATHESIS.here()?.with_file_name("python3"), text))
 }
 
 fn parsed(python: &Path, text: &str) -> Value {
