@@ -58,7 +58,7 @@ fn subject(provider: &Provider, claims: &Value, changes: &Value) -> Result<Strin
     verify(&idp.token(&claims), keys, Audience::Exactly(JOB), Expiry::Checked, now).map(|claims| claims.person.subject)
 }
 
-/// TRUST-32: a job of GitHub is the pinned row that it fits; owners and repositories are numbers, so that whoever takes
+/// TRUST-14: a job of GitHub is the pinned row that it fits; owners and repositories are numbers, so that whoever takes
 /// over a name is nobody, and what runs for a proposed change needs a row that says so.
 #[test]
 fn a_job_of_github_is_the_row_it_fits() {
@@ -90,7 +90,7 @@ fn a_job_of_github_is_the_row_it_fits() {
     }
 }
 
-/// TRUST-32: a project of CircleCI, without somebody logged in to its job; an account of Google by its number.
+/// TRUST-14: a project of CircleCI, without somebody logged in to its job; an account of Google by its number.
 #[test]
 fn a_job_elsewhere_is_the_row_it_fits() {
     let project = "oidc.circleci.com/project-id";
@@ -128,7 +128,7 @@ fn a_job_elsewhere_is_the_row_it_fits() {
     assert_eq!(subject(&google, &claims, &json!({"sub": "1071"})), Err(TokenError::Workload));
 }
 
-/// TRUST-1, TRUST-32: no row means anyone, or what a stranger can start.
+/// TRUST-1, TRUST-14: no row means anyone, or what a stranger can start.
 #[test]
 fn rows_that_mean_anyone_are_not_pinned() {
     let good = row(&[("repository_id", "74"), ("environment", "production")]);
@@ -172,7 +172,7 @@ fn rows_that_mean_anyone_are_not_pinned() {
     assert_eq!(error, ProviderError::Workload(WorkloadError::Claims));
 }
 
-/// TRUST-32: rows stand in the bundle's file and in its fingerprint; of one issuer people and jobs are two providers.
+/// TRUST-14: rows stand in the bundle's file and in its fingerprint; of one issuer people and jobs are two providers.
 #[test]
 fn rows_stand_in_the_bundle() {
     let text = r#"

@@ -126,7 +126,7 @@ async fn each_environment_has_its_timer() {
         all.into_iter().map(|target| target.name).collect::<Vec<_>>()
     };
     world.advance(3599);
-    assert_eq!(left().await, ["two", "one"], "an hour has not passed");
+    assert_eq!(left().await, ["one", "two"], "an hour has not passed");
     world.advance(1);
     assert_eq!(left().await, ["two"]);
     world.advance(4 * 3600);
