@@ -360,7 +360,7 @@ async fn record(
 /// The peer; behind a trusted proxy, the last address the proxy itself was called from.
 fn address(app: &App, head: &axum::http::request::Parts) -> IpAddr {
     let peer = head.extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |p| p.0.ip());
-    if !app.config.trusted_proxies.contains(&peer) {
+    if !app.config().trusted_proxies.contains(&peer) {
         return peer;
     }
     let forwarded = head.headers.get_all("x-forwarded-for").iter().next_back().and_then(|h| h.to_str().ok());

@@ -90,7 +90,7 @@ const MOST_INITIALS: usize = 4096;
 /// The parts.
 pub struct App {
     /// The settings.
-    pub config: Live,
+    config: Live,
     /// The certificate that listeners show, where there is TLS.
     pub certificates: Option<Arc<Certificates>>,
     /// The organization.
@@ -222,10 +222,21 @@ impl App {
         random(self.entropy.as_ref())
     }
 
+    /// The settings as they are now.
+    #[must_use]
+    pub fn config(&self) -> Arc<Config> {
+        self.config.now()
+    }
+
+    /// Takes other settings from now on.
+    pub(crate) fn exchange_config(&self, config: Config) {
+        self.config.exchange(config);
+    }
+
     /// What agents and clients pin.
     #[must_use]
     pub fn bundle(&self) -> TrustBundle {
-        bundle(&self.config, self.organization, &self.root)
+        bundle(&self.config(), self.organization, &self.root)
     }
 
     /// The root that certifies the online keys.
@@ -242,7 +253,7 @@ impl App {
         let now = self.now().wall;
         let mut online = self.online.lock().unwrap_or_else(PoisonError::into_inner);
         if online.is_stale(now) {
-            *online = Arc::new(certify(&self.config, (&self.root, self.organization), self.entropy.as_ref(), now)?);
+            *online = Arc::new(certify(&self.config(), (&self.root, self.organization), self.entropy.as_ref(), now)?);
         }
         Ok(Arc::clone(&online))
     }
@@ -268,7 +279,7 @@ impl App {
     /// As [`Self::online_keys`].
     pub(crate) fn rotate_online_keys(&self) -> Result<Arc<OnlineKeys>, AppError> {
         let now = self.now().wall;
-        let keys = Arc::new(certify(&self.config, (&self.root, self.organization), self.entropy.as_ref(), now)?);
+        let keys = Arc::new(certify(&self.config(), (&self.root, self.organization), self.entropy.as_ref(), now)?);
         *self.online.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&keys);
         Ok(keys)
     }

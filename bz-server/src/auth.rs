@@ -224,5 +224,5 @@ async fn by_proof(app: &App, proof: &Proof, call: &SignedCall<'_>) -> Result<Log
 /// [`StoreError`].
 pub async fn standing(app: &App, login: &Login) -> Result<Standing, StoreError> {
     let factor = app.store.factor(login.user).await?;
-    Ok(factor.standing(login.mfa.as_ref(), app.now().wall, app.config.mfa_grace()))
+    Ok(factor.standing(login.mfa.as_ref(), app.now().wall, app.config().mfa_grace()))
 }

@@ -379,7 +379,7 @@ fn sign(app: &App, connection: ConnectionId, allowed: &Allowed<'_>) -> Result<By
     let now = app.now().wall;
     // A session ends at the target when the second factor is asked for again.
     let standing = allowed.who.standing;
-    let most = app.config.session_max();
+    let most = app.config().session_max();
     let left = standing.until.map_or(most, |until| most.min(until.since(now)));
     let session = u32::try_from(left.as_secs()).unwrap_or(u32::MAX);
     let body = GrantBody {
@@ -400,7 +400,7 @@ fn sign(app: &App, connection: ConnectionId, allowed: &Allowed<'_>) -> Result<By
         policies: allowed.decision.policies.clone(),
         policy_version: allowed.policies.version(),
         not_before: now,
-        not_after: app.config.grant_ends(now),
+        not_after: app.config().grant_ends(now),
         session_seconds: session,
     };
     let keys = app.online_keys().map_err(ApiError::internal)?;
@@ -460,7 +460,7 @@ pub(crate) fn log(app: &App, reason: String) -> Result<Log, ApiError> {
         ids: [id()?, id()?, id()?, id()?],
         reason,
         organization: app.organization,
-        node: app.config.node.clone(),
+        node: app.config().node.clone(),
         at: app.now().wall,
     })
 }

@@ -117,7 +117,7 @@ async fn close_forsaken(app: &App) -> Result<(), ApiError> {
 
 /// Closes connections whose shells no client has been on for as long as the settings allow.
 async fn close_idle_shells(app: &App) -> Result<(), ApiError> {
-    let idle = app.config.shell_idle();
+    let idle = app.config().shell_idle();
     for id in app.store.detached_since(app.now().wall.before(idle)).await? {
         close(app, id, &By::Service, &format!("nobody was on its shell for {} hours", idle.as_secs() / 3600)).await?;
     }
@@ -145,7 +145,7 @@ async fn remove_expired_policies(app: &App) -> Result<(), ApiError> {
 
 /// Cuts events off that are older than the settings keep them, in whole days, and says so in the log of calls.
 async fn cut_old_events(app: &App) -> Result<(), ApiError> {
-    let Some(days) = app.config.events_keep_days else { return Ok(()) };
+    let Some(days) = app.config().events_keep_days else { return Ok(()) };
     let now = app.now().wall;
     let day = Duration::from_secs(24 * 3600);
     let today = UnixTime::from_secs(now.as_secs() / day.as_secs() * day.as_secs());

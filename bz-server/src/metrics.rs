@@ -150,7 +150,7 @@ impl Metrics {
         if let Ok(head) = app.store.event_head().await {
             seen.rows.set(whole(head.count));
         }
-        if let Some((free, _)) = doctor::free(&app.config.data) {
+        if let Some((free, _)) = doctor::free(&app.config().data) {
             seen.free.set(whole(free));
         }
         if let Some(end) = app.certificates.as_ref().and_then(|certificates| certificates.ends()) {

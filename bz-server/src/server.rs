@@ -117,7 +117,7 @@ impl Server {
             None => None,
             Some(certificates) => Some(TlsAcceptor::from(Arc::new(tls::server(Arc::clone(certificates))?))),
         };
-        let (listener, local) = listen(app.config.listen).await?;
+        let (listener, local) = listen(app.config().listen).await?;
         let (stop, end, tasks) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let door = Door {
             router,
@@ -127,7 +127,7 @@ impl Server {
             tasks: tasks.clone(),
             places: Arc::new(Semaphore::new(MOST)),
         };
-        let metrics = match app.config.metrics_listen {
+        let metrics = match app.config().metrics_listen {
             None => None,
             Some(address) => {
                 let (listener, local) = listen(address).await?;
@@ -184,7 +184,7 @@ impl Server {
         if let Err(error) = write_uses(&self.app).await {
             tracing::warn!(%error, "when keys were last used is not written down");
         }
-        let drain = Duration::from_secs(self.app.config.drain_seconds.into());
+        let drain = Duration::from_secs(self.app.config().drain_seconds.into());
         let drained = async {
             self.tasks.wait().await;
             self.app.calls.wait().await;

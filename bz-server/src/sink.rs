@@ -109,7 +109,7 @@ impl SinkSettings {
             return Ok(Box::new(file::Lines::new(path.clone())));
         }
         if let Some(address) = self.syslog.as_deref().and_then(syslog::Address::parse) {
-            let host = app.config.public_url.host_str().unwrap_or("-").to_owned();
+            let host = app.config().public_url.host_str().unwrap_or("-").to_owned();
             return Ok(Box::new(syslog::Syslog::new(address, self.ca.as_deref(), host)?));
         }
         match (&self.webhook, &self.secret) {

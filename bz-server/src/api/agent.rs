@@ -38,7 +38,7 @@ pub(super) async fn list(call: Call) -> Result<Answer<List<Agent>>, ApiError> {
 
 fn show(call: &Call, target: Target) -> Agent {
     let start_time = target.status_changed.to_string();
-    let node = call.app.config.node.clone();
+    let node = call.app.config().node.clone();
     let channel = |boot| ControlChannel { control_channel_id: boot, connection_node_id: node, start_time };
     Agent {
         id: target.id,

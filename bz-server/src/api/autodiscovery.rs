@@ -78,7 +78,7 @@ async fn made(call: &Call, kind: Kind) -> Result<AutodiscoveryScript, ApiError> 
     };
     let registration_token = token.map(|(token, _)| token);
     let script = Script {
-        server: call.app.config.public_url.as_str().trim_end_matches('/').to_owned(),
+        server: call.app.config().public_url.as_str().trim_end_matches('/').to_owned(),
         pins: None,
         key: registration_token.as_ref().map(|token| token.secret.clone()),
         environment: environment.clone(),

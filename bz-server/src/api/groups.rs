@@ -133,7 +133,7 @@ async fn shown(
 
 async fn show(call: &Call) -> Result<Answer<Whole<GroupsSource>>, ApiError> {
     let mut all = Vec::new();
-    for provider in &call.app.config.providers {
+    for provider in &call.app.config().providers {
         all.push(source(call, provider).await?);
     }
     Answer::whole(&all)

@@ -147,7 +147,7 @@ pub(super) async fn get(call: Call) -> Result<Answer<MfaStatus>, ApiError> {
 
 fn status(call: &Call, factor: &Factor) -> MfaStatus {
     let now = call.now();
-    let grace = factor.grace(now, call.app.config.mfa_grace());
+    let grace = factor.grace(now, call.app.config().mfa_grace());
     MfaStatus {
         enabled: factor.is_needed(),
         verified: factor.enrolment.is_verified(),
@@ -210,7 +210,7 @@ pub(super) async fn begin(call: &Call, login: LoginId) -> Result<Standing, ApiEr
     let unknown = || ApiError::internal("a login just registered is not there");
     let (login, _) = call.app.store.login(login).await?.ok_or_else(unknown)?;
     let factor = call.app.store.factor(login.user).await?;
-    if let Some(ends) = factor.grace(call.now(), call.app.config.mfa_grace())
+    if let Some(ends) = factor.grace(call.now(), call.app.config().mfa_grace())
         && factor.enrolment.grace_ends.is_none()
     {
         let change = move |before: &Enrolment| (Enrolment { grace_ends: Some(ends), ..before.clone() }, ());

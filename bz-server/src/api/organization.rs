@@ -10,7 +10,7 @@ use crate::error::ApiError;
 /// `GET trust-bundle`: for trust on first use of this server.
 pub(super) async fn bundle(call: Call) -> Result<Answer<TrustBundleText>, ApiError> {
     let bundle = call.app.bundle().to_text().map_err(ApiError::internal)?;
-    let logins = call.app.config.logins.iter().map(ProviderLogin::settings).collect();
+    let logins = call.app.config().logins.iter().map(ProviderLogin::settings).collect();
     Answer::json(&TrustBundleText { bundle, logins })
 }
 
@@ -39,7 +39,8 @@ pub(super) async fn identity_provider(call: Call) -> Result<Answer<IdentityProvi
 
 /// The kind of the first provider of people, and what says there which organization it is. The trust bundle names all of them.
 fn provider(call: &Call) -> Result<(String, String), ApiError> {
-    let mut people = call.app.config.providers.iter().filter(|p| p.commitment == Commitment::Nonce);
+    let settings = call.app.config();
+    let mut people = settings.providers.iter().filter(|p| p.commitment == Commitment::Nonce);
     let Provider { kind, issuer, organization, .. } =
         people.next().cloned().ok_or_else(|| ApiError::not_found("identity provider"))?;
     let kind = serde_json::to_value(kind).map_err(ApiError::internal)?;

@@ -68,7 +68,7 @@ pub(super) async fn login_workload(call: Call, body: LoginWorkload) -> Result<An
     let provider = user::provider(&call, &issuer, Commitment::Audience).ok_or_else(|| {
         ApiError::not_logged_in("the server's settings name no issuer of jobs like this: see [[provider]] there")
     })?;
-    let cert = user::verify_by(&call, proof.login, &body.certificate.0, provider).await?;
+    let cert = user::verify_by(&call, proof.login, &body.certificate.0, &provider).await?;
     auth::check_proof(&call.app, &proof, &call.signed(), &cert.client_key())?;
     let job = &cert.claims().person;
     let account = call.app.store.workload(job.clone()).await?.filter(|account| account.enabled).ok_or_else(|| {

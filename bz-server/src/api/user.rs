@@ -190,12 +190,12 @@ async fn verify(call: &Call, login: LoginId, bytes: &[u8]) -> Result<Verified<Bz
         .ok_or_else(|| ApiError::bad_request("the body holds no certificate of a login"))?;
     // Jobs have a door of their own.
     let provider = provider(call, &issuer, Commitment::Nonce);
-    verify_by(call, login, bytes, provider.ok_or_else(|| refused(CertError::Initial(TokenError::Issuer)))?).await
+    verify_by(call, login, bytes, &provider.ok_or_else(|| refused(CertError::Initial(TokenError::Issuer)))?).await
 }
 
 /// The provider of people or of jobs with this issuer.
-pub(super) fn provider<'a>(call: &'a Call, issuer: &str, commitment: Commitment) -> Option<&'a Provider> {
-    call.app.config.providers.iter().find(|p| p.issuer == issuer && p.commitment == commitment)
+pub(super) fn provider(call: &Call, issuer: &str, commitment: Commitment) -> Option<Provider> {
+    call.app.config().providers.iter().find(|p| p.issuer == issuer && p.commitment == commitment).cloned()
 }
 
 /// Checks a certificate against one provider's keys.
@@ -213,7 +213,7 @@ pub(super) async fn verify_by(
             organization: call.app.organization,
             provider,
             jwks: keys,
-            max_age: call.app.config.login_max(),
+            max_age: call.app.config().login_max(),
             known_initial: known.as_ref(),
             not_older_than: before,
             now: call.now(),

@@ -228,7 +228,7 @@ pub async fn target_online(app: &App, target: TargetId, agent: Announced) -> Res
 /// # Errors
 /// [`LinkError`].
 pub async fn target_offline(app: &App, target: TargetId) -> Result<(), LinkError> {
-    let why = format!("its agent has had no link for {} seconds", app.config.offline_seconds);
+    let why = format!("its agent has had no link for {} seconds", app.config().offline_seconds);
     if app.store.target_offline(target, why, status_log(app)?).await? {
         lose_all_on(app, target).await?;
     }

@@ -193,7 +193,7 @@ impl Writing {
         tracing::error!(connection = %id, why, "a session's record could not be written and has a gap from here on");
         let Some(app) = self.app.upgrade() else { return };
         app.metrics.records_lost.inc();
-        if app.config.on_record_failure == OnRecordFailure::End {
+        if app.config().on_record_failure == OnRecordFailure::End {
             self.failed.cancel();
         }
         let Ok(event) = app.random().map(EventId::from_random) else { return };
@@ -207,7 +207,7 @@ impl Writing {
             evaluation: false,
             timestamp: now.to_string(),
             ip_address: String::new(),
-            context: json!({ "why": why, "then": app.config.on_record_failure }).to_string(),
+            context: json!({ "why": why, "then": app.config().on_record_failure }).to_string(),
         };
         if let Err(error) = app.store.add_user_event(event, now).await {
             tracing::error!(%error, "nor could that be logged");

@@ -42,5 +42,5 @@ fn is_at(address: &str, host: &str, port: u16) -> bool {
 
 fn is_configured(app: &App, host: &str, port: u16) -> bool {
     let google = |issuer: &str| issuer == "https://accounts.google.com" && host == GOOGLE_KEYS && port == 443;
-    app.config.providers.iter().any(|p| is_at(&p.issuer, host, port) || google(&p.issuer))
+    app.config().providers.iter().any(|p| is_at(&p.issuer, host, port) || google(&p.issuer))
 }

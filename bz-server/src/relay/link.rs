@@ -153,7 +153,7 @@ impl Drop for Registered {
 
 /// Marks a target offline when it has had no link for the window since it lost this one.
 async fn offline_after_window(relay: &Relay, app: &Arc<App>, (target, number): (TargetId, u64), since: Mono) {
-    let window = std::time::Duration::from_secs(app.config.offline_seconds.into());
+    let window = std::time::Duration::from_secs(app.config().offline_seconds.into());
     let at = since.after(window);
     tokio::select! {
         () = bz_protocol::driver::sleep_until(app.clock().as_ref(), Some(at)) => {}

@@ -27,7 +27,7 @@ pub(super) struct QuicDoor {
 /// The listener, where the settings want one and the port can be had.
 pub(super) fn listen(app: &App, local: SocketAddr) -> Result<Option<QuicListener>, TlsError> {
     let Some(certificates) = &app.certificates else { return Ok(None) };
-    if !app.config.quic {
+    if !app.config().quic {
         return Ok(None);
     }
     match QuicListener::bind(local, tls::server(Arc::clone(certificates))?) {

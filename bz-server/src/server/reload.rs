@@ -49,7 +49,7 @@ impl Server {
         if let (Some(certificates), Tls::Files(files)) = (&app.certificates, &merged.tls) {
             certificates.read_again(files)?;
         }
-        app.config.exchange(merged);
+        app.exchange_config(merged);
         self.sinks.start(app);
         note(app, &reloaded).await;
         Ok(reloaded)
@@ -60,8 +60,8 @@ fn merge(app: &Arc<App>, next: &Config) -> Result<(Config, Reloaded), ReloadErro
     next.check()?;
     let table =
         |config: &Config| toml::Table::try_from(config).map_err(|error| ReloadError::Compare(error.to_string()));
-    let (now, mut merged) = (table(&app.config)?, table(next)?);
-    let tls_moves = matches!(app.config.tls, Tls::Off(_)) != matches!(next.tls, Tls::Off(_));
+    let (now, mut merged) = (table(&app.config())?, table(next)?);
+    let tls_moves = matches!(app.config().tls, Tls::Off(_)) != matches!(next.tls, Tls::Off(_));
     let names: BTreeSet<String> = now.keys().chain(merged.keys()).cloned().collect();
     let mut reloaded = Reloaded::default();
     for name in names {

@@ -25,7 +25,7 @@ impl Sinks {
         let mut now = self.now.lock().unwrap_or_else(PoisonError::into_inner);
         now.cancel();
         *now = self.end.child_token();
-        for settings in &app.config.sinks {
+        for settings in &app.config().sinks {
             self.tasks.spawn(sink::run(Arc::clone(app), settings.clone(), now.clone()));
         }
     }

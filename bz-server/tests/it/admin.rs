@@ -46,7 +46,7 @@ async fn init_makes_a_certificate_when_asked() {
 async fn a_claim_on_the_host_is_audited() {
     let world = World::new().await;
     let app = &world.app;
-    let code = admin::claim(&app.config, &app.store, &SystemEntropy, app.now().wall).await.unwrap();
+    let code = admin::claim(&app.config(), &app.store, &SystemEntropy, app.now().wall).await.unwrap();
     assert_eq!(world.log().await[0].service_action, "adminservice:claim");
     assert!(!format!("{:?}", world.log().await).contains(&code));
     let client = world.client("second");
@@ -59,8 +59,9 @@ async fn a_reset_on_the_host_ends_logins_and_is_audited() {
     let world = World::new().await;
     let alice = world.user("alice").await;
     let app = &world.app;
-    let reset =
-        |name: &str| admin::reset_mfa(&app.config, &app.store, &SystemEntropy, (name.to_owned(), app.now().wall));
+    let reset = async |name: &str| {
+        admin::reset_mfa(&app.config(), &app.store, &SystemEntropy, (name.to_owned(), app.now().wall)).await
+    };
     assert!(matches!(reset("bob@example.com").await, Err(AdminError::NoUser(_))));
     reset("alice@example.com").await.unwrap();
     assert_eq!(world.log().await[0].service_action, "adminservice:reset-mfa");

@@ -31,7 +31,7 @@ async fn a_secret_is_shown_once_and_ends_with_its_key() {
     }
     let plain = bz_core::digest::Digest::of(made.secret.as_bytes()).to_string();
     for file in [FILE.to_owned(), format!("{FILE}-wal")] {
-        let stored = std::fs::read(world.app.config.data.join(file)).unwrap();
+        let stored = std::fs::read(world.app.config().data.join(file)).unwrap();
         for secret in [made.secret.as_bytes(), plain.as_bytes()] {
             assert!(!stored.windows(secret.len()).any(|bytes| bytes == secret), "the store has it");
         }
@@ -66,7 +66,7 @@ async fn keys_are_listed_with_what_people_need_to_know() {
 
     from(&world, &made.secret, "/targets/bzero", "192.0.2.7").await.done();
     let used = Some(at(world.now()));
-    let rows = || std::fs::metadata(world.app.config.data.join(format!("{FILE}-wal"))).unwrap().len();
+    let rows = || std::fs::metadata(world.app.config().data.join(format!("{FILE}-wal"))).unwrap().len();
     assert_eq!(list(&world).await[2].last_used_at, used, "known before it is written down");
     assert!(rows() > 0);
     jobs::tick(&world.app).await.unwrap();

@@ -20,7 +20,7 @@ async fn what_is_restored_is_what_was_saved() {
     let (admin, user) = (world.admin().await, world.user("bob").await);
     let agent = world.agent(&admin, "web").await;
     world.allow(&admin, &user, &agent, &["root"]).await;
-    let data = world.app.config.data.clone();
+    let data = world.app.config().data.clone();
     let record = data.join("transcripts").join("0123").join("1.bzt");
     fs::create_dir_all(record.parent().unwrap()).unwrap();
     fs::write(&record, vec![9; 200_000]).unwrap();
@@ -99,7 +99,7 @@ async fn what_cannot_be_restored_changes_nothing() {
         assert!(!world.folder.path().join("absent").exists(), "{}: the folder was made", from.display());
     }
 
-    let data = world.app.config.data.clone();
+    let data = world.app.config().data.clone();
     let before = listed(&data);
     let error = back(&file, &data, PASSPHRASE).await.unwrap_err();
     assert!(matches!(error, BackupError::NotEmpty(_)), "{error}");
@@ -108,15 +108,15 @@ async fn what_cannot_be_restored_changes_nothing() {
     let error = save_to(&world, &file).await.unwrap_err();
     assert!(matches!(error, BackupError::Exists(_)) && fs::read(&file).unwrap() == good, "{error}");
     let settings = data.join("server.toml");
-    let short =
-        save((&world.app.config, &settings), Path::new("/nowhere"), b"short", (&SystemEntropy, world.app.now().wall));
+    let config = world.app.config();
+    let short = save((&config, &settings), Path::new("/nowhere"), b"short", (&SystemEntropy, world.app.now().wall));
     assert!(matches!(short.await, Err(BackupError::Passphrase)));
     world.get(As::Nobody, "/users").await.refused(Code::NotLoggedIn);
 }
 
 async fn save_to(world: &World, file: &Path) -> Result<bz_server::backup::Saved, BackupError> {
-    let settings = world.app.config.data.join("server.toml");
-    save((&world.app.config, &settings), file, PASSPHRASE, (&SystemEntropy, world.app.now().wall)).await
+    let settings = world.app.config().data.join("server.toml");
+    save((&world.app.config(), &settings), file, PASSPHRASE, (&SystemEntropy, world.app.now().wall)).await
 }
 
 async fn back(from: &Path, to: &Path, passphrase: &[u8]) -> Result<Restored, BackupError> {

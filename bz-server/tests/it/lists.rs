@@ -127,7 +127,7 @@ async fn connections_are_listed_by_way() {
 async fn the_provider_is_named() {
     let world = World::new().await;
     let alice = world.user("alice").await;
-    let provider = &world.app.config.providers[0];
+    let provider = &world.app.config().providers[0];
     let named: Value = world.get(As::Client(&alice), "/organization/identity-provider").await.ok();
     let info: Value = world.get(As::Client(&alice), "/organization/bzcert-validation-info").await.ok();
     let id = provider.organization.as_ref().map_or(&provider.issuer, |claim| &claim.value);

@@ -212,7 +212,7 @@ async fn a_killed_server_has_lost_nothing_that_it_answered() {
     let world = World::new().await;
     let secret = world.key(&world.admin().await, false).await;
     let World { folder, app, .. } = world;
-    let data = app.config.data.clone();
+    let data = app.config().data.clone();
     drop(app);
     let config_file = data.join(init::CONFIG).to_str().unwrap().to_owned();
     let mut answered = Vec::new();

@@ -278,7 +278,7 @@ async fn a_reset_on_the_host_forgets_the_secret() {
     let alice = world.user("alice").await;
     enroll(&world, &alice).await;
     let (app, name) = (&world.app, "alice@example.com".to_owned());
-    admin::reset_mfa(&app.config, &app.store, &SystemEntropy, (name, app.now().wall)).await.unwrap();
+    admin::reset_mfa(&app.config(), &app.store, &SystemEntropy, (name, app.now().wall)).await.unwrap();
     let back = world.client("alice");
     let registered: Registered = world.register(&back, &back.initial, None).await.ok();
     assert_eq!(registered.mfa_action_required, MfaActionRequired::Reset, "she asked for a factor and has none");

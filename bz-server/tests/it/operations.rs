@@ -34,7 +34,7 @@ async fn new_online_keys_are_believed_by_the_pinned_root() {
     let before = signer(&world.connect(&user, &agent).await);
     jobs::tick(&world.app).await.unwrap();
     assert_eq!(signer(&world.connect(&user, &agent).await), before, "nobody asked for new keys");
-    rotate_keys(&world.app.config, &world.app.store, &SystemEntropy, world.app.now().wall).await.unwrap();
+    rotate_keys(&world.app.config(), &world.app.store, &SystemEntropy, world.app.now().wall).await.unwrap();
     jobs::tick(&world.app).await.unwrap();
     let after = signer(&world.connect(&user, &agent).await);
     assert_ne!(after, before);
@@ -51,7 +51,7 @@ async fn new_online_keys_are_believed_by_the_pinned_root() {
 #[tokio::test]
 async fn the_doctor_finds_what_is_broken() {
     let world = World::new().await;
-    let config = || world.app.config.clone();
+    let config = || Config::clone(&world.app.config());
     let now = world.app.now().wall;
     let examined = async |config: Config, now| examine(&config, world.issuer.as_ref(), now).await;
     let bad = |found: &[Finding]| -> Vec<(&str, Grade)> {
@@ -67,7 +67,7 @@ async fn the_doctor_finds_what_is_broken() {
 
     let other = Config { service_accounts: vec![JwksPattern("https://ci.example/*".to_owned())], ..config() };
     assert_eq!(bad(&examined(other, now).await), [("trust bundle", Grade::Warning)]);
-    let root = world.app.config.data.join("root.key");
+    let root = world.app.config().data.join("root.key");
     let mode = std::os::unix::fs::PermissionsExt::from_mode;
     std::fs::set_permissions(&root, mode(0o644)).unwrap();
     let broken = [("root key", Grade::Error), ("trust bundle", Grade::Error)];
@@ -86,7 +86,7 @@ async fn the_doctor_finds_what_is_broken() {
 async fn settings_are_read_again_while_it_runs() {
     let world = World::new().await;
     let server = Server::serve(Arc::clone(&world.app), world.router.clone()).await.unwrap();
-    let before = world.app.config.clone();
+    let before = Config::clone(&world.app.config());
     let folder = tempfile::tempdir().unwrap();
     let lines = folder.path().join("lines");
     let sink = SinkSettings { name: "lines".to_owned(), file: Some(lines.clone()), ..SinkSettings::default() };
@@ -100,7 +100,7 @@ async fn settings_are_read_again_while_it_runs() {
     let reloaded = server.reload(next.clone()).await.unwrap();
     assert_eq!(reloaded.taken, ["mfa_grace_hours", "sink"]);
     assert_eq!(reloaded.restart, ["listen", "node"]);
-    let now = world.app.config.clone();
+    let now = Config::clone(&world.app.config());
     assert_eq!((now.mfa_grace_hours, &now.node, now.listen), (1, &before.node, before.listen));
     let said = world.log().await.into_iter().find(|event| event.service_action == "adminservice:reload").unwrap();
     assert!(said.context.contains("mfa_grace_hours") && said.context.contains("node"), "{}", said.context);
@@ -112,7 +112,7 @@ async fn settings_are_read_again_while_it_runs() {
     tokio::time::timeout(Duration::from_secs(20), sent).await.expect("the new sink gets rows");
     let broken = Config { grant_seconds: 1, ..next };
     server.reload(broken).await.expect_err("a value out of bounds");
-    assert_eq!(world.app.config.clone(), now);
+    assert_eq!(Config::clone(&world.app.config()), now);
     server.shutdown().await;
 }
 

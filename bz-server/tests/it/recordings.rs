@@ -1,7 +1,7 @@
 //! What the server keeps of sessions: true ones, of both machines, carried past the record packet by packet.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -396,8 +396,8 @@ impl Stage {
         ConnectionId::to_string(&self.made.connection_id)
     }
 
-    fn data(&self) -> &Path {
-        &self.world.app.config.data
+    fn data(&self) -> PathBuf {
+        self.world.app.config().data.clone()
     }
 
     async fn get(&self, path: &str) -> crate::world::Reply {
@@ -442,7 +442,7 @@ impl Stage {
 
     /// Whether any file of the data folder holds this text.
     fn at_rest(&self, text: &str) -> bool {
-        let mut folders = vec![self.data().to_owned()];
+        let mut folders = vec![self.data()];
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();

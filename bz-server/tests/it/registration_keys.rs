@@ -178,7 +178,7 @@ async fn a_token_is_short_lived_and_for_few() {
 async fn scripts_come_without_pins() {
     let world = World::new().await;
     let admin = world.admin().await;
-    let folder = world.app.config.data.join("artifacts");
+    let folder = world.app.config().data.join("artifacts");
     std::fs::create_dir(&folder).unwrap();
     std::fs::write(folder.join("bz-agent-linux-x86_64"), vec![7; 200_000]).unwrap();
     let list: Vec<Artifact> = world.get(As::Client(&admin), "/artifacts").await.ok();

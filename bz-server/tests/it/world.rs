@@ -160,7 +160,7 @@ impl World {
 
     /// The same world, its server started anew.
     pub(crate) async fn restarted(self) -> Self {
-        let config = self.app.config.clone();
+        let config = Config::clone(&self.app.config());
         self.moved(config).await
     }
 
