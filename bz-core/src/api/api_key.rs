@@ -14,7 +14,8 @@ use crate::api::api_key::cidr::Cidr;
 use crate::id::{ApiKeyId, EnvironmentId, UserId};
 
 macro_rules! scopes {
-    ($($(#[$doc:meta])* $name:ident = $text:literal)*) => {
+    // A `tt`, because the schema is made of the attribute as it is written.
+    ($($(#[$doc:meta])* $name:ident = $text:tt)*) => {
         /// What an access key may do.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
