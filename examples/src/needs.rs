@@ -103,7 +103,7 @@ pub fn kubernetes() -> Option<PathBuf> {
     None
 }
 
-/// A program from PyPI, in a Python of its own.
+/// A program of the Python world, in a Python of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
     /// What it is called.

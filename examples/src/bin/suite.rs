@@ -90,7 +90,7 @@ struct Plan {
     npm_folders: Vec<&'static str>,
     /// Whether Kubernetes is to be built.
     kubernetes: bool,
-    /// What is to be installed from PyPI.
+    /// What is to be installed in Pythons of their own.
     peers: Vec<Peer>,
 }
 
