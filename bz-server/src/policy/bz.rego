@@ -303,11 +303,9 @@ about := {
 	"Kubernetes": {"Cluster"},
 }
 
-names_person(policy) if {
-	some subject in policy.subjects
-	subject.type == object.get(input.person, "type", "User")
-	subject.id == input.person.id
-}
+myself := {"id": input.person.id, "type": input.person.type}
+
+names_person(policy) if myself in policy.subjects
 
 names_person(policy) if {
 	some group in policy.groups
@@ -494,18 +492,15 @@ redacted if {
 }
 
 # Whose sessions are recorded: the policy follows its subjects everywhere.
-recorded if {
+recorders[policy.id] := object.get(policy, "recordInput", false) if {
 	some policy in input.recording
-	in_force(policy)
 	names_person(policy)
+	in_force(policy)
 }
 
-input_recorded if {
-	some policy in input.recording
-	in_force(policy)
-	names_person(policy)
-	policy.recordInput
-}
+recorded if count(recorders) > 0
+
+input_recorded if true in {typed | some typed in recorders}
 
 # A recorded person's shell cannot be sealed: that would be a way round the recording.
 unrecordable if {

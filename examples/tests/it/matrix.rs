@@ -24,6 +24,7 @@ use bz_client::target_name::TargetName;
 use bz_core::access::request::{CopyRequest, CopyWay as Asked, Parameters, Size, SshPurpose, UserNeed};
 use bz_core::access::upstream::{DatabaseRequest, KubeRequest, WebRequest, Wire};
 use bz_core::access::{Access, Mode, Verb};
+use bz_core::api::access::Connection;
 use bz_core::api::policy::{
     ClusterName, KubernetesContent, PolicyEnvironment, PolicyTarget, ProxyContent, Subject, SubjectType,
     TargetConnectContent,
@@ -114,6 +115,9 @@ async fn every_row_ends_with_its_login() {
         for access in Access::ALL {
             open.push((access, room.open(&client, access).await));
         }
+        // What the server does not know to be open yet it would take, an hour later, for what nobody came to.
+        let known = |all: &Vec<Connection>| all.iter().filter(|one| one.attached).count() == open.len();
+        until(async || client.connections().await.unwrap(), known).await;
         let in_time = room.goes_on_until_shortly_before(&mut open).await;
         room.clock.advance(Duration::from_secs(20));
         for (access, session) in open.iter_mut().filter(|_| in_time) {
