@@ -66,7 +66,7 @@ async fn each_user_goes_the_way_that_policy_gives() {
     let refused = site.fails("bz ssh-proxy root@web").await;
     assert!(refused.contains("not as this user") && refused.contains("bz generate ssh-config"), "{refused}");
     let said = site.run("bz generate ssh-config --include 2>&1").await;
-    assert!(said.contains("what you do on root@web.Default, root@web:"), "{said}");
+    assert!(said.contains("root@web.Default, root@web:"), "{said}");
     assert_eq!(site.run("ssh -F $F root@web id -un").await, "root\n");
     assert_eq!(site.let_in(), Vec::<String>::new(), "the agent's own");
     site.run("ssh -F $F $U@web true").await;
