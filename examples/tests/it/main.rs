@@ -11,6 +11,8 @@ mod logged;
 mod api;
 #[cfg(test)]
 mod certified;
+#[cfg(all(test, feature = "compare"))]
+mod compare;
 #[cfg(test)]
 mod client_secret;
 #[cfg(test)]

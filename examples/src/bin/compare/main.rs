@@ -44,6 +44,9 @@ struct Arguments {
     /// How many seconds each run of a database's load takes
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=600))]
     seconds: u16,
+    /// Where `bz` and `bz-agent` are; they are built when this is absent
+    #[arg(long, value_name = "DIR")]
+    programs: Option<PathBuf>,
 }
 
 /// Bulk work is done so often.
@@ -67,7 +70,10 @@ fn main() -> ExitCode {
 }
 
 async fn run(helper: &Helper, arguments: &Arguments) -> Result<()> {
-    let programs = programs().await?;
+    let programs = match &arguments.programs {
+        Some(folder) => folder.clone(),
+        None => programs().await?,
+    };
     if cfg!(debug_assertions) {
         progress("this is built without optimizations: its figures say nothing");
     }
