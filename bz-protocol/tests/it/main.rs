@@ -36,6 +36,7 @@ mod rogue;
 mod transcript;
 mod receipt;
 mod segment;
+mod verifiers;
 #[cfg(feature = "driver")]
 mod carriers;
 #[cfg(feature = "driver")]
