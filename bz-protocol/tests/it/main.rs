@@ -37,6 +37,7 @@ mod transcript;
 mod receipt;
 mod segment;
 mod verifiers;
+mod model;
 #[cfg(feature = "driver")]
 mod carriers;
 #[cfg(feature = "driver")]

@@ -48,7 +48,7 @@ fn seeds() -> Vec<u64> {
     }
 }
 
-/// TR-SECOND-1: on generated transcripts, whole, thinned out, cut and changed, both verifiers say the same.
+/// TR-SECOND-1, PR-TRANSCRIPT-2: on generated transcripts, whole, thinned out, cut and changed, both verifiers say the same.
 #[test]
 fn two_verifiers_agree_on_generated_transcripts() {
     let Some(bench) = Bench::new() else { return };
@@ -99,6 +99,60 @@ fn two_verifiers_agree_on_one_byte_changes() {
     println!("{changed} changes of {count} transcripts, seeds 0 to {}: both accept {accepted}", count - 1);
 }
 
+/// PR-TRANSCRIPT-1: files of version 1 that were written before give the verdict that they gave, by both verifiers.
+#[test]
+fn frozen_files_give_the_verdict_they_gave() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors/transcripts.json");
+    if std::env::var_os("UPDATE_EXPECT").is_some() && !path.exists() {
+        fs::write(&path, serde_json::to_string_pretty(&frozen()).unwrap() + "\n").unwrap();
+    }
+    let told_before: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let bundle = TrustBundle::parse(&text(&told_before["bundle"])).unwrap();
+    let archive = JwksArchive::parse(&text(&told_before["keys"])).unwrap();
+    let rows: Vec<(Vec<u8>, Value)> = told_before["transcripts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| (hex::decode(text(&row["file"])).unwrap(), row["verdict"].clone()))
+        .collect();
+    assert_eq!(rows.len(), 6, "files are added, never taken away");
+    for (number, (bytes, verdict)) in rows.iter().enumerate() {
+        assert_eq!(&told(verify(bytes, &Anchors::Bundle(&bundle, &archive))), verdict, "transcript {number}");
+    }
+    let Some(bench) = Bench::with(bundle, archive) else { return };
+    let list: Vec<_> = rows
+        .iter()
+        .enumerate()
+        .map(|(number, (bytes, _))| bench.write(&format!("{number}.bzt"), bytes).display().to_string())
+        .collect();
+    let theirs = bench.run(&list.join("\n"));
+    assert_eq!(theirs, rows.into_iter().map(|(_, verdict)| verdict).collect::<Vec<_>>());
+}
+
+/// What the file of frozen transcripts was made of, once.
+fn frozen() -> Value {
+    let (bundle, archive) = anchors();
+    let rows: Vec<Value> = (0..6)
+        .map(|seed| {
+            let bytes = small(seed);
+            let verdict = told(verify(&bytes, &Anchors::Bundle(&bundle, &archive)));
+            json!({ "file": hex::encode(bytes), "verdict": verdict })
+        })
+        .collect();
+    json!({ "bundle": bundle.to_text().unwrap(), "keys": archive.to_text(), "transcripts": rows })
+}
+
+fn anchors() -> (TrustBundle, JwksArchive) {
+    let mut bundle = World::new().bundle();
+    bundle.directory_key = Some(key(50).public());
+    let mut archive = JwksArchive::new();
+    for idp in [Idp::new(3, "k3"), World::idp()] {
+        archive.add(ISSUER, &idp.jwks()).unwrap();
+    }
+    (bundle, archive)
+}
+
 /// Whether both say the same: of a file that is refused, that it is.
 fn same(ours: &Value, theirs: &Value) -> bool {
     match ours["accepted"] == true {
@@ -117,16 +171,15 @@ struct Bench {
 impl Bench {
     /// `None` where there is no Python that can run it.
     fn new() -> Option<Self> {
+        let (bundle, archive) = anchors();
+        Self::with(bundle, archive)
+    }
+
+    fn with(bundle: TrustBundle, archive: JwksArchive) -> Option<Self> {
         let able = Command::new("python3").args(["-c", "import tomllib, cryptography"]).stderr(Stdio::null()).status();
         if !able.is_ok_and(|status| status.success()) {
             eprintln!("LEFT OUT: docs/verify.py needs Python 3.11 with the package cryptography, and it is not here");
             return None;
-        }
-        let mut bundle = World::new().bundle();
-        bundle.directory_key = Some(key(50).public());
-        let mut archive = JwksArchive::new();
-        for idp in [Idp::new(3, "k3"), World::idp()] {
-            archive.add(ISSUER, &idp.jwks()).unwrap();
         }
         let bench = Self { folder: tempfile::tempdir().unwrap(), bundle, archive };
         bench.write("bundle.toml", bench.bundle.to_text().unwrap().as_bytes());
