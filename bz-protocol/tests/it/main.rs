@@ -38,6 +38,15 @@ mod receipt;
 mod segment;
 mod verifiers;
 mod model;
+#[path = "../../../fuzz/src/machines.rs"]
+#[cfg(feature = "ws")]
+mod machines;
+#[path = "../../../fuzz/src/protocol.rs"]
+#[cfg(feature = "ws")]
+mod fuzzed;
+#[cfg(feature = "ws")]
+mod corpora;
+mod symbolic;
 #[cfg(feature = "driver")]
 mod carriers;
 #[cfg(feature = "driver")]

@@ -17,7 +17,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use stateright::{Checker as _, Model, Property};
+use stateright::{Checker as _, HasDiscoveries, Model, Property};
 
 use live::{Holds, Live};
 
@@ -186,23 +186,17 @@ impl Model for Case {
             Property::always("exactly once: no byte doubled, no grant used twice", |_, state: &State| state.holds.once),
             Property::always("nothing is accepted after a refusal or an end", |_, state: &State| state.holds.after),
             Property::always("the transcript verifies, and no changed one does", |_, state: &State| state.holds.record),
-            Property::always("what the record shows as the agent's is what it did", |_, state: &State| state.holds.done),
+            Property::always("what the record shows as the agent's is what it did", |_, state: &State| {
+                state.holds.done
+            }),
             Property::sometimes("a session opens", |_, state: &State| state.holds.opened),
         ]
     }
 }
 
 const BOTH: &[Roots] = &[Roots::Both];
-const NONE: Bounds = Bounds {
-    hostile: 0,
-    cuts: 0,
-    ticks: 0,
-    client_writes: 0,
-    agent_writes: 0,
-    renewals: 0,
-    finishes: 0,
-    twin: false,
-};
+const NONE: Bounds =
+    Bounds { hostile: 0, cuts: 0, ticks: 0, client_writes: 0, agent_writes: 0, renewals: 0, finishes: 0, twin: false };
 
 fn full() -> bool {
     std::env::var("BZ_TEST").is_ok_and(|size| size == "full")
@@ -226,6 +220,9 @@ fn cases() -> Vec<Case> {
 fn explore(case: &Case, most: Option<Duration>) -> (Vec<(&'static str, Vec<Step>)>, String) {
     let began = Instant::now();
     let mut builder = case.clone().checker().threads(2);
+    if case.broken != Broken::Nothing {
+        builder = builder.finish_when(HasDiscoveries::AnyFailures);
+    }
     if let Some(most) = most {
         builder = builder.timeout(most);
     }

@@ -77,10 +77,8 @@ fn two_verifiers_agree_on_one_byte_changes() {
         let bytes = small(seed);
         let path = bench.write(&format!("small-{seed}.bzt"), &bytes);
         let mut random = Random(seed);
-        let changes: Vec<(usize, u8)> = (0..bytes.len())
-            .step_by(step)
-            .map(|at| (at, bytes[at] ^ (1 + random.below(255) as u8)))
-            .collect();
+        let changes: Vec<(usize, u8)> =
+            (0..bytes.len()).step_by(step).map(|at| (at, bytes[at] ^ (1 + random.below(255) as u8))).collect();
         let mut list = String::new();
         for (at, byte) in &changes {
             writeln!(list, "{} {at} {byte}", path.display()).unwrap();
@@ -175,10 +173,11 @@ impl Bench {
         Self::with(bundle, archive)
     }
 
+    #[expect(clippy::print_stdout, reason = "what a test leaves out is said")]
     fn with(bundle: TrustBundle, archive: JwksArchive) -> Option<Self> {
         let able = Command::new("python3").args(["-c", "import tomllib, cryptography"]).stderr(Stdio::null()).status();
         if !able.is_ok_and(|status| status.success()) {
-            eprintln!("LEFT OUT: docs/verify.py needs Python 3.11 with the package cryptography, and it is not here");
+            println!("LEFT OUT: docs/verify.py needs Python 3.11 with the package cryptography, and it is not here");
             return None;
         }
         let bench = Self { folder: tempfile::tempdir().unwrap(), bundle, archive };
@@ -234,9 +233,9 @@ fn told(verdict: Result<Verdict, Refused>) -> Value {
         AgentKnown::Directory(name) => Some(name),
         AgentKnown::Grant => None,
     };
-    let server = verdict.server_claims.map(|claims| {
-        json!([claims.time.as_millis(), claims.reason, claims.only.frames, claims.only.bytes])
-    });
+    let server = verdict
+        .server_claims
+        .map(|claims| json!([claims.time.as_millis(), claims.reason, claims.only.frames, claims.only.bytes]));
     let tail = verdict.uncovered_tail;
     json!({
         "accepted": true,
@@ -275,20 +274,25 @@ fn request(random: &mut Random) -> (Parameters, Option<&'static str>) {
     match random.below(12) {
         0 => (Parameters::Exec { command: "uname -a; echo ä".to_owned() }, user),
         1 => (Parameters::Handler { route: "admin/debug".to_owned() }, None),
-        2 => (Parameters::Tunnel { destinations: rules(&["*.internal:443", "10.0.0.0/8:*", "[fd00::/8]:1-1024"]) }, None),
-        3 => (Parameters::Tunnel { destinations: rules(&["*:*", "[::1]:80", "[::ffff:10.0.0.1]:9", "10.0.0.1:22"]) }, None),
+        2 => {
+            (Parameters::Tunnel { destinations: rules(&["*.internal:443", "10.0.0.0/8:*", "[fd00::/8]:1-1024"]) }, None)
+        }
+        3 => (
+            Parameters::Tunnel { destinations: rules(&["*:*", "[::1]:80", "[::ffff:10.0.0.1]:9", "10.0.0.1:22"]) },
+            None,
+        ),
         4 => (Parameters::Ssh { key: ssh() }, user),
         5 => {
             let way = CopyWay::ToTarget { name: b"\xff name".to_vec() };
             (Parameters::Copy(CopyRequest { way, path: b"/tmp".to_vec(), recursive: true, preserve: false }), user)
         }
-        6 => (Parameters::Database(DatabaseRequest { destination: destination(), wire: Wire::Postgres, tls: true }), user),
-        7 => (Parameters::Web(WebRequest { destination: destination(), tls: false }), None),
-        8 => (Parameters::Kube(KubeRequest { user: "system:x".to_owned(), groups: vec!["dev".to_owned()] }), None),
-        9 => (
-            Parameters::SshServer { key: ssh(), purpose: bz_core::access::request::SshPurpose::ShellAndFiles },
+        6 => (
+            Parameters::Database(DatabaseRequest { destination: destination(), wire: Wire::Postgres, tls: true }),
             user,
         ),
+        7 => (Parameters::Web(WebRequest { destination: destination(), tls: false }), None),
+        8 => (Parameters::Kube(KubeRequest { user: "system:x".to_owned(), groups: vec!["dev".to_owned()] }), None),
+        9 => (Parameters::SshServer { key: ssh(), purpose: bz_core::access::request::SshPurpose::ShellAndFiles }, user),
         _ => (Parameters::Shell { term: "xterm-256color".to_owned(), size }, user),
     }
 }
@@ -410,10 +414,8 @@ fn lived(sim: &mut Sim, world: &World, random: &mut Random) {
                 let newer = world.certificate(1 + round);
                 sim.client.act(sim.now, client::Action::Reauthenticate(newer)).unwrap_or_default();
             }
-            2 => {
-                if sim.tap.as_ref().unwrap().observer.session().is_some() {
-                    sim.tap.as_mut().unwrap().claim(world, "goes on");
-                }
+            2 if sim.tap.as_ref().unwrap().observer.session().is_some() => {
+                sim.tap.as_mut().unwrap().claim(world, "goes on");
             }
             _ if dials => open(sim, random),
             _ => {}

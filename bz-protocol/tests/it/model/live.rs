@@ -24,6 +24,8 @@ use crate::world::{ORG, START, World, key, start};
 
 /// The carrier of the second pair.
 const APART: CarrierId = CarrierId(100);
+/// The most carriers of one run: an end that closes each of them would be dialled for ever.
+const CARRIERS: u64 = 4;
 /// Of how many records one is changed.
 const CHANGED: usize = 8;
 /// What an application sends at once.
@@ -178,7 +180,7 @@ impl Live {
         if self.left.cuts > 0 && up.contains(&true) {
             steps.push(Step::Cut);
         }
-        if up == [false, false] && !over {
+        if up == [false, false] && !over && self.carriers < CARRIERS {
             steps.push(Step::Connect);
         }
         if self.left.ticks > 0 && self.wake().is_some() {
@@ -201,7 +203,10 @@ impl Live {
     }
 
     pub(super) fn step(&mut self, step: Step) {
-        if matches!(step, Step::Drop(_) | Step::Double(_) | Step::Overtake(_) | Step::Flip(..) | Step::Replay(..) | Step::Refuse) {
+        if matches!(
+            step,
+            Step::Drop(_) | Step::Double(_) | Step::Overtake(_) | Step::Flip(..) | Step::Replay(..) | Step::Refuse
+        ) {
             self.left.hostile -= 1;
         }
         match step {
@@ -538,9 +543,10 @@ impl Live {
                 self.agent_does(party, agent::Action::Consumed { stream, bytes: bytes.len() });
             }
             agent::Event::Reauthenticate(certificate) => {
-                let renewed = self.admitted.as_ref().map(|admitted| {
-                    self.gate.renew(admitted, &certificate, Some(&World::jwks()), self.now)
-                });
+                let renewed = self
+                    .admitted
+                    .as_ref()
+                    .map(|admitted| self.gate.renew(admitted, &certificate, Some(&World::jwks()), self.now));
                 if let Some(Ok(renewal)) = renewed {
                     self.agent_does(party, agent::Action::Renew(renewal));
                 }
