@@ -13,7 +13,7 @@ use bz_protocol::gate::Gate;
 use bz_protocol::keys::Direction;
 use bz_protocol::packet::Packet;
 use bz_protocol::refusal::Code;
-use bz_protocol::session::{CarrierId, Input, Output};
+use bz_protocol::session::{CarrierId, End, Input, Output};
 use bz_protocol::transcript::{Anchors, Apart, Keep, Record, verify};
 
 use super::{Bounds, Broken, Party, Roots, Step};
@@ -25,7 +25,7 @@ use crate::world::{ORG, START, World, key, start};
 /// The carrier of the second pair.
 const APART: CarrierId = CarrierId(100);
 /// The most carriers of one run: an end that closes each of them would be dialled for ever.
-const CARRIERS: u64 = 4;
+const CARRIERS: u64 = 3;
 /// Of how many records one is changed.
 const CHANGED: usize = 8;
 /// What an application sends at once.
@@ -42,8 +42,12 @@ pub(super) struct Holds {
     pub(super) after: bool,
     pub(super) record: bool,
     pub(super) done: bool,
-    /// Not a property: whether an agent acted.
+    /// Not properties, but that there was something to look at: an agent acted, a session went on over another carrier, a
+    /// newer token counted, both ends signed the end.
     pub(super) opened: bool,
+    pub(super) resumed: bool,
+    pub(super) renewed: bool,
+    pub(super) completed: bool,
 }
 
 /// A packet under way, or that its carrier is closed behind it.
@@ -110,8 +114,18 @@ impl Live {
         let (opening, foreign) = opening(&world, roots);
         let gate = if broken == Broken::TrustsAnyRoot { foreign.gate() } else { world.gate() };
         let now = start();
-        let holds =
-            Holds { roots: true, prefix: true, once: true, after: true, record: true, done: true, opened: false };
+        let holds = Holds {
+            roots: true,
+            prefix: true,
+            once: true,
+            after: true,
+            record: true,
+            done: true,
+            opened: false,
+            resumed: false,
+            renewed: false,
+            completed: false,
+        };
         let client = Seat::new(Machine::Client(Box::new(Client::new(opening, now).unwrap())));
         let agent = Seat::new(Machine::Agent(Box::new(Agent::new(world.agent(), now))));
         let tap = Tap::new(&world, ALL);
@@ -499,7 +513,11 @@ impl Live {
                 self.of(party).received.extend(&bytes);
                 self.client_does(party, client::Action::Consumed { stream, bytes: bytes.len() });
             }
-            client::Event::Ended(_) => self.of(party).ended = true,
+            client::Event::Resumed => self.holds.resumed = true,
+            client::Event::Ended(end) => {
+                self.holds.completed |= matches!(end, End::Completed(_));
+                self.of(party).ended = true;
+            }
             _ => {}
         }
     }
@@ -548,6 +566,7 @@ impl Live {
                     .as_ref()
                     .map(|admitted| self.gate.renew(admitted, &certificate, Some(&World::jwks()), self.now));
                 if let Some(Ok(renewal)) = renewed {
+                    self.holds.renewed = true;
                     self.agent_does(party, agent::Action::Renew(renewal));
                 }
             }
