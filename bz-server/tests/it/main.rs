@@ -52,3 +52,6 @@ mod backup;
 mod sinks;
 mod limits;
 mod operations;
+#[path = "../../../fuzz/src/server.rs"]
+mod fuzzed;
+mod corpora;
