@@ -4,6 +4,8 @@ mod admin;
 pub(crate) mod api;
 mod auditing;
 mod authorization;
+mod cheat_sheet;
+mod completion;
 mod databases;
 mod desk;
 mod files;

@@ -71,6 +71,11 @@ async fn the_page_about_service_accounts_is_as_written() {
 
     let said = place.desk.run(&page.next("bz service-account list")).await;
     assert!(said.contains("deployer@ci.example") && said.contains("environment=production"), "{said}");
+    for (subjects, option) in [(2, "--add-service-account"), (1, "--remove-service-account")] {
+        let said = place.desk.run(&format!("{} --json", page.next("bz policy edit"))).await;
+        let policy: serde_json::Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(policy["subjects"].as_array().map(Vec::len), Some(subjects), "{option}: {policy}");
+    }
     place.desk.run(&page.next("bz service-account set-role")).await;
     let refused = place.desk.try_run("bz --profile robot service-account disable deploy").await;
     assert!(!refused.status.success(), "an account that administers disables another");
