@@ -32,7 +32,7 @@ async fn the_cheat_sheet_is_as_written() {
     assert_eq!(login.ends().await, Some(0), "{}", login.said());
     check(&place, &mut page, &[("bz mfa status", ""), ("bz lt", "web"), ("bz lt", "online")]).await;
     check(&place, &mut page, &[("bz why", "admins"), ("bz doctor", "")]).await;
-    let connection = connects(&mut place, &mut page).await;
+    let connection = connects(&place, &mut page).await;
 
     check(&place, &mut page, &[("bz cp notes.txt", ""), ("bz cp -r", "")]).await;
     assert_eq!(std::fs::read_to_string(place.desk.at("back.txt")).unwrap(), "noted");
@@ -79,7 +79,7 @@ fn check<'a>(place: &'a Place, page: &mut Page, want: &[(&str, &'a str)]) -> imp
 }
 
 /// The lines about shells: one that is left and come back to, a command, and the end of all. The shell's connection.
-async fn connects(place: &mut Place, page: &mut Page) -> String {
+async fn connects(place: &Place, page: &mut Page) -> String {
     let mut window = place.desk.terminal(&page.next("bz connect"));
     window.shows("\x1b]133;B").await;
     window.types("\r~.").await;
