@@ -99,7 +99,8 @@ impl Call {
         serde_json::from_slice(&self.body).map_err(|e| ApiError::bad_request(format!("the body: {e}")))
     }
 
-    /// The values of a query parameter, which may be repeated. The table says which there are.
+    /// The values of a query parameter, which may be repeated; an empty one, as the original's clients send what they
+    /// leave out, is none. The table says which there are.
     #[must_use]
     pub fn query(&self, name: &str) -> Vec<String> {
         if !self.operation.query.iter().chain(&[query::LIMIT, query::CURSOR]).any(|param| param.name == name) {
@@ -108,7 +109,12 @@ impl Call {
         }
         let query = self.head.uri.query().unwrap_or_default();
         let pairs = url::form_urlencoded::parse(query.as_bytes());
-        pairs.filter(|(key, _)| key == name).map(|(_, value)| value.into_owned()).collect()
+        pairs.filter(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.into_owned()).collect()
+    }
+
+    /// Whether the operation takes this query parameter.
+    pub(super) fn takes(&self, name: &str) -> bool {
+        self.operation.query.iter().any(|param| param.name == name)
     }
 
     /// Whether a query parameter is `true`.
@@ -134,7 +140,7 @@ impl Call {
     /// Checks what the query gives for each parameter. What the table does not know is left alone.
     pub(super) fn check_query(&self) -> Result<(), ApiError> {
         let query = self.head.uri.query().unwrap_or_default();
-        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()).filter(|(_, value)| !value.is_empty()) {
             let mut params = self.operation.query.iter().chain(&[query::LIMIT, query::CURSOR]);
             params.find(|param| param.name == name).map_or(Ok(()), |param| param.check(&value))?;
         }

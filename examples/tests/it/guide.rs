@@ -10,6 +10,7 @@ mod databases;
 mod desk;
 mod files;
 mod host;
+mod integrations;
 mod keys;
 mod groups;
 mod kube;
