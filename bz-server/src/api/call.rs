@@ -99,17 +99,18 @@ impl Call {
         serde_json::from_slice(&self.body).map_err(|e| ApiError::bad_request(format!("the body: {e}")))
     }
 
-    /// The values of a query parameter, which may be repeated; an empty one, as the original's clients send what they
-    /// leave out, is none. The table says which there are.
+    /// The values of a query parameter, which may be repeated. The table says which there are.
     #[must_use]
     pub fn query(&self, name: &str) -> Vec<String> {
-        if !self.operation.query.iter().chain(&[query::LIMIT, query::CURSOR]).any(|param| param.name == name) {
+        let Some(param) = self.operation.query.iter().chain(&[query::LIMIT, query::CURSOR]).find(|p| p.name == name)
+        else {
             tracing::error!(name, operation = ?self.operation, "the table does not know this parameter");
             return Vec::new();
-        }
+        };
         let query = self.head.uri.query().unwrap_or_default();
         let pairs = url::form_urlencoded::parse(query.as_bytes());
-        pairs.filter(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.into_owned()).collect()
+        let given = pairs.filter(|(key, value)| key == name && !param.is_left_out(value));
+        given.map(|(_, value)| value.into_owned()).collect()
     }
 
     /// Whether the operation takes this query parameter.
@@ -140,9 +141,10 @@ impl Call {
     /// Checks what the query gives for each parameter. What the table does not know is left alone.
     pub(super) fn check_query(&self) -> Result<(), ApiError> {
         let query = self.head.uri.query().unwrap_or_default();
-        for (name, value) in url::form_urlencoded::parse(query.as_bytes()).filter(|(_, value)| !value.is_empty()) {
+        for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             let mut params = self.operation.query.iter().chain(&[query::LIMIT, query::CURSOR]);
-            params.find(|param| param.name == name).map_or(Ok(()), |param| param.check(&value))?;
+            let param = params.find(|param| param.name == name && !param.is_left_out(&value));
+            param.map_or(Ok(()), |param| param.check(&value))?;
         }
         Ok(())
     }

@@ -124,9 +124,9 @@ async fn what_is_listed_is_decoded() {
 async fn a_clusters_agent_is_made_by_its_objects() {
     let world = World::new().await;
     let admin = world.admin().await;
-    let registration =
-        world.call(As::Client(&admin), "POST", "/api-keys", &json!({"name": "r", "isRegistrationKey": true}));
-    let id = registration.await.ok::<Value>()["apiKeyDetails"]["id"].clone();
+    let new = json!({"name": "r", "isRegistrationKey": true});
+    let made: Value = world.call(As::Client(&admin), "POST", "/api-keys", &new).await.ok();
+    let id = made["apiKeyDetails"]["id"].clone();
     let path = "/organization/registration-key/enable-enforce-global-key";
     world.call(As::Client(&admin), "POST", path, &json!({"defaultRegistrationKeyId": id})).await.ok::<Value>();
     let caller = Caller { key: world.key(&admin, false).await, world: &world };
@@ -137,7 +137,7 @@ async fn a_clusters_agent_is_made_by_its_objects() {
         (json!({"labels": {"a": "b"}}), "labels"),
         (json!({"namespace": "other"}), "namespace"),
         (json!({"environmentId": "00000000-0000-4000-8000-000000000009"}), "environment"),
-        (json!({"name": ""}), "name"),
+        (json!({"name": ""}), "targetName"),
     ] {
         let mut body = json!({"name": "prod"});
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
