@@ -89,7 +89,7 @@ async fn trouble_is_told_as_the_guide_says() {
         ),
         ("bz-agent --state-dir other run", "holds no identity: run"),
         (
-            "bz-agent --state-dir other register --server https://127.0.0.1:1",
+            "BZ_REGISTRATION_KEY=x bz-agent --state-dir other register --server https://127.0.0.1:1",
             "give the organization's trust bundle: --bundle FILE",
         ),
     ] {
