@@ -2,6 +2,8 @@
 //!
 //! Names come from strangers, so control characters are taken out of whatever is shown; JSON escapes them.
 
+mod fit;
+
 use std::io::{self, IsTerminal as _, Write as _};
 
 use comfy_table::{Attribute, Cell, Color, Table as Grid, presets};
@@ -186,8 +188,13 @@ impl Output {
         if !table.headings.is_empty() {
             grid.set_header(table.headings.iter().map(|text| Cell::new(text).add_attribute(Attribute::Bold)));
         }
-        for row in &table.rows {
-            grid.add_row(row.iter().map(cell));
+        let mut texts: Vec<Vec<String>> =
+            table.rows.iter().map(|row| row.iter().map(|field| one_line(&field.text)).collect()).collect();
+        if let Some(room) = room() {
+            fit::fit(&table.headings, &mut texts, room);
+        }
+        for (row, texts) in table.rows.iter().zip(texts) {
+            grid.add_row(row.iter().zip(texts).map(|(field, text)| cell(field.tone, text)));
         }
         // The first column begins at the margin, and no line ends in blanks.
         let lines = grid.lines().map(|line| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned());
@@ -195,9 +202,19 @@ impl Output {
     }
 }
 
-fn cell(field: &Field) -> Cell {
-    let cell = Cell::new(shown(&field.text).replace('\n', "\u{fffd}"));
-    match field.tone {
+/// How wide the terminal is that results go to, if they go to one.
+fn room() -> Option<usize> {
+    let (columns, _) = io::stdout().is_terminal().then(|| crossterm::terminal::size().ok()).flatten()?;
+    Some(columns.into()).filter(|columns| *columns > 0)
+}
+
+fn one_line(text: &str) -> String {
+    shown(text).replace('\n', "\u{fffd}")
+}
+
+fn cell(tone: Tone, text: String) -> Cell {
+    let cell = Cell::new(text);
+    match tone {
         Tone::Plain => cell,
         Tone::Good => cell.fg(Color::Green),
         Tone::Bad => cell.fg(Color::Red),

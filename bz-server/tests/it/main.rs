@@ -36,6 +36,7 @@ mod policy_questions;
 mod labels;
 mod environments;
 mod lists;
+mod go_sdk;
 mod page;
 mod bad_bodies;
 mod connections;

@@ -48,6 +48,8 @@ mod matrix;
 #[cfg(test)]
 mod kube;
 #[cfg(test)]
+mod pages;
+#[cfg(test)]
 mod people;
 #[cfg(test)]
 mod person;
