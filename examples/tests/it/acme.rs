@@ -1,6 +1,5 @@
 //! Certificates from a real authority (Let's Encrypt's own test server), which looks at this server itself.
 
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -17,6 +16,7 @@ use bz_server::seam::jwks::HttpJwks;
 use bz_server::{acme, tls};
 
 use crate::logged::Logged;
+use crate::port::free;
 use crate::typist::Typist;
 
 /// A server that has no certificate gets one when it starts, and shows a new one later: a session and calls that are under
@@ -174,8 +174,4 @@ impl Drop for Authority {
 fn private_folder(path: &Path) {
     std::fs::create_dir_all(path).unwrap();
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).unwrap();
-}
-
-fn free() -> std::net::SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
