@@ -217,7 +217,7 @@ impl Job {
         let saved = self.write(out, (passphrase, random), (&draft.0, copied))?;
         put(&part.0, &self.to)?;
         drop(part);
-        let folder = self.to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = self.to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         File::open(folder).and_then(|folder| folder.sync_all()).map_err(at(folder))?;
         Ok(saved)
     }

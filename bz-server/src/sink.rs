@@ -1,5 +1,7 @@
-//! Places that logs are sent to: files, syslog, webhooks and collectors of OpenTelemetry. Each has a cursor in the store, which moves only past rows
-//! that were taken: over a restart nothing is lost, and the last rows may come twice.
+//! Places that logs are sent to: files, syslog, webhooks and collectors of OpenTelemetry.
+//!
+//! Each has a cursor in the store, which moves only past rows that were taken: over a restart nothing is lost, and the last
+//! rows may come twice.
 //!
 //! ```text
 //! store ──rows after the cursor──▶ batch ──Receiver::take──▶ file | syslog | webhook | otlp

@@ -234,12 +234,13 @@ pub fn ends(files: &TlsFiles) -> Result<Option<UnixTime>, TlsError> {
 /// # Errors
 /// [`TlsError`].
 pub fn server(certificates: Arc<Certificates>) -> Result<rustls::ServerConfig, TlsError> {
+    let proves = certificates.proofs.is_some();
     let mut config = rustls::ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::clone(&certificates) as _);
+        .with_cert_resolver(certificates);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    if certificates.proofs.is_some() {
+    if proves {
         config.alpn_protocols.push(acme::ALPN.to_vec());
     }
     Ok(config)

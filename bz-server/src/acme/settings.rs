@@ -78,6 +78,8 @@ fn is_address(address: &str) -> bool {
 mod tests {
     use super::*;
 
+    type Change = fn(&mut AcmeSettings);
+
     #[test]
     fn what_could_not_work_is_refused() {
         let url: Url = "https://bz.example.com".parse().unwrap();
@@ -89,31 +91,31 @@ mod tests {
             ca: None,
         };
         assert_eq!(good.check(&url), Ok(()));
-        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
-        let refused = |change: &dyn Fn(&mut AcmeSettings)| {
+        fn names(names: &[&str]) -> Vec<String> {
+            names.iter().map(|&name| name.to_owned()).collect()
+        }
+        let cases: [(Change, &str); 16] = [
+            (|s| s.acme = "http://acme.example/directory".parse().unwrap(), "https"),
+            (|s| s.acme = "mailto:a@example.com".parse().unwrap(), "https"),
+            (|s| s.accept_terms = false, "accept_terms"),
+            (|s| s.names.clear(), "1 to 20"),
+            (|s| s.names = names(&["bz.example.com"; 2]), "each once"),
+            (|s| s.names = (0..21).map(|n| format!("n{n}.example.com")).collect(), "1 to 20"),
+            (|s| s.names = names(&["*.example.com"]), "no wildcards"),
+            (|s| s.names = names(&["192.0.2.1"]), "no addresses"),
+            (|s| s.names = names(&["BZ.example.com"]), "small letters"),
+            (|s| s.names = names(&["bz example"]), "names of hosts"),
+            (|s| s.names = names(&[""]), "names of hosts"),
+            (|s| s.names = names(&["other.example.com"]), "public_url"),
+            (|s| s.contact = names(&["ops"]), "mail addresses"),
+            (|s| s.contact = names(&["a@example.com,b@example.com"]), "mail addresses"),
+            (|s| s.contact = names(&["a@example.com?subject=x"]), "mail addresses"),
+            (|s| s.contact = names(&["a@example.com"; 5]), "mail addresses"),
+        ];
+        for (change, part) in cases {
             let mut settings = good.clone();
             change(&mut settings);
-            settings.check(&url).expect_err("nonsense was taken")
-        };
-        for (change, part) in [
-            (&(|s| s.acme = "http://acme.example/directory".parse().unwrap()) as &dyn Fn(&mut AcmeSettings), "https"),
-            (&|s| s.acme = "mailto:a@example.com".parse().unwrap(), "https"),
-            (&|s| s.accept_terms = false, "accept_terms"),
-            (&|s| s.names.clear(), "1 to 20"),
-            (&|s| s.names = names(&["bz.example.com"; 2]), "each once"),
-            (&|s| s.names = (0..21).map(|n| format!("n{n}.example.com")).collect(), "1 to 20"),
-            (&|s| s.names = names(&["*.example.com"]), "no wildcards"),
-            (&|s| s.names = names(&["192.0.2.1"]), "no addresses"),
-            (&|s| s.names = names(&["BZ.example.com"]), "small letters"),
-            (&|s| s.names = names(&["bz example"]), "names of hosts"),
-            (&|s| s.names = names(&[""]), "names of hosts"),
-            (&|s| s.names = names(&["other.example.com"]), "public_url"),
-            (&|s| s.contact = names(&["ops"]), "mail addresses"),
-            (&|s| s.contact = names(&["a@example.com,b@example.com"]), "mail addresses"),
-            (&|s| s.contact = names(&["a@example.com?subject=x"]), "mail addresses"),
-            (&|s| s.contact = names(&["a@example.com"; 5]), "mail addresses"),
-        ] {
-            let rule = refused(change);
+            let rule = settings.check(&url).expect_err("nonsense was taken");
             assert!(rule.contains(part), "{rule}: not about {part}");
         }
     }

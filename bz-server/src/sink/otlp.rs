@@ -20,7 +20,7 @@ use crate::sink::{PATIENCE, Receiver, SinkError};
 use crate::store::event::{Log, Row};
 use crate::tls;
 
-/// SEVERITY_NUMBER_INFO and SEVERITY_NUMBER_WARN.
+/// `SEVERITY_NUMBER_INFO` and `SEVERITY_NUMBER_WARN`.
 const INFO: u8 = 9;
 const WARN: u8 = 13;
 /// Texts of an event by which records are found.
@@ -65,7 +65,7 @@ impl Otlp {
     }
 
     async fn post(&self, rows: &[Row]) -> Result<(), SinkError> {
-        let body = request(rows, &self.host, nanos(self.clock.now().wall.as_millis())).to_string();
+        let body = request(rows, &self.host, &nanos(self.clock.now().wall.as_millis())).to_string();
         let mut post = self.client.post(self.url.clone()).header("content-type", "application/json").body(body);
         if let Some(token) = &self.token {
             post = post.header(AUTHORIZATION, token.clone());
@@ -107,10 +107,10 @@ fn token(path: &Path) -> Result<HeaderValue, SinkError> {
 }
 
 /// An `ExportLogsServiceRequest`.
-fn request(rows: &[Row], host: &str, now: String) -> Value {
+fn request(rows: &[Row], host: &str, now: &str) -> Value {
     let resource =
         [("service.name", "bz-server"), ("service.version", env!("CARGO_PKG_VERSION")), ("server.address", host)];
-    let records: Vec<_> = rows.iter().map(|row| record(row, &now)).collect();
+    let records: Vec<_> = rows.iter().map(|row| record(row, now)).collect();
     json!({ "resourceLogs": [{
         "resource": { "attributes": resource.map(|(key, text)| attribute(key, text)) },
         "scopeLogs": [{ "scope": { "name": "bz-server" }, "logRecords": records }],
