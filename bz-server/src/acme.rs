@@ -177,8 +177,10 @@ async fn take(config: &Config, settings: &AcmeSettings, shown: &Certificates) ->
     let mut order = account.new_order(&NewOrder::new(&names)).await.map_err(authority)?;
     let proofs = Proofs(shown);
     prove(&mut order, &proofs, settings).await?;
-    if order.poll_ready(&PATIENCE).await.map_err(authority)? != OrderStatus::Ready {
-        return Err(refused(&mut order, settings).await);
+    match order.poll_ready(&PATIENCE).await {
+        Ok(OrderStatus::Ready) => {}
+        Ok(_) | Err(instant_acme::Error::Api(_)) => return Err(refused(&mut order, settings).await),
+        Err(error) => return Err(authority(error)),
     }
     drop(proofs);
     let key = KeyPair::generate()?;
