@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use bz_agent::helper::Helper;
 use bz_agent::user::User;
-use bz_core::api::record::UserEvent;
 use bz_examples::needs;
 use bz_examples::world::{Way, World};
 use bz_server::config::{AcmeSettings, Config, Tls};
 use bz_server::doctor::{Grade, examine};
 use bz_server::seam::jwks::HttpJwks;
+use bz_server::store::event::{Condition, EventFilter};
 use bz_server::{acme, tls};
 
 use crate::logged::Logged;
@@ -89,8 +89,9 @@ async fn certificates_come_from_an_authority_and_change_under_a_session() {
     let finding = findings.iter().find(|finding| finding.check == "TLS certificate").unwrap();
     assert_eq!(finding.grade, Grade::Warning, "{finding:?}");
     assert!(finding.says.contains("the authority https://127.0.0.1:"), "{finding:?}");
-    let renewals = |event: &UserEvent| event.service_action == "certificateservice:renew";
-    let said: Vec<_> = world.client.user_events(100).await.unwrap().into_iter().filter(renewals).collect();
+    let renewals = vec![Condition { field: "serviceAction", values: vec!["certificateservice:renew".to_owned()] }];
+    let filter = EventFilter { conditions: renewals, limit: 100, ..EventFilter::default() };
+    let said = app.store.user_events(filter).await.unwrap();
     let failed = said.iter().filter(|event| event.context.contains("\"failed\"")).count();
     assert_eq!((said.len(), failed), (4, 2), "{said:#?}");
     world.stop().await;
