@@ -8,6 +8,8 @@ mod carriers;
 #[path = "../../../bz-protocol/tests/it/logged.rs"]
 mod logged;
 #[cfg(test)]
+mod acme;
+#[cfg(test)]
 mod api;
 #[cfg(test)]
 mod certified;
