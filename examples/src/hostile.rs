@@ -18,21 +18,70 @@ use bz_protocol::carrier::{Boxed, Carrier};
 use bz_protocol::client::{Action, Event};
 use bz_protocol::gate::LocalRule;
 use bz_protocol::hostile::{
-    AgentUnderTest, Asking, ClientUnderTest, Ends, KitError, Outcome, Parts, ROUTE, Scenario, Told, Wire, play,
+    AgentUnderTest, Asking, ClientUnderTest, Ends, KitError, Machines, Outcome, Parts, ROUTE, Scenario, Told, Wire,
+    at_once, play,
 };
 use bz_protocol::session::End;
+use futures::{Stream, StreamExt as _};
 
 use crate::hostile::listen::Listener;
 pub use crate::world::Way;
+
+/// How many real runs go on at once: most of each is waiting for what does not come.
+const AT_ONCE: usize = 8;
+
+/// One run.
+#[derive(Debug)]
+pub struct Played {
+    /// The scenario.
+    pub scenario: &'static Scenario,
+    /// What carried it.
+    pub carrier: &'static str,
+    /// What came of it; an error when the kit itself could not play it.
+    pub outcome: Result<Outcome, KitError>,
+}
+
+impl Played {
+    /// Whether it was safe, and as expected.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.outcome.as_ref().is_ok_and(Outcome::is_good)
+    }
+}
+
+/// What the target's program does with a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Program {
+    /// It, once.
+    Right,
+    /// It, twice: what nobody should do, for seeing that the kit sees it.
+    Careless,
+}
+
+/// Plays these, each with the pure machines and over both carriers, some at once, and tells them in order.
+pub fn play_all(wanted: Vec<&'static Scenario>, seed: u64) -> impl Stream<Item = Played> + Unpin {
+    let runs =
+        wanted.into_iter().flat_map(move |scenario| [None, Some(Way::Ws), Some(Way::Quic)].map(|way| (scenario, way)));
+    let play = move |(scenario, way): (&'static Scenario, Option<Way>)| async move {
+        let (carrier, outcome) = match way {
+            None => ("machines", Machines::new(seed).and_then(|mut field| at_once(play(&mut field, scenario, seed)))),
+            Some(way) => {
+                (if way == Way::Quic { "quic" } else { "ws" }, play_over((way, Program::Right), scenario, seed).await)
+            }
+        };
+        Played { scenario, carrier, outcome }
+    };
+    futures::stream::iter(runs.map(play)).buffered(AT_ONCE).boxed()
+}
 
 /// Plays a scenario with the real agent and the real client over this carrier.
 ///
 /// # Errors
 /// When the kit itself could not; that is no verdict.
-pub async fn play_over(way: Way, scenario: &Scenario, seed: u64) -> Result<Outcome, KitError> {
+pub async fn play_over((way, program): (Way, Program), scenario: &Scenario, seed: u64) -> Result<Outcome, KitError> {
     let listener = Listener::bind(way).await.map_err(|error| KitError::Stand(error.to_string()))?;
     let Listener { carrier, links, task } = listener;
-    let mut wire = Wire::start(Product { carrier }, links, seed).await?;
+    let mut wire = Wire::start(Product { carrier, program }, links, seed).await?;
     let outcome = play(&mut wire, scenario, seed).await;
     wire.stop().await;
     drop(task);
@@ -42,6 +91,7 @@ pub async fn play_over(way: Way, scenario: &Scenario, seed: u64) -> Result<Outco
 /// This product's own ends.
 struct Product {
     carrier: Arc<dyn Carrier>,
+    program: Program,
 }
 
 impl Ends for Product {
@@ -62,8 +112,9 @@ impl Ends for Product {
             let local = parts.local.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let observer = parts.observer.clone();
             let route = Route { name: ROUTE.to_owned(), description: "acts".to_owned(), mode: Mode::Inspected };
+            let program = self.program;
             let act = move |call: Call| {
-                let observer = observer.clone();
+                let observer = if program == Program::Careless { observer.doing_twice() } else { observer.clone() };
                 async move { observer.serve(call.stream).await }
             };
             let agent = Agent::new(identity, of.bundle(), Arc::clone(&self.carrier), keys);

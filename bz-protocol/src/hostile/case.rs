@@ -35,7 +35,7 @@ pub struct Token {
     /// What it says.
     pub claims: Value,
     /// In place of the claims' own text.
-    pub text: Option<String>,
+    pub text: Option<Vec<u8>>,
     /// How it is signed.
     pub signing: Signing,
     /// By whom.
@@ -46,7 +46,7 @@ impl Token {
     /// The token as it travels.
     #[must_use]
     pub fn sign(&self) -> String {
-        let text = self.text.clone().unwrap_or_else(|| self.claims.to_string());
+        let text = self.text.clone().unwrap_or_else(|| self.claims.to_string().into_bytes());
         self.issuer.token(&text, self.signing)
     }
 

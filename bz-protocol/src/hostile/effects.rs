@@ -14,7 +14,10 @@ const MAX_LINE: usize = 4096;
 
 /// Sees every action of the target, and everything a person is shown. Clones are one.
 #[derive(Debug, Clone, Default)]
-pub struct Observer(Arc<Mutex<Book>>);
+pub struct Observer {
+    book: Arc<Mutex<Book>>,
+    twice: bool,
+}
 
 #[derive(Debug, Default)]
 struct Book {
@@ -40,7 +43,13 @@ pub fn answer(line: &str) -> String {
 impl Observer {
     fn book(&self) -> MutexGuard<'_, Book> {
         // Whole at every moment.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same, but its program does each line twice: for seeing that a careless one is seen.
+    #[must_use]
+    pub fn doing_twice(&self) -> Self {
+        Self { twice: true, ..self.clone() }
     }
 
     /// The person types this, in the session of this number.
@@ -103,6 +112,9 @@ impl Observer {
             let line: Vec<u8> = buffer.drain(..=end).collect();
             let line = String::from_utf8_lossy(&line).trim_end().to_owned();
             self.done(&line);
+            if self.twice {
+                self.done(&line);
+            }
             let given = answer(&line);
             self.given(&given);
             answers.push(format!("{given}\n"));

@@ -254,7 +254,7 @@ impl Player<'_> {
         let mut own = Own::new(opening, format!("the server's: {}", forgery.name), now)?;
         let attempt = self.field.talk(case.connection, &mut own).await?;
         if attempt.answered {
-            self.found.harm.get_or_insert(format!("the agent took {}", forgery.name));
+            self.found.harm.get_or_insert_with(|| format!("the agent took {}", forgery.name));
         }
         self.attempted(&attempt, forgery.name);
         Ok(())
@@ -274,7 +274,7 @@ impl Player<'_> {
         let before = self.field.observer().actions();
         let attempt = self.field.talk(on, &mut Kept(packets)).await?;
         if self.field.observer().actions() > before {
-            self.found.harm.get_or_insert("a replay made the target act".to_owned());
+            self.found.harm.get_or_insert_with(|| "a replay made the target act".to_owned());
         }
         self.attempted(&attempt, "a replay");
         Ok(())
@@ -351,10 +351,8 @@ fn came(told: &Told, agent_left: bool) -> (Came, Vec<Who>) {
         Some(End::Completed(_)) => (Came::Complete, vec![]),
         None => (Came::Refused, vec![Who::Client]),
         Some(End::Reported(_)) => (Came::Refused, agent.into_iter().collect()),
-        Some(End::Refused(_) | End::Expired) => (Came::Ended, vec![Who::Agent]),
-        Some(End::Misbehavior(_) | End::Forgotten | End::Truncated) => {
-            (Came::Ended, agent.into_iter().chain([Who::Client]).collect())
-        }
+        Some(End::Refused(_) | End::Expired | End::Forgotten) => (Came::Ended, vec![Who::Agent]),
+        Some(End::Misbehavior(_) | End::Truncated) => (Came::Ended, agent.into_iter().chain([Who::Client]).collect()),
         Some(End::Lost | End::Timeout) => (Came::Ended, agent.into_iter().collect()),
     }
 }

@@ -175,3 +175,23 @@ pub struct Scenario {
     /// Where a case cannot exist here, or a part of it is no server's to do: why, and what shows that part.
     pub note: &'static str,
 }
+
+impl Scenario {
+    /// A scenario of which nothing wrong comes, until [`Self::comes`] says what does.
+    #[must_use]
+    pub const fn new((id, name): (&'static str, &'static str), does: &'static str, steps: &'static [Step]) -> Self {
+        Self { id, name, does, steps, expect: Expect { came: &[Came::Complete], who: &[] }, note: "" }
+    }
+
+    /// What must come of it, and who has to notice.
+    #[must_use]
+    pub const fn comes(self, came: &'static [Came], who: &'static [Who]) -> Self {
+        Self { expect: Expect { came, who }, ..self }
+    }
+
+    /// What is to be said beside it.
+    #[must_use]
+    pub const fn note(self, note: &'static str) -> Self {
+        Self { note, ..self }
+    }
+}

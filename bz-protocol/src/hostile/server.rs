@@ -64,9 +64,11 @@ impl Server {
     pub fn take(&self, link: Arc<dyn Link>) {
         let shared = Arc::clone(&self.shared);
         self.tasks().spawn(async move {
-            if let Err(error) = shared.serve(link).await {
+            if let Err(error) = Arc::clone(&shared).serve(Arc::clone(&link)).await {
                 tracing::debug!(%error, "a link of the hostile server ended");
             }
+            let is_this = |agent: &Option<Arc<AgentLink>>| agent.as_ref().is_some_and(|a| Arc::ptr_eq(&a.link, &link));
+            shared.agent.send_if_modified(|agent| is_this(agent) && agent.take().is_some());
         });
     }
 
@@ -126,7 +128,10 @@ impl Shared {
 
     async fn session(&self, mut client: Box<dyn Stream>) -> Result<(), LinkError> {
         let Preamble::Session { connection } = receive(&mut client).await? else { return Ok(()) };
-        let agent = self.agent.borrow().clone().ok_or_else(|| LinkError("no agent".to_owned()))?;
+        let mut agents = self.agent.subscribe();
+        // An agent that was cut off comes back.
+        let agent = agents.wait_for(Option::is_some).await.ok().and_then(|agent| agent.clone());
+        let agent = agent.ok_or_else(|| LinkError("no agent".to_owned()))?;
         let far = agent.stream(connection).await?;
         let mut cuts = self.cuts.subscribe();
         let ((from_client, to_client), (from_agent, to_agent)) = (tokio::io::split(client), tokio::io::split(far));

@@ -59,7 +59,7 @@ impl Issuer {
 
     /// A token with these claims.
     #[must_use]
-    pub fn token(&self, claims: &str, signing: Signing) -> String {
+    pub fn token(&self, claims: &[u8], signing: Signing) -> String {
         let (algorithm, kid) = match signing {
             Signing::Right | Signing::Flipped => ("ES256", self.kid),
             Signing::None => ("none", self.kid),
