@@ -28,7 +28,7 @@ use crate::hostile::listen::Listener;
 pub use crate::world::Way;
 
 /// How many real runs go on at once: most of each is waiting for what does not come.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 16;
 
 /// One run.
 #[derive(Debug)]

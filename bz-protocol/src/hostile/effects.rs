@@ -32,6 +32,8 @@ struct Session {
     asked: Vec<String>,
     shown: Vec<String>,
     success: bool,
+    /// The other end closed it first.
+    closed: bool,
 }
 
 /// What a line is answered.
@@ -65,6 +67,11 @@ impl Observer {
     /// The person is told that the session came to its end, complete.
     pub fn success(&self, session: u32) {
         self.book().sessions.entry(session).or_default().success = true;
+    }
+
+    /// The person is told that the other end closed the session: what was typed last may not be done.
+    pub fn closed(&self, session: u32) {
+        self.book().sessions.entry(session).or_default().closed = true;
     }
 
     /// The target's program did this.
@@ -143,6 +150,10 @@ impl Observer {
             }
             if !given.starts_with(&session.shown) {
                 return Some(format!("session {number}: {:?} was shown, and {given:?} was answered", session.shown));
+            }
+            let last = session.asked.len().saturating_sub(done.len());
+            if session.closed && (last > 1 || session.shown != given) {
+                return Some(format!("session {number} was called closed, and {last} lines of it are not done"));
             }
             if session.success && (done != session.asked || session.shown != given) {
                 return Some(format!(

@@ -24,13 +24,15 @@ pub struct Told {
     pub end: Option<End>,
     /// What the person read.
     pub words: String,
+    /// Whether it ended before the person closed it.
+    pub early: bool,
 }
 
 impl Told {
     /// Words of an end, as the machine says them.
     #[must_use]
     pub fn of(end: End) -> Self {
-        Self { words: end.to_string(), end: Some(end) }
+        Self { words: end.to_string(), end: Some(end), early: false }
     }
 
     /// Whether the person was told that all is well.

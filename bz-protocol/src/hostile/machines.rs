@@ -525,6 +525,7 @@ impl Machines {
     }
 
     fn closed(&mut self) -> Result<Told, KitError> {
+        let early = self.told.is_some();
         if let Some(person) = &mut self.person {
             person.machine.act(self.now, Action::Finish(Fin::Closed)).unwrap_or_default();
         }
@@ -538,7 +539,10 @@ impl Machines {
         }
         self.disconnect();
         (self.person, self.back) = (None, None);
-        self.told.take().ok_or_else(|| KitError::Stand("a session neither goes on nor ends".to_owned()))
+        self.told
+            .take()
+            .map(|told| Told { early, ..told })
+            .ok_or_else(|| KitError::Stand("a session neither goes on nor ends".to_owned()))
     }
 
     /// Packets for a stream of the server's own.

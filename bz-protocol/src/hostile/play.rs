@@ -227,8 +227,10 @@ impl Player<'_> {
             return Ok(());
         }
         let told = self.field.close().await?;
-        if told.success() {
-            self.field.observer().success(self.session);
+        match (told.success(), told.early) {
+            (true, false) => self.field.observer().success(self.session),
+            (true, true) => self.field.observer().closed(self.session),
+            (false, _) => {}
         }
         let agent_left = self.field.relay().agent_left();
         let (came, who) = came(&told, agent_left);
@@ -348,6 +350,7 @@ impl Player<'_> {
 fn came(told: &Told, agent_left: bool) -> (Came, Vec<Who>) {
     let agent = agent_left.then_some(Who::Agent);
     match &told.end {
+        Some(End::Completed(_)) if told.early => (Came::Ended, vec![Who::Agent]),
         Some(End::Completed(_)) => (Came::Complete, vec![]),
         None => (Came::Refused, vec![Who::Client]),
         Some(End::Reported(_)) => (Came::Refused, agent.into_iter().collect()),

@@ -13,6 +13,9 @@ use crate::keys::Direction;
 use crate::packet::Packet;
 use crate::refusal::Code;
 
+/// The first byte of a refusal.
+const REFUSAL: u8 = 6;
+
 /// Kinds of packets, by their first byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sort {
@@ -139,7 +142,7 @@ struct State {
     late: VecDeque<(Direction, usize, Vec<u8>)>,
     /// How often a rule was obeyed.
     deeds: usize,
-    /// Whether the agent left a session's carrier first.
+    /// Whether the agent left a session's carrier first, or refused on it.
     agent_left: bool,
 }
 
@@ -203,7 +206,7 @@ impl Relay {
         self.state().deeds
     }
 
-    /// The agent ended a carrier that the client still held.
+    /// The agent ended a carrier that the client still held, or refused on it.
     pub fn agent_leaves(&self) {
         self.state().agent_left = true;
     }
@@ -225,6 +228,8 @@ impl Relay {
     pub fn pass(&self, to: Direction, packet: &[u8]) -> Passed {
         let mut state = self.state();
         state.seen.push((to, packet.to_vec()));
+        // Only an agent's own word comes this way.
+        state.agent_left |= to == Direction::ToClient && packet.first() == Some(&REFUSAL);
         let mut passed = match state.due(to, packet) {
             Some(how) => {
                 state.deeds = state.deeds.saturating_add(1);

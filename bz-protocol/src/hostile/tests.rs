@@ -74,3 +74,48 @@ fn every_case_is_named_once() {
     let once: std::collections::BTreeSet<_> = ids.iter().collect();
     assert_eq!(once.len(), ids.len(), "a name stands twice");
 }
+
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/hostile-server.md");
+const MODEL: &str = include_str!("../../../docs/security-model.md");
+
+/// F-218~: the page about the hostile server lists every scenario as the table has it.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a test keeps a page as the table is")]
+fn the_page_lists_every_scenario() {
+    let page = std::fs::read_to_string(PAGE).unwrap();
+    let (before, rest) = page.split_once("<!-- scenarios -->\n").unwrap();
+    let (_, after) = rest.split_once("<!-- end -->").unwrap();
+    let rows: String = scenarios().map(row).collect();
+    let head = "| id | scenario | the server | comes to be | who notices | beside it |\n|---|---|---|---|---|---|\n";
+    let wanted = format!("{before}<!-- scenarios -->\n{head}{rows}<!-- end -->{after}");
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        std::fs::write(PAGE, &wanted).unwrap();
+    } else {
+        assert!(page == wanted, "docs/hostile-server.md is not as the table is: UPDATE_EXPECT=1 makes it so");
+    }
+}
+
+fn row(scenario: &Scenario) -> String {
+    let Scenario { id, name, does, expect, note, .. } = scenario;
+    let came: Vec<_> = expect.came.iter().map(|came| came.name()).collect();
+    let who: Vec<_> = expect.who.iter().map(|who| who.name()).collect();
+    let (anchor, came, who) = (id.to_lowercase(), came.join(" or "), who.join(" or "));
+    format!("| <a id=\"{anchor}\"></a>`{id}` | {name} | {does} | {came} | {who} | {note} |\n")
+}
+
+/// F-218, F-049: the compromise table names scenarios for what each stolen part can and cannot do, and each of them is
+/// one.
+#[test]
+fn the_security_model_names_scenarios() {
+    let table: Vec<&str> = MODEL.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert_eq!(table.len(), 6, "six parts can be stolen");
+    for row in table {
+        assert!(row.rsplit('|').nth(1).is_some_and(|cannot| cannot.contains("hostile-server.md#")), "{row}");
+    }
+    let links: Vec<&str> =
+        MODEL.split("](hostile-server.md#").skip(1).filter_map(|rest| rest.split(')').next()).collect();
+    assert!(links.len() > 30, "only {} links", links.len());
+    for link in links {
+        assert!(scenarios().any(|scenario| scenario.id.to_lowercase() == link), "{link} is no scenario");
+    }
+}

@@ -231,7 +231,7 @@ impl<E: Ends> Wire<E> {
                         }
                     }
                     Some(Event::Ended(end)) => {
-                        *told = Some(Told { words: client.words(&end), end: Some(end) });
+                        *told = Some(Told { words: client.words(&end), end: Some(end), early: false });
                         return;
                     }
                     Some(_) => {}
@@ -315,6 +315,7 @@ impl<E: Ends> Field for Wire<E> {
 
     fn close(&mut self) -> Boxed<'_, Result<Told, KitError>> {
         Box::pin(async move {
+            let early = self.person.told.is_some();
             if let Some(client) = &self.person.client {
                 client.act(Action::Finish(Fin::Closed)).await;
             }
@@ -326,7 +327,7 @@ impl<E: Ends> Field for Wire<E> {
                 self.clock.advance(PATIENCE.saturating_mul(2));
             }
             self.listen(true, SURELY).await;
-            let told = self.person.told.take();
+            let told = self.person.told.take().map(|told| Told { early, ..told });
             self.person.client = None;
             told.ok_or_else(|| KitError::Stand("a session neither goes on nor ends".to_owned()))
         })

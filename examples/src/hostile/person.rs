@@ -22,13 +22,13 @@ use serde_json::json;
 
 /// Opens the session, or says what the person reads instead.
 pub(super) async fn session(carrier: &Arc<dyn Carrier>, parts: &Parts, asking: &Asking) -> Result<Session, Told> {
-    let nothing = |error: anyhow::Error| Told { end: None, words: format!("{error:#}") };
+    let nothing = |error: anyhow::Error| Told { end: None, words: format!("{error:#}"), early: false };
     let client = client(carrier, parts, asking).map_err(nothing)?;
     let asked = asked(parts, asking).map_err(nothing)?;
     client.session(asked).await.map_err(|error| {
         let words = error.to_string();
         let end = if let SessionError::Ended { end, .. } = error { Some(end) } else { None };
-        Told { end, words }
+        Told { end, words, early: false }
     })
 }
 

@@ -93,3 +93,5 @@ mod web;
 mod workloads;
 #[cfg(test)]
 mod enroll_page;
+#[cfg(all(test, feature = "hostile"))]
+mod hostile;
