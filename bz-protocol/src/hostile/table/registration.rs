@@ -33,13 +33,13 @@ pub(super) const TABLE: &[Scenario] = &[
         &[Step::Own(OTHER_AGENTS)],
     )
     .comes(REFUSED, AGENT)
-    .note("registration keys, their reuse and end: bz-server/tests/it; an agent's old identity: bz-agent/tests/it/program.rs"),
+    .note("registration keys, their reuse and end: bz-server/tests/it/registration_keys.rs; a registration that fails: bz-agent/tests/it/program.rs"),
     Scenario::new(("R2", "an agent killed at any moment"), "forwards across starts", &[Step::Session, Step::Restart, Step::Session])
         .comes(COMPLETE, NOBODY)
         .note("no server writes the key file; its mode and its writing: bz-agent/tests/it/vault.rs"),
     Scenario::new(("R3", "pins that the server would like to choose"), "opens under a root, an issuer, an organization of its own", &[Step::Own(OTHER_PINS)])
         .comes(REFUSED, AGENT)
-        .note("a server that answers a registration otherwise than pinned: bz-agent/tests/it/program.rs"),
+        .note("pins come from the administrator's bundle; taking them from a server is said loudly: bz-agent/tests/it/program.rs"),
     Scenario::new(("R4", "a second agent under the same name"), "brings it this one's openings", &[Step::Own(OTHER_AGENTS)])
         .comes(REFUSED, AGENT),
     Scenario::new(
@@ -48,8 +48,8 @@ pub(super) const TABLE: &[Scenario] = &[
         &[Step::Session, Step::Restart, Step::ReplayAll, Step::Session],
     )
     .comes(REFUSED_OR_COMPLETE, AGENT)
-    .note("shells across an upgrade: bz-agent/tests/it/shells.rs"),
+    .note("shells across starts: bz-agent/tests/it/program.rs"),
     Scenario::new(("R6", "tokens and keys in logs"), "forwards", &[Step::Session])
         .comes(COMPLETE, NOBODY)
-        .note("no server writes the agent's log; what it holds: bz-agent/tests/it/agent.rs"),
+        .note("no server writes the agent's log; examples/tests/it/hostile.rs looks for tokens and keys in what every scenario had logged"),
 ];

@@ -68,7 +68,7 @@ pub(super) const TABLE: &[Scenario] = &[
         },
     )
     .comes(REFUSED_OR_COMPLETE, NOBODY)
-    .note("status codes of HTTP are no part of a session; REST's are in bz-client/tests/it"),
+    .note("status codes of HTTP are no part of a session; REST's: bz-client/tests/it/refusals.rs"),
     Scenario::new(
         ("T7", "a delay of everything that one end says"),
         "lets frames wait for the next",
