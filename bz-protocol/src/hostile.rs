@@ -1,7 +1,7 @@
 //! A hostile server, to test ends against: what a stolen server, a stolen provider, somebody on the way, or a client that
 //! keeps no rule can try, and what came of it.
 //!
-//! [`scenarios`] are data: steps that a server takes, and what must come of them. [`play`] takes them on a [`Field`]:
+//! [`scenarios`] are data: steps that a server takes, and what must come of them. [`play()`] takes them on a [`Field`]:
 //! [`Machines`] are the pure machines in virtual time, and [`Wire`] is an agent and a client of anybody's making, each
 //! with a link to the hostile [`Server`]. The server has the organization's real grant and control keys; it has no key of
 //! the agent, the person, or the identity provider.

@@ -60,7 +60,7 @@ async fn ws(listener: TcpListener, links: mpsc::Sender<Arc<dyn Link>>) {
     }
 }
 
-#[expect(clippy::result_large_err, reason = "the library's own type of a callback")]
+#[expect(clippy::result_large_err, clippy::unnecessary_wraps, reason = "the library's own type of a callback")]
 fn protocol(_: &Request, mut response: Response) -> Result<Response, ErrorResponse> {
     response.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static("bz.1"));
     Ok(response)
