@@ -46,6 +46,8 @@ pub mod ssh;
 pub mod files;
 #[cfg(feature = "http")]
 pub mod hop;
+#[cfg(feature = "hostile")]
+pub mod hostile;
 
 mod flow;
 

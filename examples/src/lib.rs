@@ -8,6 +8,8 @@ pub mod browser;
 pub mod certified;
 pub mod clock;
 pub mod evidence;
+#[cfg(feature = "hostile")]
+pub mod hostile;
 pub mod idp;
 pub mod needs;
 pub mod world;

@@ -57,7 +57,6 @@ pub const PROGRAMS: &[Program] = &[
     row("mariadbd", "mariadb-server", "MariaDB itself"),
     row("age", "age", "a second opinion on backups"),
     row("pebble", "pebble", "an authority that gives certificates"),
-    row("rsyslogd", "rsyslog", "the syslog that hosts have"),
 ];
 
 /// Folders that hold servers and administrators' tools but are often missing from a user's `PATH`.

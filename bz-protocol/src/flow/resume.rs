@@ -21,7 +21,7 @@ pub(crate) struct Resuming {
 }
 
 impl ResumeKeys {
-    pub(super) const fn new(key: hmac::Key, session: Digest) -> Self {
+    pub(crate) const fn new(key: hmac::Key, session: Digest) -> Self {
         Self { key, session }
     }
 

@@ -101,3 +101,5 @@ mod web;
 mod workloads;
 #[cfg(test)]
 mod enroll_page;
+#[cfg(all(test, feature = "hostile"))]
+mod hostile;

@@ -267,9 +267,9 @@ fn stray_service(source: &Source) -> Vec<usize> {
 }
 
 /// The parts of bz-protocol that are compiled only with a feature: those of carriers may wait and look at the clock, that
-/// of copies may touch files.
+/// of copies may touch files, that of the hostile server may wait for real ends.
 fn drives(path: &str) -> bool {
-    ["carrier", "driver", "files", "hop", "link"]
+    ["carrier", "driver", "files", "hop", "hostile", "link"]
         .iter()
         .any(|module| path.strip_prefix(module).is_some_and(|rest| rest == ".rs" || rest.starts_with('/')))
 }
