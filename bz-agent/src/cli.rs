@@ -303,7 +303,8 @@ mod tests {
                 | Command::Status
                 | Command::SshCa(_)
                 | Command::SshKeys(_)
-                | Command::Policy(_) => 0,
+                | Command::Policy(_)
+                | Command::Man { .. } => 0,
             });
             assert_eq!(parsed.ok(), seconds, "{words:?}");
         };
