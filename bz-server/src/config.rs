@@ -110,6 +110,9 @@ pub struct Config {
     /// For how many days events are kept; for ever when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub events_keep_days: Option<u32>,
+    /// For how many days recordings are kept after their connections ended; for ever when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recordings_keep_days: Option<u32>,
     /// A PEM file of roots for the identity providers, instead of the platform's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_ca: Option<PathBuf>,
@@ -269,6 +272,8 @@ impl Config {
         value(self.drain_seconds <= 300, "drain_seconds", "must be at most 300")?;
         let kept = self.events_keep_days.is_none_or(|days| (1..=36_500).contains(&days));
         value(kept, "events_keep_days", "must be 1 to 36500")?;
+        let kept = self.recordings_keep_days.is_none_or(|days| (1..=36_500).contains(&days));
+        value(kept, "recordings_keep_days", "must be 1 to 36500")?;
         let name = |text: &str| !text.trim().is_empty() && text.len() <= 100;
         value(name(&self.organization), "organization", "must be 1 to 100 bytes")?;
         value(name(&self.node), "node", "must be 1 to 100 bytes")

@@ -39,6 +39,8 @@ pub struct Decision {
     pub redacted: bool,
     /// What must be recorded.
     pub recording: Recording,
+    /// Whether nothing goes on unrecorded.
+    pub must_record: bool,
     /// Why, in a sentence.
     pub reason: String,
 }
@@ -90,6 +92,7 @@ impl Decision {
             any_user: false,
             redacted: true,
             recording: Recording { output: false, input: false },
+            must_record: false,
             reason: reason.to_owned(),
         }
     }

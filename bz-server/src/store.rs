@@ -55,6 +55,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0011_keys.sql"),
     include_str!("../migrations/0012_workload.sql"),
     include_str!("../migrations/0013_operations.sql"),
+    include_str!("../migrations/0014_recordings.sql"),
 ];
 
 /// The step that goes on in [`event::migrate`].
