@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::{LATER, SECRET, Stage, TYPED, shell, until};
 use crate::world::As;
 
+const ECHO: &str = "a-line-that-only-the-echo-shows";
 const AGAIN: &str = "a-line-of-a-third-time";
 
 /// F-109: a recording is watched from its beginning on, live, taken up again where its stream broke off, and ends with
@@ -29,25 +30,27 @@ async fn a_recording_is_watched_from_its_beginning_to_its_end() {
     let line = first.line().await;
     assert_eq!((&line.data[1], &line.data[2]), (&json!("o"), &json!(SECRET)));
     talk.hears(TYPED).await;
+    talk.says(ECHO).await;
     talk.second().await;
     let typed = first.line().await;
     assert_eq!((&typed.data[1], &typed.data[2]), (&json!("i"), &json!(TYPED)));
+    let echo = first.line().await.id;
     drop(first);
 
     // Meanwhile it went on; who comes back sees the rest, and nothing twice.
     talk.says(LATER).await;
     talk.second().await;
-    for (query, last) in [("", Some(typed.id.clone())), (&*format!("?after={}", typed.id), None)] {
+    for (query, last) in [("", Some(echo.clone())), (&*format!("?after={}", echo), None)] {
         let mut again = Watching::open(&stage, query, last.as_deref()).await;
         assert_eq!(again.line().await.data[2], LATER, "{query} {last:?}");
     }
-    let mut rest = Watching::open(&stage, "", Some(&typed.id)).await;
+    let mut rest = Watching::open(&stage, "", Some(&echo)).await;
     assert_eq!(rest.line().await.data[2], LATER);
     talk.close().await;
     stage.closes().await;
     assert_eq!(rest.rest().await, ["end"]);
     let mut whole = Watching::open(&stage, "", None).await;
-    assert_eq!(whole.rest().await, ["header", SECRET, TYPED, LATER, "end"]);
+    assert_eq!(whole.rest().await, ["header", SECRET, TYPED, ECHO, LATER, "end"]);
 
     let path = format!("/session-recordings/{}/stream", stage.id());
     stage.world.get(As::Client(&stage.alice), &path).await.refused(Code::Denied);
@@ -169,7 +172,7 @@ async fn recording_lasts_as_long_as_its_policy() {
     talk.says(SECRET).await;
     talk.hears(TYPED).await;
     talk.second().await;
-    assert!(stage.at_rest(SECRET) && stage.at_rest(TYPED));
+    stage.cast_with(TYPED).await;
     let policy = stage.recording_policy().await;
     let path = format!("/policies/session-recording/{policy}");
 
