@@ -84,6 +84,8 @@ pub struct Records {
     readers: Mutex<BTreeMap<ConnectionId, watch_channel::Sender<live::Grown>>>,
     /// Held while a file is rewritten, or found again for a session that goes on.
     turn: tokio::sync::Mutex<()>,
+    /// Held while it is tried whether anything can be written.
+    room: tokio::sync::Mutex<()>,
     tasks: TaskTracker,
     key: Arc<TokenKey>,
 }
@@ -97,6 +99,7 @@ impl Records {
             live: Mutex::default(),
             readers: Mutex::default(),
             turn: tokio::sync::Mutex::new(()),
+            room: tokio::sync::Mutex::new(()),
             tasks: TaskTracker::new(),
             key: Arc::new(key),
         }

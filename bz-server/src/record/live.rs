@@ -42,7 +42,7 @@ impl Records {
     pub(crate) async fn can_record(&self) -> Result<(), RecordError> {
         let folder = self.folder.clone();
         let path = folder.join("room");
-        let _turn = self.turn.lock().await;
+        let _room = self.room.lock().await;
         blocking(move || {
             let made = private_folder(&folder).map_err(std::io::Error::other);
             let written = made.and_then(|()| pen::write_new(&path, &[0; ROOM]));

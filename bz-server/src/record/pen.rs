@@ -211,6 +211,10 @@ impl Writing {
         tracing::error!(connection = %id, why, "a session's record could not be written and has a gap from here on");
         let Some(app) = self.app.upgrade() else { return };
         app.metrics.records_lost.inc();
+        if self.connection.record.required || app.config().on_record_failure == OnRecordFailure::End {
+            self.failed.cancel();
+        }
+        // It may have come to be required since, or no longer.
         let known = app.store.connection(id).await.ok().flatten();
         let required = known.unwrap_or_else(|| self.connection.clone()).record.required;
         let then = if required { OnRecordFailure::End } else { app.config().on_record_failure };

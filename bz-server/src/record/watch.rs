@@ -57,6 +57,8 @@ pub(crate) struct Watcher {
     view: View,
     /// The last transcript that was begun.
     last: u32,
+    /// The last one whose first records were looked at.
+    known: u32,
     open: Option<Open>,
 }
 
@@ -68,13 +70,15 @@ struct Open {
     /// How every transcript begins, and what of it could not be taken yet.
     bytes: Vec<u8>,
     record: u64,
-    /// Nothing more comes of it: the server closed it, or it cannot be read.
-    done: bool,
+    /// Its last record is the server's own word: nothing comes, unless its session goes on.
+    closed: bool,
+    /// It cannot be read any further.
+    damaged: bool,
 }
 
 impl Watcher {
     pub(crate) fn new(connection: ConnectionId) -> Self {
-        Self { connection, view: View::default(), last: 0, open: None }
+        Self { connection, view: View::default(), last: 0, known: 0, open: None }
     }
 
     /// The recording's header, as soon as there is one.
@@ -100,7 +104,7 @@ impl Watcher {
             let mut lines = self.take();
             let Some(open) = &self.open else { return Ok(None) };
             if lines.is_empty() && !more {
-                if !open.done && !over && !self.is_left(records).await? {
+                if !open.damaged && !over && !self.is_left(records, open.closed).await? {
                     return Ok(None);
                 }
                 self.view.end();
@@ -117,26 +121,23 @@ impl Watcher {
     async fn begin(&mut self, records: &Records) -> Result<bool, RecordError> {
         let parts = records.parts(self.connection).await?;
         let Some(next) = parts.iter().find(|part| part.number > self.last).cloned() else { return Ok(false) };
-        let mut mine = Vec::new();
-        for part in parts {
-            let (number, head) = (part.number, records.head(part).await?);
-            self.view.knows(&head);
-            if number == next.number {
-                mine = head;
-            }
+        for part in parts.into_iter().filter(|part| part.number > self.known) {
+            self.known = part.number;
+            self.view.knows(&records.head(part).await?);
         }
-        self.view.begin(&mine);
+        self.view.begin(&records.head(next.clone()).await?);
         let Part { number, path, .. } = next;
         let file = blocking(move || File::open(&path).map_err(|error| RecordError::File { path, error })).await?;
         self.last = number;
-        self.open = Some(Open { file: Arc::new(file), offset: 0, bytes: Vec::new(), record: 0, done: false });
+        self.open =
+            Some(Open { file: Arc::new(file), offset: 0, bytes: Vec::new(), record: 0, closed: false, damaged: false });
         Ok(true)
     }
 
     /// Whether another session of the connection took over, and nobody writes this transcript any more.
-    async fn is_left(&self, records: &Records) -> Result<bool, RecordError> {
+    async fn is_left(&self, records: &Records, closed: bool) -> Result<bool, RecordError> {
         let later = records.parts(self.connection).await?.iter().any(|part| part.number > self.last);
-        Ok(later && records.running(self.connection) <= 1)
+        Ok(later && (closed || records.running(self.connection) <= 1))
     }
 
     /// Takes the whole records of what was read.
@@ -145,30 +146,30 @@ impl Watcher {
         let Some(mut open) = self.open.take() else { return lines };
         let bytes = std::mem::take(&mut open.bytes);
         let mut taken = 0;
-        if let (Ok(mut reader), false) = (Reader::new(&bytes), open.done) {
+        if let (Ok(mut reader), false) = (Reader::new(&bytes), open.damaged) {
             loop {
                 let next = reader.next();
                 taken = reader.position().offset;
                 match next {
                     None => break,
                     Some(Ok((_, record))) => {
-                        open.done |= matches!(record, Record::Server(_));
+                        open.closed = matches!(record, Record::Server(_));
                         self.view.take(record);
                     }
                     Some(Err(_)) => {
-                        open.done = true;
+                        open.damaged = true;
                         self.view.damaged();
                         taken = bytes.len();
                     }
                 }
                 lines.extend(places(self.last, open.record, self.view.cast.drain()));
                 open.record = open.record.saturating_add(1);
-                if open.done {
+                if open.damaged {
                     break;
                 }
             }
-        } else if bytes.len() as u64 >= HEAD && !open.done {
-            open.done = true;
+        } else if bytes.len() as u64 >= HEAD && !open.damaged {
+            open.damaged = true;
             self.view.damaged();
             lines.extend(places(self.last, 0, self.view.cast.drain()));
         }
@@ -193,7 +194,7 @@ fn places(part: u32, record: u64, lines: Vec<String>) -> impl Iterator<Item = (P
 impl Open {
     /// Reads on; whether there was anything.
     async fn read(&mut self) -> Result<bool, RecordError> {
-        if self.done {
+        if self.damaged {
             return Ok(false);
         }
         let (file, offset) = (Arc::clone(&self.file), self.offset);

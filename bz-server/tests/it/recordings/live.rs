@@ -36,6 +36,9 @@ async fn a_recording_is_watched_from_its_beginning_to_its_end() {
     assert_eq!((&typed.data[1], &typed.data[2]), (&json!("i"), &json!(TYPED)));
     let echo = first.line().await.id;
     drop(first);
+    talk.cut();
+    stage.world.app.records.shutdown().await;
+    talk.connect().await;
 
     // Meanwhile it went on; who comes back sees the rest, and nothing twice.
     talk.says(LATER).await;
