@@ -121,7 +121,8 @@ impl Watcher {
     async fn begin(&mut self, records: &Records) -> Result<bool, RecordError> {
         let parts = records.parts(self.connection).await?;
         let Some(next) = parts.iter().find(|part| part.number > self.last).cloned() else { return Ok(false) };
-        for part in parts.into_iter().filter(|part| part.number > self.known) {
+        let known = self.known;
+        for part in parts.into_iter().filter(|part| part.number > known) {
             self.known = part.number;
             self.view.knows(&records.head(part).await?);
         }
