@@ -145,15 +145,33 @@ pub async fn play<E: From<io::Error>>(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Mutex, PoisonError};
     use std::time::Duration;
 
-    use super::*;
+    use bz_core::time::{Now, UnixTime};
+    use bz_protocol::carrier::Boxed;
 
-    /// A terminal that is nobody's: only what is given out is looked at.
-    #[tokio::test(start_paused = true)]
+    use super::*;
+    use crate::player::Pace;
+
+    /// A clock on which whoever waits has waited.
+    struct Quick(Mutex<Mono>);
+
+    impl Clock for Quick {
+        fn now(&self) -> Now {
+            let mono = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            Now { wall: UnixTime::from_secs(1), mono }
+        }
+
+        fn wait(&self, at: Mono) -> Boxed<'_, ()> {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = at;
+            Box::pin(std::future::ready(()))
+        }
+    }
+
+    /// A terminal that is nobody's: only what is asked for is looked at.
+    #[tokio::test]
     async fn a_player_asks_for_events_and_hands_on_their_errors() {
-        use crate::player::Pace;
-        use bz_protocol::driver::SystemClock;
         let (_keys, keys) = mpsc::channel(1);
         let screen = Screen { tame: Tame::default(), raw: None, keys, reader: None, ends: None };
         let player = Player::new(Pace { speed: 1.0, idle: Duration::from_secs(2) });
@@ -167,9 +185,9 @@ mod tests {
                 _ => Err(io::Error::other("cut off")),
             }
         };
-        let clock = SystemClock::new();
+        let clock = Quick(Mutex::new(Mono::at(Duration::from_secs(100))));
         let played: Result<(), io::Error> = play((player, screen), &clock, next).await;
         assert_eq!(played.unwrap_err().to_string(), "cut off");
-        assert_eq!(clock.now().mono.since(Mono::at(Duration::ZERO)).as_secs(), 3);
+        assert_eq!(clock.now().mono.since(Mono::at(Duration::from_secs(100))).as_secs(), 3);
     }
 }

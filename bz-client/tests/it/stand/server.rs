@@ -60,9 +60,13 @@ impl Piece {
             let got = headers.get(*name).map(|value| value.to_str().unwrap().to_owned());
             assert_eq!(got, *want, "{name}");
         }
-        let end = self.breaks.then(|| Err(std::io::Error::other("broken")));
-        let parts = std::iter::once(Ok(Body::from(self.bytes))).chain(end);
-        let body = axum::body::Body::from_stream(futures::stream::iter(parts));
+        let bytes = futures::stream::iter([Ok(Body::from(self.bytes))]);
+        let end = futures::stream::iter(self.breaks.then_some(())).then(async |()| {
+            // What came before it is sent first.
+            tokio::task::yield_now().await;
+            Err(std::io::Error::other("broken"))
+        });
+        let body = axum::body::Body::from_stream(bytes.chain(end));
         let mut response = (StatusCode::from_u16(self.status).unwrap(), body).into_response();
         for (name, value) in self.headers {
             response.headers_mut().insert(name, value.parse().unwrap());
