@@ -82,7 +82,7 @@ async fn who_does_not_read_hurts_nobody() {
     assert_eq!(seen.iter().map(String::len).sum::<usize>() - "headerend".len(), 64 * line.len());
 }
 
-/// F-110: parts of a recording, while it is made and after: what is there of it stays as it is, and one that ended has a
+/// F-110~: parts of a recording, while it is made and after: what is there of it stays as it is, and one that ended has a
 /// version by which a download is taken up.
 #[tokio::test]
 async fn a_recording_is_taken_along_in_parts() {
@@ -130,7 +130,7 @@ async fn a_recording_is_taken_along_in_parts() {
     }
 }
 
-/// F-111: deleted while the session runs: who watches is told and sees only what comes after; the list and the log say
+/// F-111~: deleted while the session runs: who watches is told and sees only what comes after; the list and the log say
 /// when and by whom, and what was stopped stays so, also over a start of the server.
 #[tokio::test]
 async fn who_watches_is_told_of_a_deletion() {
