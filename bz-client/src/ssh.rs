@@ -98,6 +98,14 @@ pub enum SshError {
     Key(#[from] KeyError),
 }
 
+impl SshError {
+    /// Whether policy does not allow it, as far as the server says.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Session(SessionError::Ask(error)) if is_denied(error))
+    }
+}
+
 fn unreached(end: &End, reason: Option<&str>) -> String {
     let sshd = if *end == End::Refused(Code::Unavailable) {
         ". Does an sshd run on the target? `bz-agent run --help` says where the agent looks for it"

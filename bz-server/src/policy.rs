@@ -45,11 +45,20 @@ pub struct Decision {
     pub reason: String,
 }
 
+/// A user allowed on a target at all, and for what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReachedUser {
+    /// The user, and how a policy named it.
+    pub allowed: AllowedUser,
+    /// The verbs that policies give as this user, each once.
+    pub verbs: Vec<Verb>,
+}
+
 /// What a person may do on a target at all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reach {
     /// The users that any verb is allowed as, each once, a literal name before a substitution.
-    pub users: Vec<AllowedUser>,
+    pub users: Vec<ReachedUser>,
     /// The verbs.
     pub verbs: Vec<Verb>,
     /// As whom, and in which groups, in a cluster.

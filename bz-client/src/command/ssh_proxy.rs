@@ -8,10 +8,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bz_client::pins::{FirstContact, KnownBy};
 use bz_client::session::Dialed;
-use bz_client::ssh::SshStream;
 use bz_client::ssh::agent::OneLogin;
 use bz_client::ssh::door::Names;
+use bz_client::ssh::{SshError, SshStream};
 use bz_client::target_name::TargetName;
+use bz_core::target::TargetUser;
 use bz_protocol::frame::Fin;
 use bz_protocol::session::End;
 use clap::Args;
@@ -29,6 +30,11 @@ const LEAVE: Duration = Duration::from_secs(3);
 const REFUSED: &str = "the target's own sshd does not let this session's key in. On the target, `bz-agent ssh-ca` prints the \
                        lines that it needs, and `bz-agent ssh-ca --help` what there is where it cannot have them; or the \
                        account is locked there, or AllowUsers leaves it out.";
+
+/// What helps whoever may come in, but not so.
+const SEALED: &str = "this was the way to the target's own sshd, for which policy must give you the verb Tunnel as this user. \
+                      Where it gives Shell or FileTransfer, the target's agent answers: `bz generate ssh-config` writes down \
+                      which way is yours, anew when policies changed.";
 
 /// What `bz ssh-proxy` takes.
 #[derive(Debug, Args)]
@@ -49,6 +55,9 @@ pub(crate) struct SshProxy {
     /// Let the target's agent answer, so that the server can read, log and record what is done
     #[arg(long)]
     inspected: bool,
+    /// Let the target's agent answer when this is the user, who may not tunnel
+    #[arg(long, value_name = "USER", conflicts_with = "inspected")]
+    inspected_as: Vec<TargetUser>,
 }
 
 impl SshProxy {
@@ -57,11 +66,17 @@ impl SshProxy {
         // Standard input is ssh's; a person sees the words here.
         let first = if std::io::stderr().is_terminal() { FirstContact::Accept } else { FirstContact::Refuse };
         let client = context.client_meeting(first)?;
+        let inspected =
+            self.inspected || self.target.user.as_ref().is_some_and(|user| self.inspected_as.contains(user));
         let opened = tokio::select! {
-            opened = client.ssh(&self.target), if !self.inspected => opened?,
-            opened = client.ssh_inspected(&self.target), if self.inspected => opened?,
+            opened = client.ssh(&self.target), if !inspected => opened,
+            opened = client.ssh_inspected(&self.target), if inspected => opened,
             () = signals.any() => return Ok(Exit::Status(255)),
         };
+        if !inspected && opened.as_ref().is_err_and(SshError::is_denied) {
+            context.output.warn(&format!("bz: {SEALED}"));
+        }
+        let opened = opened?;
         let SshStream { stream, credential, host_keys, connection, known_by, .. } = opened;
         if known_by == KnownBy::FirstUse {
             context
@@ -83,7 +98,7 @@ impl SshProxy {
             end = carried => end?,
             () = serve => None,
         };
-        if login.was_refused() && !self.inspected {
+        if login.was_refused() && !inspected {
             context.output.warn(&format!("bz: {REFUSED}"));
         }
         // An end that sshd was too slow to say: what the server does not hear now it learns in some minutes.

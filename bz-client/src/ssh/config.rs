@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use bz_core::access::Verb;
 use bz_core::api::target::Target;
-use bz_core::target::UserRule;
+use bz_core::target::TargetUser;
 
 use crate::ssh::door::{DoorError, Names};
 use crate::target_name::TargetRef;
@@ -31,6 +31,14 @@ pub struct SshConfig {
     pub inspected: bool,
 }
 
+/// Who answers.
+enum Way {
+    /// The target's own sshd, but for the users who may not tunnel: as them its agent.
+    Sshd { but: Vec<TargetUser> },
+    /// Its agent.
+    Agent,
+}
+
 /// A configuration, and what is in it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Rendered {
@@ -39,7 +47,8 @@ pub struct Rendered {
     pub text: String,
     /// Its hosts, as people type them.
     pub hosts: Vec<String>,
-    /// Those of them whose agents answer, so that the server reads what is done there.
+    /// Those of them whose agents answer, so that the server reads what is done there; `user@host` where that is so for
+    /// one user.
     pub inspected: Vec<String>,
     /// Targets whose names are none for a host.
     pub left_out: Vec<String>,
@@ -67,7 +76,8 @@ impl SshConfig {
         for target in targets {
             *called.entry(target.name.as_str()).or_default() += 1;
         }
-        for target in targets.iter().filter(|target| target.allowed_verbs.iter().any(by_ssh)) {
+        for target in targets {
+            let Some(way) = self.way(target) else { continue };
             let full = format!("{}.{}", target.name, target.environment_name);
             if !is_host(&full) {
                 rendered.left_out.push(full);
@@ -75,37 +85,46 @@ impl SshConfig {
             }
             let alone = called.get(target.name.as_str()) == Some(&1);
             for host in [Some(full.as_str()), alone.then_some(target.name.as_str())].into_iter().flatten() {
-                rendered.text.push_str(&self.block(host, target)?);
+                rendered.text.push_str(&self.block(host, target, &way)?);
                 rendered.hosts.push(host.to_owned());
-                if self.is_inspected(target) {
-                    rendered.inspected.push(host.to_owned());
+                match &way {
+                    Way::Agent => rendered.inspected.push(host.to_owned()),
+                    Way::Sshd { but } => rendered.inspected.extend(but.iter().map(|user| format!("{user}@{host}"))),
                 }
             }
         }
         Ok(rendered)
     }
 
-    /// Decided here, where a person reads it, and not by the server's word at each login.
-    fn is_inspected(&self, target: &Target) -> bool {
-        self.inspected || !target.allowed_verbs.contains(&Verb::Tunnel)
+    /// Decided here, where a person reads it, and not by the server's word at each login; `None` where nobody gets in by
+    /// SSH. Each user has verbs of its own.
+    fn way(&self, target: &Target) -> Option<Way> {
+        let users = || target.allowed_target_users.iter().filter(|user| user.verbs.iter().any(by_ssh));
+        users().next()?;
+        let (sealed, but): (Vec<_>, Vec<_>) = users().partition(|user| user.verbs.contains(&Verb::Tunnel));
+        if self.inspected || sealed.is_empty() {
+            return Some(Way::Agent);
+        }
+        Some(Way::Sshd { but: but.into_iter().map(|user| user.resolved_user_name.clone()).collect() })
     }
 
-    fn block(&self, host: &str, target: &Target) -> Result<String, ConfigError> {
+    fn block(&self, host: &str, target: &Target, way: &Way) -> Result<String, ConfigError> {
         let named = host.parse().ok().filter(|named| means(named, target));
         // A name with a dot cannot be told from one with an environment.
         let named = named.unwrap_or(TargetRef::Id(target.id));
         let names = Names::new(&self.run_dir, &named)?;
-        let user = match target.allowed_target_users.as_slice() {
-            [only] => match &only.user_name {
-                UserRule::Literal(user) => format!("    User {user}\n"),
-                UserRule::Username => String::new(),
-            },
+        let mut users = target.allowed_target_users.iter().filter(|user| user.verbs.iter().any(by_ssh));
+        let user = match (users.next(), users.next()) {
+            (Some(only), None) => format!("    User {}\n", only.resolved_user_name),
             _ => String::new(),
         };
         let (program, config, run) = (plain(&self.program)?, plain(&self.config_dir)?, plain(&self.run_dir)?);
         let (known, socket) = (plain(&names.known_hosts())?, plain(&names.socket(""))?);
         let profile = &self.profile;
-        let inspected = if self.is_inspected(target) { "--inspected " } else { "" };
+        let inspected = match way {
+            Way::Agent => "--inspected ".to_owned(),
+            Way::Sshd { but } => but.iter().map(|user| format!("--inspected-as '{user}' ")).collect(),
+        };
         Ok(format!(
             "Host {host}\n\
              {user}    ProxyCommand '{program}' --config-dir '{config}' --profile '{profile}' ssh-proxy {inspected}--run-dir '{run}' -- '%r@{named}'\n    \
@@ -154,6 +173,16 @@ mod tests {
     use super::*;
 
     fn target(name: &str, environment: &str, verb: &Verb) -> Target {
+        target_as(name, environment, &[("alice", &[verb])])
+    }
+
+    /// A target on which policies give each user these verbs.
+    fn target_as(name: &str, environment: &str, users: &[(&str, &[&Verb])]) -> Target {
+        let verbs: Vec<_> = users.iter().flat_map(|(_, verbs)| *verbs).collect();
+        let users: Vec<_> = users
+            .iter()
+            .map(|(user, verbs)| serde_json::json!({"userName": user, "resolvedUserName": user, "verbs": verbs}))
+            .collect();
         serde_json::from_value(serde_json::json!({
             "id": "7a9d0f4e-0000-4000-8000-000000000001",
             "name": name,
@@ -163,8 +192,8 @@ mod tests {
             "agentVersion": "1",
             "agentPublicKey": bz_core::key::PrivateKey::from_seed(&[1; 32]).unwrap().public(),
             "region": "self-hosted",
-            "allowedTargetUsers": [{"userName": "alice"}],
-            "allowedVerbs": [verb],
+            "allowedTargetUsers": users,
+            "allowedVerbs": verbs,
         }))
         .unwrap()
     }
@@ -207,6 +236,37 @@ mod tests {
         check(&twice, &["web.a"], &[]);
         let dotted = check(&[target("web.example", "a", &Verb::Tunnel)], &["web.example.a", "web.example"], &[]);
         assert!(dotted.contains("'%r@7a9d0f4e-0000-4000-8000-000000000001'"), "{dotted}");
+    }
+
+    /// A verb is one user's: the way to sshd is theirs who may tunnel.
+    #[test]
+    fn each_user_goes_the_way_that_policies_give_that_user() {
+        let (shell, tunnel, files) = (&Verb::Shell, &Verb::Tunnel, &Verb::FileTransfer);
+        let handler = &Verb::Handler { name: "debug".to_owned() };
+        let check = |users: &[(&str, &[&Verb])], flags: &str, inspected: &[&str]| {
+            let rendered = config("/run/bz").render(&[target_as("web", "a", users)]).unwrap();
+            let (_, line) = rendered.text.split_once(" ssh-proxy ").unwrap_or_default();
+            let (before, _) = line.split_once("--run-dir").unwrap_or_default();
+            assert_eq!((before, rendered.inspected), (flags, owned(inspected)), "{users:?}");
+            rendered.text
+        };
+        let root = check(
+            &[("alice", &[tunnel, shell]), ("root", &[shell, files])],
+            "--inspected-as 'root' ",
+            &["root@web.a", "root@web"],
+        );
+        assert!(!root.contains("    User "), "one of two: {root}");
+        let one = check(&[("alice", &[tunnel]), ("root", &[handler])], "", &[]);
+        assert!(one.contains("    User alice\n"), "as root there is no SSH: {one}");
+        check(&[("alice", &[shell]), ("root", &[files])], "--inspected ", &["web.a", "web"]);
+
+        // What a policy gives nobody by name, such as a tunnel for databases, opens no way for a user of the host.
+        let mut unnamed = target_as("web", "a", &[("root", &[shell])]);
+        unnamed.allowed_verbs.push(Verb::Tunnel);
+        let rendered = config("/run/bz").render(&[unnamed.clone()]).unwrap();
+        assert!(rendered.text.contains(" ssh-proxy --inspected "), "{}", rendered.text);
+        unnamed.allowed_target_users.clear();
+        assert_eq!(config("/run/bz").render(&[unnamed]).unwrap().text, "");
     }
 
     #[test]

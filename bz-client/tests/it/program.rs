@@ -639,7 +639,7 @@ fn target(name: &str, status: &str) -> Value {
     json!({"id": "00000000-0000-4000-8000-000000000001", "name": name, "status": status,
         "environmentId": "00000000-0000-4000-8000-000000000001", "environmentName": "Default",
         "lastAgentUpdate": "2026-01-02T03:04:05Z", "agentVersion": "0.1.0", "region": "self-hosted",
-        "agentPublicKey": crate::stand::key(50).public(), "allowedTargetUsers": [{"userName": "deploy"}],
+        "agentPublicKey": crate::stand::key(50).public(), "allowedTargetUsers": [{"userName": "deploy", "resolvedUserName": "deploy", "verbs": [{"type": "Shell"}]}],
         "allowedVerbs": [{"type": "Shell"}], "routes": []})
 }
 

@@ -9,7 +9,7 @@ use crate::access::{Access, Verb};
 use crate::id::{EnvironmentId, OrganizationId, TargetId};
 use crate::key::PublicKey;
 use crate::label::Labels;
-use crate::target::UserRule;
+use crate::target::{TargetUser, UserRule};
 
 /// Whether a target can be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,7 +109,7 @@ pub struct Target {
     pub region: String,
     /// The users the caller may become there.
     #[serde(default)]
-    pub allowed_target_users: Vec<TargetUserName>,
+    pub allowed_target_users: Vec<AllowedTargetUser>,
     /// The verbs the caller may use there.
     #[serde(default)]
     pub allowed_verbs: Vec<Verb>,
@@ -138,6 +138,19 @@ pub struct ChangeTarget {
     /// Its labels from now on, all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<Labels>,
+}
+
+/// A user that the caller may become on a target, and for what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct AllowedTargetUser {
+    /// The name as the policy has it: itself, or `{username}`.
+    pub user_name: UserRule,
+    /// The user that it is for this caller.
+    pub resolved_user_name: TargetUser,
+    /// The verbs that policies give the caller as this user.
+    pub verbs: Vec<Verb>,
 }
 
 /// A target user inside a list.

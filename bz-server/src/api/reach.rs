@@ -130,7 +130,7 @@ impl World {
             allowed_target_users: reach
                 .users
                 .iter()
-                .map(|user| TargetUserName { user_name: user.rule.clone() })
+                .map(|user| TargetUserName { user_name: user.allowed.rule.clone() })
                 .collect(),
             allowed_verbs: reach.verbs.clone(),
             allowed_cluster_users: reach.cluster.0.clone(),

@@ -1,7 +1,7 @@
 //! Targets: each caller sees those that a policy gives, and what it gives there.
 
 use bz_core::access::{Mode, Verb};
-use bz_core::api::target::{ChangeTarget, Target as TargetBody, TargetUserName};
+use bz_core::api::target::{AllowedTargetUser, ChangeTarget, Target as TargetBody};
 use bz_core::id::TargetId;
 use bz_core::label::{self, LabelError, LabelNeed, Labels};
 
@@ -14,7 +14,7 @@ use crate::auth::Caller;
 use crate::connection::aim::Aim;
 use crate::connection::{self, question};
 use crate::error::ApiError;
-use crate::policy::{Index, Reach};
+use crate::policy::{Index, Reach, ReachedUser};
 use crate::store::target::{Part, Target, TargetFilter};
 
 /// `GET targets/bzero`.
@@ -131,10 +131,15 @@ fn show(call: &Call, target: Target, policies: &Index, everything: bool) -> Opti
         agent_version: target.version,
         agent_public_key: target.identity_key,
         region: "self-hosted".to_owned(),
-        allowed_target_users: reach.users.into_iter().map(|u| TargetUserName { user_name: u.rule }).collect(),
+        allowed_target_users: reach.users.into_iter().map(allowed_user).collect(),
         allowed_verbs: reach.verbs,
         routes: target.routes,
         labels: target.labels,
         agent_labels: target.agent_labels,
     })
+}
+
+fn allowed_user(reached: ReachedUser) -> AllowedTargetUser {
+    let ReachedUser { allowed, verbs } = reached;
+    AllowedTargetUser { user_name: allowed.rule, resolved_user_name: allowed.user, verbs }
 }

@@ -60,7 +60,11 @@ impl Kind for Databases {
                 label: named(&target.label),
             },
             upstream_tls: target.tls,
-            allowed_target_users: reach.users.into_iter().map(|u| TargetUserName { user_name: u.rule }).collect(),
+            allowed_target_users: reach
+                .users
+                .into_iter()
+                .map(|u| TargetUserName { user_name: u.allowed.rule })
+                .collect(),
         }
     }
 }

@@ -611,7 +611,7 @@ verdict(policy) := "is about other kinds of target" if {
 
 # The answer to a question about none: what there is for this person on this target.
 reach := {
-	"users": {{"user": way.user, "rule": way.rule} | some way in ways; way.user != null},
+	"users": {{"user": way.user, "rule": way.rule, "verb": way.verb} | some way in ways; way.user != null},
 	"verbs": {way.verb | some way in ways},
 	"cluster_users": {name.name | some id in cluster_policies; some name in applicable[id].clusterUsers},
 	"cluster_groups": {name.name | some id in cluster_policies; some name in applicable[id].clusterGroups},

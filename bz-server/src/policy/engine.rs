@@ -18,7 +18,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::policy::input::{AccessQuestion, OperationQuestion, known};
-use crate::policy::{AllowedUser, Decision, Reach};
+use crate::policy::{AllowedUser, Decision, Reach, ReachedUser};
 
 /// The rules, as they stand in the source.
 pub const RULES: &str = include_str!("bz.rego");
@@ -119,15 +119,21 @@ impl Engine {
             return Reach::default();
         }
         #[derive(Deserialize)]
+        struct Row {
+            #[serde(flatten)]
+            allowed: AllowedUser,
+            verb: Verb,
+        }
+        #[derive(Deserialize)]
         struct Answer {
-            users: Vec<AllowedUser>,
+            users: Vec<Row>,
             verbs: Vec<Verb>,
             cluster_users: Vec<String>,
             cluster_groups: Vec<String>,
         }
         match question.input_about_all().and_then(|input| self.eval::<Answer>(input, REACH)) {
             Ok(answer) => Reach {
-                users: each_once(answer.users),
+                users: by_user(&answer.users.into_iter().map(|row| (row.allowed, row.verb)).collect::<Vec<_>>()),
                 verbs: answer.verbs,
                 cluster: (answer.cluster_users, answer.cluster_groups),
             },
@@ -174,6 +180,15 @@ fn each_once(mut users: Vec<AllowedUser>) -> Vec<AllowedUser> {
     users.sort_by(|a, b| (&a.user, a.rule.is_substituted()).cmp(&(&b.user, b.rule.is_substituted())));
     users.dedup_by(|later, kept| later.user == kept.user);
     users
+}
+
+/// As [`each_once`], with all the verbs of a user at it.
+fn by_user(rows: &[(AllowedUser, Verb)]) -> Vec<ReachedUser> {
+    let users = each_once(rows.iter().map(|(allowed, _)| allowed.clone()).collect());
+    let verbs = |user: &AllowedUser| -> BTreeSet<Verb> {
+        rows.iter().filter(|(allowed, _)| allowed.user == user.user).map(|(_, verb)| verb.clone()).collect()
+    };
+    users.into_iter().map(|allowed| ReachedUser { verbs: verbs(&allowed).into_iter().collect(), allowed }).collect()
 }
 
 /// A value of the engine.

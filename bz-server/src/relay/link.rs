@@ -136,6 +136,8 @@ struct Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
+        // Before anybody can see that it is gone, and count from there.
+        let since = self.app.now().mono;
         {
             let mut table = self.relay.lock();
             if table.agents.get(&self.target).is_some_and(|a| a.number == self.number) {
@@ -146,7 +148,6 @@ impl Drop for Registered {
             }
         }
         let (relay, app, lost) = (Arc::clone(&self.relay), Arc::clone(&self.app), (self.target, self.number));
-        let since = app.now().mono;
         self.relay.tasks.spawn(async move { offline_after_window(&relay, &app, lost, since).await });
     }
 }

@@ -134,22 +134,24 @@ async fn a_draft_is_tried_before_it_is_made() {
     assert_eq!(
         told(&simulated),
         [
-            r#"alice@example.com db +["Shell", "Tunnel", "as deploy"] -[]"#,
-            r#"alice@example.com web +["Tunnel", "as deploy"] -[]"#,
-            r#"bob@example.com db +["Shell", "Tunnel", "as deploy"] -[]"#,
-            r#"bob@example.com web +["Shell", "Tunnel", "as deploy"] -[]"#,
+            r#"alice@example.com db +["Shell as deploy", "Tunnel as deploy"] -[]"#,
+            r#"alice@example.com web +["Shell as deploy", "Tunnel as deploy"] -[]"#,
+            r#"bob@example.com db +["Shell as deploy", "Tunnel as deploy"] -[]"#,
+            r#"bob@example.com web +["Shell as deploy", "Tunnel as deploy"] -[]"#,
         ]
     );
     assert_eq!((simulated.looked_at, simulated.complete, simulated.before.is_none()), (4, true, true));
     // In place of another, and with nothing in place of it.
     let replaced = simulate(json!({"type": "TargetConnect", "policyId": id, "policy": draft})).await;
     assert!(
-        told(&replaced).contains(&r#"alice@example.com web +["Tunnel", "as deploy"] -["as root"]"#.to_owned()),
+        told(&replaced).contains(
+            &r#"alice@example.com web +["Shell as deploy", "Tunnel as deploy"] -["Shell as root"]"#.to_owned()
+        ),
         "{:?}",
         told(&replaced)
     );
     let deleted = simulate(json!({"type": "TargetConnect", "policyId": id})).await;
-    assert_eq!(told(&deleted), [r#"alice@example.com web +[] -["Shell", "as root"]"#]);
+    assert_eq!(told(&deleted), [r#"alice@example.com web +[] -["Shell as root"]"#]);
     let recording =
         json!({"name": "rec", "recordInput": true, "subjects": [{"id": world.id_of(&bob).await, "type": "User"}]});
     let recorded = simulate(json!({"type": "SessionRecording", "policy": recording})).await;

@@ -50,6 +50,8 @@ mod people;
 #[cfg(test)]
 mod person;
 #[cfg(test)]
+mod port;
+#[cfg(test)]
 mod guide;
 #[cfg(test)]
 mod quickstart;

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use bz_examples::needs;
 use bz_server::policy::engine::RULES;
-use bz_server::policy::{Engine, Index};
+use bz_server::policy::{Engine, Index, Reach};
 use bz_server::store::policy::Policies;
 use serde_json::{Value, json};
 
@@ -41,7 +41,7 @@ fn another_implementation_of_rego_decides_the_same() {
             asked.push(json!({"rule": "reach", "input": input}));
             expected.push(json!({
                 "verbs": reach.verbs, "cluster_users": reach.cluster.0, "cluster_groups": reach.cluster.1,
-                "users": reach.users.iter().map(|user| user.user.to_string()).collect::<Vec<_>>(),
+                "users": users_and_verbs(&reach),
             }));
             let input: Value = serde_json::from_str(&many.to_json().unwrap()).unwrap();
             asked.push(json!({"rule": "judged", "input": input}));
@@ -54,7 +54,12 @@ fn another_implementation_of_rego_decides_the_same() {
     assert!(allowed > 5, "only {allowed} questions were allowed: they show nothing");
     for ((question, mut answer), expected) in asked.iter().zip(answers).zip(expected) {
         if let Some(users) = answer.get("users").and_then(Value::as_array) {
-            let mut names: Vec<_> = users.iter().map(|user| user["user"].clone()).collect();
+            // A row of what there is at all has a verb, too.
+            let row = |row: &Value| match row.get("verb") {
+                Some(verb) => json!([row["user"], verb]),
+                None => row["user"].clone(),
+            };
+            let mut names: Vec<_> = users.iter().map(row).collect();
             names.sort_by_key(ToString::to_string);
             names.dedup();
             answer["users"] = json!(names);
@@ -87,4 +92,15 @@ fn sorted(mut value: Value) -> Value {
         }
     }
     value
+}
+
+/// Each user with each of its verbs.
+fn users_and_verbs(reach: &Reach) -> Vec<Value> {
+    let mut rows: Vec<_> = reach
+        .users
+        .iter()
+        .flat_map(|user| user.verbs.iter().map(|verb| json!([user.allowed.user.as_str(), verb])))
+        .collect();
+    rows.sort_by_key(ToString::to_string);
+    rows
 }

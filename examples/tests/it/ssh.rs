@@ -139,7 +139,7 @@ async fn forwarding_reaches_what_the_host_reaches() {
             });
         }
     });
-    let [local, socks, remote] = [(); 3].map(|()| site::free_port());
+    let [local, socks, remote] = [(); 3].map(|()| crate::port::free_port());
     let mut ssh = site
         .command(&format!(
             "exec ssh -F $F -o ExitOnForwardFailure=yes -L {local}:127.0.0.1:{inner_port} -D {socks} \

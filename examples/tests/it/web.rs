@@ -218,7 +218,7 @@ async fn what_cannot_be_had_is_said_in_words() {
         return;
     }
     let room = Room::new(Way::Ws).await;
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let nobody = crate::port::free();
     let name = "nobody".parse().unwrap();
     room.target("nobody", &format!("http://{nobody}")).await;
     let port = room.open("nobody").await;

@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::connection::aim::Aim;
 use crate::connection::question_of;
 use crate::error::ApiError;
-use crate::policy::{AccessQuestion, Index, PersonInput};
+use crate::policy::{AccessQuestion, Index, PersonInput, ReachedUser};
 use crate::store::policy::{Policy, PolicyKind};
 use crate::store::user::User;
 
@@ -70,10 +70,14 @@ fn allowed(app: &App, question: &AccessQuestion, recording: bool) -> BTreeSet<St
         return words.into_iter().filter(|(is, _)| *is).map(|(_, word)| word.to_owned()).collect();
     }
     let reach = app.engine.reach(question);
-    let verbs = reach.verbs.iter().map(ToString::to_string);
-    let users = reach.users.iter().map(|user| match &user.rule {
-        UserRule::Literal(name) => format!("as {name}"),
-        UserRule::Username => format!("as {} ({})", user.user, user.rule),
+    let without_user = reach.verbs.iter().filter(|verb| !reach.users.iter().any(|user| user.verbs.contains(verb)));
+    let verbs = without_user.map(ToString::to_string);
+    let users = reach.users.iter().flat_map(|ReachedUser { allowed, verbs }| {
+        let name = match &allowed.rule {
+            UserRule::Literal(name) => name.to_string(),
+            UserRule::Username => format!("{} ({})", allowed.user, allowed.rule),
+        };
+        verbs.iter().map(move |verb| format!("{verb} as {name}"))
     });
     let (names, groups) = &reach.cluster;
     let cluster = names.iter().map(|name| format!("as {name}"));

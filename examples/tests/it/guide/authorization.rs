@@ -56,9 +56,9 @@ async fn questions(place: &Place, page: &mut Page) {
     });
     std::fs::write(desk.at("draft.json"), draft.to_string()).unwrap();
     let said = desk.run(&page.next("bz policy simulate")).await;
-    assert!(said.contains("+ FileTransfer, as backup") && said.contains("- as deploy"), "{said}");
+    assert!(said.contains("+ FileTransfer as backup, Shell as backup") && said.contains("- Shell as deploy"), "{said}");
     let said = desk.run(&page.next("bz policy simulate")).await;
-    assert!(said.contains("- as deploy") && !said.contains('+'), "{said}");
+    assert!(said.contains("- Shell as deploy") && !said.contains('+'), "{said}");
     assert!(!said.contains('\u{1b}'), "no colors where nobody looks: {said:?}");
     assert_eq!(policy(place, "deploys").await, deploys, "nothing was changed");
 }

@@ -12,7 +12,7 @@ async fn the_section_on_web_servers_is_as_written() {
     let Some(mut place) = Place::start().await else { return };
     let own = rcgen(&place.desk.at("nginx"));
     let Some(nginx) = Nginx::start(&place.desk.at("nginx"), (&own.0, &own.1)).await else { return };
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = crate::port::free_port();
     let mut page = Page::connecting("Web servers");
     page.put("YOU@example.com", &format!("{PERSON}@example.com"));
     page.put("https://wiki.internal", &format!("http://{}", nginx.plain));

@@ -1,10 +1,11 @@
 //! A real API server on loopback, with its etcd, and one node whose pods are processes of this machine.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use crate::port::free;
 use bz_agent::kube::Cluster as AgentCluster;
 use bz_examples::needs;
 use tokio::time::Instant;
@@ -57,7 +58,7 @@ impl Cluster {
         ];
         running.push(run("kube-apiserver", server_flags(etcd, server)));
         let cluster = Self { folder, server, _running: running };
-        cluster.ready().await;
+        cluster.ready(node).await;
         cluster.furnish(node).await;
         Some(cluster)
     }
@@ -85,11 +86,18 @@ impl Cluster {
         format!("--kube-server https://{} --kube-ca {ca} --kube-token-file {token}", self.server)
     }
 
-    async fn ready(&self) {
+    async fn ready(&self, node: SocketAddr) {
         let deadline = Instant::now() + DEADLINE;
+        let in_time = |program: &str| {
+            let log = || std::fs::read_to_string(self.folder.join(format!("{program}.log")));
+            assert!(Instant::now() < deadline, "{program} does not start: {:?}", log());
+        };
         while self.call("GET", "/readyz", "").await.stdout != b"ok" {
-            let log = || std::fs::read_to_string(self.folder.join("kube-apiserver.log"));
-            assert!(Instant::now() < deadline, "the API server does not start: {:?}", log());
+            in_time("kube-apiserver");
+        }
+        while tokio::net::TcpStream::connect(node).await.is_err() {
+            in_time("kubelet");
+            tokio::task::yield_now().await;
         }
     }
 
@@ -150,10 +158,6 @@ impl Cluster {
             self.made("PATCH", &format!("{core}/namespaces/shop/pods/{pod}/status"), running).await;
         }
     }
-}
-
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// An authority, and a certificate of it for loopback.

@@ -10,7 +10,8 @@ use bz_core::time::UnixTime;
 use tokio::net::TcpListener;
 
 use super::ends::{ends, running};
-use super::site::{HOST, Site, free_port, text};
+use super::site::{HOST, Site, text};
+use crate::port::free_port;
 use crate::session::until;
 
 /// What an old `scp` could be made to run, and what has nothing to do with it.

@@ -57,6 +57,23 @@ async fn ssh_is_off_until_a_policy_says_otherwise() {
     site.stop().await;
 }
 
+/// F-019: a verb is one user's: who may tunnel as one of them and have a shell as another reaches both, each in its own way.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_user_goes_the_way_that_policy_gives() {
+    let Some(site) = Site::start().await else { return };
+    // As root the person has a shell from the beginning.
+    site.allow("tunnel", &site.person.name).await;
+    let refused = site.fails("bz ssh-proxy root@web").await;
+    assert!(refused.contains("not as this user") && refused.contains("bz generate ssh-config"), "{refused}");
+    let said = site.run("bz generate ssh-config --include 2>&1").await;
+    assert!(said.contains("root@web.Default, root@web:"), "{said}");
+    assert_eq!(site.run("ssh -F $F root@web id -un").await, "root\n");
+    assert_eq!(site.let_in(), Vec::<String>::new(), "the agent's own");
+    site.run("ssh -F $F $U@web true").await;
+    assert_eq!(site.let_in().len(), 1, "the host's own");
+    site.stop().await;
+}
+
 /// F-092: `{username}` is the person's own user of the host, by `ssh` and in a shell; one that does not exist there is not made, and one of the
 /// system's is nobody's.
 #[tokio::test(flavor = "multi_thread")]

@@ -24,6 +24,7 @@ use tokio::process::{Child, Command};
 
 use crate::guide::built;
 use crate::person::Person;
+use crate::port::free_port;
 use crate::session::until;
 
 /// The target with the sshd.
@@ -287,11 +288,6 @@ pub(crate) async fn sshd(folder: &Path) -> (u16, Child) {
         tokio::task::yield_now().await;
     }
     (port, child)
-}
-
-/// A port that nobody listens on at this moment.
-pub(super) fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 pub(super) fn text(bytes: &[u8]) -> String {

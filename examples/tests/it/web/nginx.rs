@@ -1,10 +1,11 @@
 //! A real nginx on loopback, with and without TLS.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::port::free;
 use bz_examples::needs;
 
 /// Far above what it needs to start.
@@ -54,10 +55,6 @@ impl Drop for Nginx {
         let asked = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
         asked.and_then(|_| self.child.wait()).map(drop).unwrap_or_default();
     }
-}
-
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 fn settings(folder: &Path, (plain, tls): (SocketAddr, SocketAddr), (certificate, key): (&Path, &Path)) -> String {
