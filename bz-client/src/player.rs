@@ -92,11 +92,12 @@ impl Event {
             "m" => Kind::Mark,
             _ => Kind::Other,
         };
-        match text {
-            Value::String(text) => Ok(Self { at, kind, text }),
-            _ if kind == Kind::Other => Ok(Self { at, kind, text: String::new() }),
-            _ => Err(CastError::Event),
-        }
+        let text = match (text, kind) {
+            (Value::String(text), _) => text,
+            (_, Kind::Other) => String::new(),
+            (_, Kind::Output | Kind::Input | Kind::Resize | Kind::Mark) => return Err(CastError::Event),
+        };
+        Ok(Self { at, kind, text })
     }
 }
 

@@ -379,7 +379,7 @@ async fn decide<'a>(app: &App, who: &'a LoggedIn, aim: Aim, wanted: Wanted) -> R
         // of their content; of statements and requests their log.
         decision.recording = Recording { output: false, input: false };
     } else if decision.must_record {
-        app.records.can_record().await.map_err(unrecordable)?;
+        app.records.can_record().await.map_err(|error| unrecordable(&error))?;
     }
     let acting = aim.acting(app).await?;
     let (user, rule) = chosen.map_or((None, None), |c| (Some(c.user), Some(c.rule)));
@@ -392,7 +392,7 @@ fn record(allowed: &Allowed<'_>) -> RecordStanding {
     RecordStanding::granted(allowed.decision.recording, watched, watched && allowed.decision.must_record)
 }
 
-fn unrecordable(error: RecordError) -> ApiError {
+fn unrecordable(error: &RecordError) -> ApiError {
     tracing::error!(%error, "nothing can be recorded: who must be recorded is refused");
     ApiError::conflict(
         "policy lets you in only while you are recorded, and the server cannot record now: tell an administrator",

@@ -25,6 +25,7 @@ pub struct AllowedUser {
 }
 
 /// The answer to an [`AccessQuestion`].
+#[expect(clippy::struct_excessive_bools, reason = "each is an answer of its own")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     /// Whether it is allowed.

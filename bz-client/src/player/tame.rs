@@ -203,8 +203,12 @@ mod tests {
         for text in goes {
             assert_eq!(tamed(&format!("a{text}")), "a", "{text:?}");
         }
-        assert_eq!(tamed("\x1b]0;a\x1b[31mb\x07c"), "c");
+    }
+
+    #[test]
+    fn sequences_end_where_they_end_and_lines_as_terminals_end_them() {
         assert_eq!(tamed("\x1b]0;a\x18b"), "b", "a cancelled one is over");
+        assert_eq!(tamed("\x1b]0;a\x1b[31mb\x07c"), "c");
         assert_eq!(tamed("\x1b[3\r1mx"), "\r\x1b[31mx");
         assert_eq!(tamed("one\ntwo\n"), "one\r\ntwo\r\n");
         assert_eq!(tamed("one\r\ntwo\n"), "one\r\ntwo\n");

@@ -383,7 +383,9 @@ fn responses(operation: &Operation, answer: &Described) -> Value {
 
 /// The answer with a part of another one.
 fn partial(mut whole: Value) -> Value {
-    whole["description"] = json!("The part that was asked for.");
+    if let Some(whole) = whole.as_object_mut() {
+        whole.insert("description".to_owned(), json!("The part that was asked for."));
+    }
     if let Some(headers) = whole.get_mut("headers").and_then(Value::as_object_mut) {
         headers.insert("Content-Range".to_owned(), json!({"$ref": "#/components/headers/ContentRange"}));
     }

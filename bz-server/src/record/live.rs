@@ -56,7 +56,7 @@ impl Records {
     pub(crate) fn grows(&self, connection: ConnectionId) -> watch::Receiver<Grown> {
         let mut readers = self.readers();
         readers.retain(|_, reader| reader.receiver_count() > 0);
-        readers.entry(connection).or_insert_with(|| watch::Sender::default()).subscribe()
+        readers.entry(connection).or_default().subscribe()
     }
 
     pub(super) fn grew(&self, connection: ConnectionId) {

@@ -22,8 +22,9 @@ const MAX_SIZE: usize = 16;
 /// What a cast says where its transcript cannot be read.
 const DAMAGED: &str = "the record is damaged from here on";
 
-/// The asciicast of these transcripts of one connection, oldest first, as far as they can be read. Of one that goes on,
-/// what has no time yet is left out: so what is given of it is the beginning of what will be.
+/// The asciicast of these transcripts of one connection, oldest first, as far as they can be read.
+///
+/// Of one that goes on, what has no time yet is left out: so what is given of it is the beginning of what will be.
 #[must_use]
 pub fn asciicast<'a>(files: impl IntoIterator<Item = &'a [u8]>, ended: bool) -> String {
     let files: Vec<&[u8]> = files.into_iter().collect();

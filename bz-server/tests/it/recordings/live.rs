@@ -43,7 +43,7 @@ async fn a_recording_is_watched_from_its_beginning_to_its_end() {
     // Meanwhile it went on; who comes back sees the rest, and nothing twice.
     talk.says(LATER).await;
     talk.second().await;
-    for (query, last) in [("", Some(echo.clone())), (&*format!("?after={}", echo), None)] {
+    for (query, last) in [("", Some(echo.clone())), (&*format!("?after={echo}"), None)] {
         let mut again = Watching::open(&stage, query, last.as_deref()).await;
         assert_eq!(again.line().await.data[2], LATER, "{query} {last:?}");
     }

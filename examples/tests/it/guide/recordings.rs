@@ -42,7 +42,7 @@ async fn the_page_on_recordings_is_as_written() {
     assert!(begun.contains("shown-42"), "{begun}");
     window.types("printf 'later-%s\\n' $((6*7))\r").await;
     let shown = watching.shows("later-42").await;
-    assert!(!shown.contains("\x1b[c") && !shown.contains("]52;"), "{shown:?}");
+    assert!(!shown.contains("\x1b[c") && !shown.contains("\x1b]52;"), "{shown:?}");
     window.types("printf '\\033[?25h\\033[?1049l'; exit 3\r").await;
     assert_eq!(window.ends().await, Some(3));
     watching.shows("The recording ends here.").await;
