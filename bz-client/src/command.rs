@@ -88,7 +88,7 @@ pub(crate) enum Command {
     /// Play a recording on this terminal, its pauses shortened
     Play(play::Play),
     /// What happened: connections, commands, files, requests, calls (for administrators)
-    #[command(subcommand)]
+    #[command(subcommand, visible_alias = "log")]
     Logs(logs::Logs),
     /// Check sessions' transcripts offline, against anchors that the server has no say in
     Verify(verify::Verify),
