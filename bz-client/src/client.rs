@@ -9,6 +9,7 @@ mod made;
 mod mfa;
 mod policy;
 mod record;
+mod watch;
 mod service_account;
 mod session;
 mod virtual_target;
@@ -55,6 +56,7 @@ pub use made::Lie;
 pub use record::{Download, EventFilter};
 pub use session::RefreshError;
 pub use virtual_target::Virtual;
+pub use watch::{Watched, Watching};
 
 /// A client of one server. Clones share the login.
 #[derive(Debug, Clone)]

@@ -22,6 +22,7 @@ mod login;
 mod logout;
 mod logs;
 mod mfa;
+mod play;
 mod policy;
 mod port;
 mod recording;
@@ -84,6 +85,8 @@ pub(crate) enum Command {
     /// Recordings of sessions (for administrators)
     #[command(subcommand)]
     Recording(recording::Recording),
+    /// Play a recording on this terminal, its pauses shortened
+    Play(play::Play),
     /// What happened: connections, commands, files, requests, calls (for administrators)
     #[command(subcommand, visible_alias = "log")]
     Logs(logs::Logs),
@@ -152,6 +155,7 @@ pub(crate) async fn run(command: Command, context: &Context<'_>) -> anyhow::Resu
         Command::Why(why) => why.run(context).await,
         Command::Transcript(transcript) => transcript.run(context).await,
         Command::Recording(recording) => recording.run(context).await,
+        Command::Play(play) => play.run(context).await,
         Command::Logs(logs) => logs.run(context).await,
         Command::Verify(verify) => verify.run(context),
         Command::Target(target) => target.run(context).await,

@@ -156,7 +156,11 @@ fn rest(error: &RestError) -> Exit {
         {
             Exit::Login
         }
-        RestError::Refused(_) | RestError::Answer(_) | RestError::Request | RestError::Random(_) => Exit::Failed,
+        RestError::Refused(_)
+        | RestError::Answer(_)
+        | RestError::Request
+        | RestError::Changed
+        | RestError::Random(_) => Exit::Failed,
     }
 }
 

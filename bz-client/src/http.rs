@@ -122,6 +122,11 @@ impl Incoming {
         self.answer.status()
     }
 
+    /// A header of it, where it is text.
+    pub(crate) fn header(&self, name: reqwest::header::HeaderName) -> Option<&str> {
+        self.answer.headers().get(name)?.to_str().ok()
+    }
+
     /// The next bytes; `None` at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Vec<u8>>, HttpError> {
         let next = tokio::time::timeout(TIMEOUT, self.answer.chunk()).await;

@@ -49,6 +49,7 @@ pub mod receipts;
 pub mod terminal;
 #[cfg(feature = "ssh")]
 pub mod ssh;
+pub mod player;
 pub mod doctor;
 #[cfg(feature = "cli")]
 pub mod profile;

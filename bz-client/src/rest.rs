@@ -13,7 +13,7 @@ use bz_core::id::LoginId;
 use bz_core::key::PrivateKey;
 use bz_core::time::UnixTime;
 use bz_protocol::driver::Clock;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderValue, IF_MATCH};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, ETAG, HeaderValue, IF_MATCH, IF_RANGE, RANGE};
 use reqwest::{Method, Request};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -126,6 +126,12 @@ impl Rest {
         self.send(Some(caller), Draft { method, path, query: &[], body: Vec::new(), tag: None }).await.map(|_| ())
     }
 
+    /// The same of something, in a way that the query says.
+    pub(crate) async fn delete(&self, caller: &Caller, path: &str, query: &[(&str, &str)]) -> Result<(), RestError> {
+        let draft = Draft { method: Method::DELETE, path, query, body: Vec::new(), tag: None };
+        self.send(Some(caller), draft).await.map(|_| ())
+    }
+
     /// The same, with a body.
     pub(crate) async fn tell<B: Serialize>(
         &self,
@@ -144,9 +150,27 @@ impl Rest {
         path: &str,
         query: &[(&str, &str)],
     ) -> Result<Incoming, RestError> {
+        self.download_from(caller, (path, query), None).await
+    }
+
+    /// The same from a byte on, of a file of this version; the whole where it is another.
+    pub(crate) async fn download_from(
+        &self,
+        caller: &Caller,
+        (path, query): (&str, &[(&str, &str)]),
+        from: Option<(u64, Option<&str>)>,
+    ) -> Result<Incoming, RestError> {
         let draft = Draft { method: Method::GET, path, query, body: Vec::new(), tag: None };
         let mut request = self.request(Some(caller), draft)?;
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static("*/*"));
+        if let Some((first, tag)) = from {
+            let header = |text: &str| HeaderValue::from_str(text).map_err(|_| RestError::Request);
+            request.headers_mut().insert(RANGE, header(&format!("bytes={first}-"))?);
+            // A weak one fits nothing there: it is compared here.
+            if let Some(tag) = tag.filter(|tag| !tag.starts_with("W/")) {
+                request.headers_mut().insert(IF_RANGE, header(tag)?);
+            }
+        }
         let incoming = self.http.open(request).await?;
         if incoming.status().is_success() { Ok(incoming) } else { Err(self.refused(&incoming.whole().await?)) }
     }

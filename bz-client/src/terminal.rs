@@ -3,6 +3,7 @@
 //! Absent: deciding what to connect to. Raw mode is left again on every way out.
 
 mod escape;
+mod play;
 mod window;
 
 use std::io::Write as _;
@@ -16,6 +17,8 @@ use tokio::sync::mpsc;
 
 use crate::session::{Actions, Session};
 use crate::terminal::escape::{Escape, Typed};
+
+pub use crate::terminal::play::{Screen, play};
 
 const CHUNK: usize = 16 << 10;
 
@@ -166,6 +169,7 @@ async fn feed(actions: Actions, mut escape: Option<(Escape, mpsc::Sender<()>)>) 
 }
 
 /// Raw mode, left when dropped.
+#[derive(Debug)]
 struct Raw;
 
 impl Raw {

@@ -19,9 +19,11 @@ mod organization;
 pub mod page;
 mod policy;
 pub mod query;
+mod range;
 mod reach;
 mod registration_key;
 mod recording;
+mod right;
 mod subject;
 mod service_account;
 mod table;
@@ -378,10 +380,13 @@ pub struct Peer(pub SocketAddr);
 
 fn refusal(error: ApiError, id: EventId) -> Response {
     let status = error.status();
-    let retry = error.retry();
+    let (retry, length) = (error.retry(), error.length());
     let mut response = (status, axum::Json(error.body(id.to_string()))).into_response();
     if let Some(seconds) = retry {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if let Some(range) = length.and_then(|length| HeaderValue::try_from(format!("bytes */{length}")).ok()) {
+        response.headers_mut().insert(header::CONTENT_RANGE, range);
     }
     response
 }

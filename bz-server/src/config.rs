@@ -111,6 +111,9 @@ pub struct Config {
     /// For how many days events are kept; for ever when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub events_keep_days: Option<u32>,
+    /// For how many days recordings are kept after their connections ended; for ever when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recordings_keep_days: Option<u32>,
     /// For how many days longer than that they are kept for a sink that did not take them yet.
     #[serde(default = "week_of_days")]
     pub sinks_wait_days: u32,
@@ -278,6 +281,8 @@ impl Config {
         value(self.drain_seconds <= 300, "drain_seconds", "must be at most 300")?;
         let kept = self.events_keep_days.is_none_or(|days| (1..=36_500).contains(&days));
         value(kept, "events_keep_days", "must be 1 to 36500")?;
+        let kept = self.recordings_keep_days.is_none_or(|days| (1..=36_500).contains(&days));
+        value(kept, "recordings_keep_days", "must be 1 to 36500")?;
         value(self.sinks_wait_days <= 365, "sinks_wait_days", "must be at most 365")?;
         let name = |text: &str| !text.trim().is_empty() && text.len() <= 100;
         value(name(&self.organization), "organization", "must be 1 to 100 bytes")?;

@@ -19,6 +19,7 @@ use bz_core::signed::Signed;
 use bz_core::target::{TargetUser, UserRule};
 use bz_core::time::UnixTime;
 use bz_core::wire;
+use serde_json::json;
 
 use crate::app::App;
 use crate::auth::{self, Caller, LoggedIn};
@@ -26,9 +27,11 @@ use crate::connection::aim::{Acting, Aim};
 use crate::connection::life::{By, Input, Life, State};
 use crate::connection::link::LinkError;
 use crate::error::ApiError;
+use crate::jobs::own_event;
 use crate::mfa::Standing;
 use crate::policy::{AccessQuestion, AllowedUser, Decision, Index, PersonInput, TargetInput};
-use crate::store::connection::{Connection, ConnectionFilter, Log, Stepped};
+use crate::record::RecordError;
+use crate::store::connection::{Connection, ConnectionFilter, Log, Standing as RecordStanding, Stepped};
 
 /// What a person wants of a target.
 #[derive(Debug, Clone)]
@@ -149,6 +152,7 @@ pub async fn open(app: &App, who: &LoggedIn, aim: Aim, wanted: Wanted) -> Result
         actor: auth::actor(&who.user),
         place: place(&allowed),
         recording: allowed.decision.recording,
+        record: record(&allowed),
         redacted: allowed.decision.redacted,
     };
     let reason = format!("opened by the end user {}, allowed by {}", who.user.name(), names(&allowed));
@@ -171,7 +175,7 @@ pub async fn attach(
     let user = connection.place.target_user.parse().ok();
     let allowed = decide(app, who, aim, Wanted { parameters, user, mode: connection.mode }).await?;
     let grant = sign(app, connection.id, &allowed)?;
-    app.store.hold_connection(connection.id, who.login.id, allowed.decision.recording).await?;
+    app.store.hold_connection(connection.id, who.login.id, record(&allowed)).await?;
     Ok(made(connection.id, &allowed, grant, shell))
 }
 
@@ -242,7 +246,9 @@ pub async fn lose_all_on(app: &App, target: TargetId) -> Result<(), ApiError> {
 pub async fn returned(app: &App, connection: Connection, shell: ShellId) -> Result<Connection, LinkError> {
     let id = connection.id;
     let policies = app.policies().await?;
-    if connection.life.state == State::Lost && still_allowed(app, &connection, &policies).await? {
+    let standing = still_allowed(app, &connection, &policies).await?.filter(RecordStanding::suffices);
+    if let (State::Lost, Some(standing)) = (connection.life.state, standing) {
+        record_on(app, &connection, standing).await?;
         let reason = "the target is back, and its shell runs on".to_owned();
         return match app.store.step_connection(id, Input::ShellAttached(shell), log(app, reason)?).await? {
             Stepped::Done(connection, _) => Ok(*connection),
@@ -255,24 +261,52 @@ pub async fn returned(app: &App, connection: Connection, shell: ShellId) -> Resu
     Err(LinkError::Closed)
 }
 
-/// After policies changed: closes every connection that none allows any more, kept shells included.
+/// After policies changed: closes every connection that none allows any more, kept shells included, and records the
+/// others as policy says now.
 ///
 /// # Errors
 /// [`ApiError`].
 pub async fn recheck(app: &App, by: &By) -> Result<(), ApiError> {
     let policies = app.policies().await?;
     for connection in app.store.connections(ConnectionFilter::default()).await? {
-        if !still_allowed(app, &connection, &policies).await? {
-            close(app, connection.id, by, "no policy allows it any more").await?;
+        match still_allowed(app, &connection, &policies).await? {
+            None => close(app, connection.id, by, "no policy allows it any more").await?,
+            Some(standing) if !standing.suffices() => {
+                close(app, connection.id, by, "it must be recorded from now on, and was not: connect again").await?;
+            }
+            Some(standing) => record_on(app, &connection, standing).await?,
         }
     }
     Ok(())
 }
 
-/// Asked as at the opening, with the identity of the login that holds the connection.
-async fn still_allowed(app: &App, connection: &Connection, policies: &Index) -> Result<bool, ApiError> {
-    let Some(aim) = aim::by_id(app, connection.target).await? else { return Ok(false) };
-    let Some((login, user)) = app.store.login(connection.login).await? else { return Ok(false) };
+/// Records a connection in this way from now on, also the sessions that run. What changes in it is in the log of calls.
+///
+/// # Errors
+/// [`ApiError`].
+pub(crate) async fn record_on(app: &App, connection: &Connection, standing: RecordStanding) -> Result<(), ApiError> {
+    if standing == connection.record {
+        return Ok(());
+    }
+    app.store.keep_of_connection(connection.id, standing).await?;
+    app.records.keep(connection.id, standing.keeps);
+    if standing.keeps != connection.record.keeps {
+        let Recording { output, input } = standing.keeps;
+        let context = json!({ "output": output, "input": input, "stopped": standing.stopped }).to_string();
+        let event = own_event(app, ("recordservice:changed", &connection.id.to_string()), context)?;
+        app.store.add_user_event(event, app.now().wall).await?;
+    }
+    Ok(())
+}
+
+/// Asked as at the opening, with the identity of the login that holds the connection: how it is recorded, if it may go on.
+async fn still_allowed(
+    app: &App,
+    connection: &Connection,
+    policies: &Index,
+) -> Result<Option<RecordStanding>, ApiError> {
+    let Some(aim) = aim::by_id(app, connection.target).await? else { return Ok(None) };
+    let Some((login, user)) = app.store.login(connection.login).await? else { return Ok(None) };
     let target_user = connection.place.target_user.parse().ok();
     // What policies allow does not hang on the second factor: it was asked for at the opening.
     let who = LoggedIn { login, user, standing: Standing::FREE };
@@ -280,12 +314,15 @@ async fn still_allowed(app: &App, connection: &Connection, policies: &Index) -> 
         user: connection.place.target_user.clone(),
         groups: connection.place.target_groups.clone(),
     });
-    let allows = |verb: &Verb| {
+    let ask = |verb: &Verb| {
         let what = (verb.clone(), target_user.clone(), connection.mode);
         let asked = AccessQuestion { cluster: cluster.clone(), ..question(&who, &aim, what, app.now().wall) };
-        app.engine.access(&asked.about(policies)).allowed
+        app.engine.access(&asked.about(policies))
     };
-    Ok([Some(&connection.verb), connection.second_verb.as_ref()].into_iter().flatten().all(allows))
+    let first = ask(&connection.verb);
+    let second = connection.second_verb.as_ref().map(ask);
+    let allowed = first.allowed && second.is_none_or(|second| second.allowed);
+    Ok(allowed.then(|| connection.record.under(first.recording, first.must_record)))
 }
 
 /// After a logout: what cannot live without its person ends; shells run on, detached.
@@ -341,11 +378,25 @@ async fn decide<'a>(app: &App, who: &'a LoggedIn, aim: Aim, wanted: Wanted) -> R
         // Recording policies are about what people see and type. Of files the manifest is kept, in any case, and nothing
         // of their content; of statements and requests their log.
         decision.recording = Recording { output: false, input: false };
+    } else if decision.must_record {
+        app.records.can_record().await.map_err(|error| unrecordable(&error))?;
     }
     let acting = aim.acting(app).await?;
     let (user, rule) = chosen.map_or((None, None), |c| (Some(c.user), Some(c.rule)));
     let request = Request { target: acting.target.id, user, mode: wanted.mode, parameters: wanted.parameters };
     Ok(Allowed { who, aim, acting, rule, request, decision, policies })
+}
+
+fn record(allowed: &Allowed<'_>) -> RecordStanding {
+    let watched = is_watched(&allowed.request.parameters);
+    RecordStanding::granted(allowed.decision.recording, watched, watched && allowed.decision.must_record)
+}
+
+fn unrecordable(error: &RecordError) -> ApiError {
+    tracing::error!(%error, "nothing can be recorded: who must be recorded is refused");
+    ApiError::conflict(
+        "policy lets you in only while you are recorded, and the server cannot record now: tell an administrator",
+    )
 }
 
 /// Whether they are about what people see and type.

@@ -98,7 +98,8 @@ fn folder(data: &Path) -> Finding {
 
 fn room(data: &Path) -> Finding {
     const CHECK: &str = "disk";
-    const ADVICE: &str = "make room, or bound what is kept (events_keep_days): on a full disk no call is answered";
+    const ADVICE: &str =
+        "make room, or bound what is kept (events_keep_days, recordings_keep_days): on a full disk no call is answered";
     let Some((free, _)) = free(data) else {
         return bad(CHECK, Grade::Error, "its free room cannot be read", ADVICE);
     };

@@ -27,12 +27,14 @@ pub struct ApiError {
     retry: Option<u64>,
     /// Whether somebody may be guessing a secret.
     is_guess: bool,
+    /// How long the body is of which there is no such part.
+    length: Option<u64>,
 }
 
 impl ApiError {
     fn new(code: Code, message: impl Into<String>) -> Self {
         let (errors, candidates) = (BTreeMap::new(), Vec::new());
-        Self { code, message: message.into(), errors, candidates, retry: None, is_guess: false }
+        Self { code, message: message.into(), errors, candidates, retry: None, is_guess: false, length: None }
     }
 
     /// Somebody may be guessing: such refusals are counted.
@@ -63,6 +65,18 @@ impl ApiError {
     pub fn field(name: &str, rule: &str) -> Self {
         let errors = BTreeMap::from([(name.to_owned(), vec![rule.to_owned()])]);
         Self { errors, ..Self::new(Code::BadRequest, format!("{name}: {rule}")) }
+    }
+
+    /// There is no such part of a body of this length.
+    #[must_use]
+    pub fn no_range(length: u64) -> Self {
+        let message = format!("Range: there are {length} bytes, and none of those that were asked for");
+        Self { length: Some(length), ..Self::new(Code::BadRequest, message) }
+    }
+
+    /// How long the body is of which there is no such part.
+    pub(crate) const fn length(&self) -> Option<u64> {
+        self.length
     }
 
     /// Nobody is logged in, or not any more.
@@ -230,6 +244,7 @@ impl ApiError {
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self.code {
+            Code::BadRequest if self.length.is_some() => StatusCode::RANGE_NOT_SATISFIABLE,
             Code::BadRequest | Code::ClaimCode => StatusCode::BAD_REQUEST,
             Code::NotLoggedIn => StatusCode::UNAUTHORIZED,
             Code::Denied | Code::MfaNeeded | Code::MfaCode | Code::MfaUsed => StatusCode::FORBIDDEN,

@@ -38,6 +38,9 @@ pub async fn end_policies(app: &App) -> Result<(), ApiError> {
     if ends.is_some_and(|end| end <= app.now().wall) { remove_expired_policies(app).await } else { Ok(()) }
 }
 
+/// The most recordings that are deleted at once, and named in one event.
+const MOST_DELETED: usize = 100;
+
 /// Runs all of them once.
 ///
 /// # Errors
@@ -52,6 +55,7 @@ pub async fn tick(app: &App) -> Result<(), ApiError> {
     remove_expired_policies(app).await?;
     sync::forget(app).await?;
     cut_old_events(app).await?;
+    delete_old_recordings(app).await?;
     rotate_keys(app).await?;
     keep_keys(app).await
 }
@@ -173,6 +177,37 @@ async fn cut_old_events(app: &App) -> Result<(), ApiError> {
         let context = json!({ "rows": gone, "before": before.to_string(), "keepDays": days, "notTakenBy": missed });
         let context = context.to_string();
         app.store.add_user_event(own_event(app, ("auditservice:cut", "logs"), context)?, now).await?;
+    }
+    Ok(())
+}
+
+/// Deletes recordings of connections that ended longer ago than the settings keep them, and says so in the log of calls.
+async fn delete_old_recordings(app: &App) -> Result<(), ApiError> {
+    let Some(days) = app.config().recordings_keep_days else { return Ok(()) };
+    let now = app.now().wall;
+    let before = now.before(Duration::from_secs(24 * 3600).saturating_mul(days));
+    let (mut gone, mut failed) = (Vec::new(), 0_usize);
+    for id in app.store.recorded_before(before, MOST_DELETED).await? {
+        match app.records.delete_content(id, false).await {
+            Ok(()) => {
+                app.store.recording_deleted(id, now).await?;
+                gone.push(id);
+            }
+            Err(error) => {
+                tracing::error!(connection = %id, %error, "an old recording could not be deleted");
+                failed += 1;
+            }
+        }
+    }
+    if !gone.is_empty() {
+        tracing::info!(gone = gone.len(), "recordings were deleted: they are older than they are kept");
+        let context = json!({
+            "recordings": gone.len(), "failed": failed, "before": before.to_string(), "keepDays": days,
+            "connections": gone,
+        });
+        app.store
+            .add_user_event(own_event(app, ("recordservice:expired", "recordings"), context.to_string())?, now)
+            .await?;
     }
     Ok(())
 }

@@ -25,6 +25,7 @@ pub struct AllowedUser {
 }
 
 /// The answer to an [`AccessQuestion`].
+#[expect(clippy::struct_excessive_bools, reason = "each is an answer of its own")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     /// Whether it is allowed.
@@ -39,6 +40,8 @@ pub struct Decision {
     pub redacted: bool,
     /// What must be recorded.
     pub recording: Recording,
+    /// Whether nothing goes on unrecorded.
+    pub must_record: bool,
     /// Why, in a sentence.
     pub reason: String,
 }
@@ -99,6 +102,7 @@ impl Decision {
             any_user: false,
             redacted: true,
             recording: Recording { output: false, input: false },
+            must_record: false,
             reason: reason.to_owned(),
         }
     }

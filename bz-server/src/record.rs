@@ -12,9 +12,12 @@
 
 mod carrier;
 mod cast;
+pub(crate) mod live;
 mod pen;
 mod search;
 mod tokens;
+mod view;
+pub(crate) mod watch;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,13 +27,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bz_core::id::ConnectionId;
 use bz_protocol::transcript::{MAX_RECORD, withhold};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch as watch_channel};
 use tokio_util::task::TaskTracker;
 
 pub use crate::record::carrier::{Carrier, Ends, Unrecorded};
-pub use crate::record::cast::{Cast, asciicast};
+pub use crate::record::cast::Cast;
 pub use crate::record::search::search;
 pub(crate) use crate::record::tokens::{TokenKey, Tokens};
+pub use crate::record::view::asciicast;
 
 use crate::record::carrier::Session;
 use crate::record::pen::Note;
@@ -55,14 +59,6 @@ pub enum RecordError {
         /// What happened.
         error: io::Error,
     },
-    /// A file is damaged.
-    #[error("{path}: {error}")]
-    Damaged {
-        /// Which file.
-        path: PathBuf,
-        /// What is wrong.
-        error: bz_protocol::transcript::Refused,
-    },
     /// A task ended before its time.
     #[error("the record's task ended: {0}")]
     Task(String),
@@ -84,8 +80,12 @@ pub struct Part {
 pub struct Records {
     folder: PathBuf,
     live: Mutex<BTreeMap<ConnectionId, Vec<Arc<Session>>>>,
+    /// Who waits for a connection's record to grow.
+    readers: Mutex<BTreeMap<ConnectionId, watch_channel::Sender<live::Grown>>>,
     /// Held while a file is rewritten, or found again for a session that goes on.
     turn: tokio::sync::Mutex<()>,
+    /// Held while it is tried whether anything can be written.
+    room: tokio::sync::Mutex<()>,
     tasks: TaskTracker,
     key: Arc<TokenKey>,
 }
@@ -97,7 +97,9 @@ impl Records {
         Self {
             folder: data.join(FOLDER),
             live: Mutex::default(),
+            readers: Mutex::default(),
             turn: tokio::sync::Mutex::new(()),
+            room: tokio::sync::Mutex::new(()),
             tasks: TaskTracker::new(),
             key: Arc::new(key),
         }
@@ -173,6 +175,7 @@ impl Records {
                 blocking(move || withhold_file(&part.path)).await?;
             }
         }
+        self.deleted(connection);
         Ok(())
     }
 
@@ -182,6 +185,7 @@ impl Records {
             session.over(why);
         }
         self.sweep(connection);
+        self.grew(connection);
     }
 
     /// Ends all records and waits until they are written. Their sessions may go on after the next start.
@@ -213,6 +217,8 @@ impl Records {
                 live.remove(&connection);
             }
         }
+        drop(live);
+        self.grew(connection);
     }
 
     fn folder(&self, connection: ConnectionId) -> PathBuf {
@@ -254,11 +260,15 @@ fn list(folder: &Path) -> Result<Vec<Part>, RecordError> {
     Ok(parts)
 }
 
-/// Replaces a transcript by itself without content, whole or not at all.
+/// Replaces a transcript by itself without content, whole or not at all. Of a damaged one the part before the damage
+/// stays: nobody can say what content is in the rest.
 fn withhold_file(path: &Path) -> Result<(), RecordError> {
     let failed = |error| RecordError::File { path: path.to_owned(), error };
     let bytes = fs::read(path).map_err(failed)?;
-    let bytes = withhold(&bytes).map_err(|error| RecordError::Damaged { path: path.to_owned(), error })?;
+    let bytes = withhold(&bytes).or_else(|error| {
+        tracing::warn!(path = %path.display(), %error, "a damaged record is cut off where the damage begins, since it is deleted");
+        withhold(bytes.get(..error.at.offset).unwrap_or_default()).or(Ok(Vec::new()))
+    })?;
     let draft = path.with_extension("new");
     let written = pen::write_new(&draft, &bytes).and_then(|()| fs::rename(&draft, path));
     written.map_err(failed)

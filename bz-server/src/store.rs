@@ -61,6 +61,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0011_keys.sql"),
     include_str!("../migrations/0012_workload.sql"),
     include_str!("../migrations/0013_operations.sql"),
+    include_str!("../migrations/0014_recordings.sql"),
     include_str!("../migrations/0015_ingest.sql"),
 ];
 

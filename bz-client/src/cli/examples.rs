@@ -44,6 +44,14 @@ const EXAMPLES: &[(&[&str], &str)] = &[
     (&["transcript", "get"], "  bz transcript get 019a0000-0000-7000-8000-000000000001 --out evidence"),
     (&["recording", "list"], "  bz recording list"),
     (&["recording", "get"], "  bz recording get 019a0000-0000-7000-8000-000000000001 --out session.cast"),
+    (&["recording", "watch"], "  bz recording watch 019a0000-0000-7000-8000-000000000001"),
+    (&["recording", "delete"], "  bz recording delete 019a0000-0000-7000-8000-000000000001 --stop"),
+    (
+        &["play"],
+        "\
+  bz play 019a0000-0000-7000-8000-000000000001 --idle-limit 1
+  bz play session.cast --speed 2",
+    ),
     (&["recording", "search"], "  bz recording search 019a0000-0000-7000-8000-000000000001 'permission denied'"),
     (
         &["logs", "connections"],

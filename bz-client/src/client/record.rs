@@ -1,5 +1,7 @@
 //! What the server keeps: transcripts, recordings, and the three logs.
 
+use std::time::Duration;
+
 use bz_core::api::record::{
     AgentStatusEvent, CommandEvent, ConnectionEvent, FileEvent, KubeEvent, QueryEvent, RecordingMatch,
     SessionRecording, TranscriptFile, UserEvent, WebEvent,
@@ -7,21 +9,88 @@ use bz_core::api::record::{
 use bz_core::id::{ConnectionId, TargetId};
 use bz_core::time::UnixTime;
 
+use reqwest::header::{CONTENT_RANGE, ETAG};
+
 use crate::client::Client;
 use crate::http::Incoming;
 use crate::rest::RestError;
 
+/// How often a download is taken up again without a byte in between, and after how long.
+const TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// A file on its way from the server, of a size nobody knows before.
 #[derive(Debug)]
-pub struct Download(Incoming);
+pub struct Download {
+    come: Incoming,
+    again: Option<Again>,
+}
+
+/// What a download is taken up with where it broke off.
+#[derive(Debug)]
+struct Again {
+    client: Client,
+    path: String,
+    /// The version, as its first answer said.
+    tag: Option<String>,
+    at: u64,
+    tries: u32,
+}
 
 impl Download {
-    /// The next bytes; `None` when it is whole.
+    const fn of(come: Incoming) -> Self {
+        Self { come, again: None }
+    }
+
+    /// The next bytes; `None` when it is whole. One that breaks off is taken up again where the server can do that.
     ///
     /// # Errors
-    /// [`RestError`] when it breaks off; what came is not whole then.
+    /// [`RestError`] when it breaks off for good; what came is not whole then. [`RestError::Changed`] when the rest is of
+    /// something else than what came.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, RestError> {
-        Ok(self.0.next().await?)
+        loop {
+            let broken = match self.come.next().await {
+                Ok(bytes) => {
+                    if let (Some(again), Some(bytes)) = (&mut self.again, &bytes) {
+                        again.at = again.at.saturating_add(bytes.len() as u64);
+                        again.tries = 0;
+                    }
+                    return Ok(bytes);
+                }
+                Err(error) => RestError::from(error),
+            };
+            let Some(again) = &mut self.again else { return Err(broken) };
+            match again.open(broken).await? {
+                Some(come) => self.come = come,
+                None => return Ok(None),
+            }
+        }
+    }
+}
+
+impl Again {
+    /// The rest, as soon as the server is there; `None` when there is none.
+    async fn open(&mut self, mut broken: RestError) -> Result<Option<Incoming>, RestError> {
+        while self.tries < TRIES {
+            self.tries += 1;
+            let clock = &self.client.clock;
+            clock.wait(clock.now().mono.after(PAUSE)).await;
+            let from = (self.at, self.tag.as_deref());
+            let caller = self.client.caller().await;
+            match self.client.rest.download_from(&caller, (&self.path, &[]), Some(from)).await {
+                Ok(come) => {
+                    let same = come.header(ETAG) == self.tag.as_deref();
+                    let here = format!("bytes {}-", self.at);
+                    let fits = same && come.header(CONTENT_RANGE).is_some_and(|range| range.starts_with(&here));
+                    // From the very beginning anything is the rest.
+                    return if fits || self.at == 0 { Ok(Some(come)) } else { Err(RestError::Changed) };
+                }
+                Err(RestError::NoAnswer(error)) => broken = error.into(),
+                Err(RestError::Refused(refused)) if refused.status == 416 => return Err(RestError::Changed),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(broken)
     }
 }
 
@@ -96,12 +165,24 @@ impl Client {
         self.get("session-recordings", &[]).await
     }
 
-    /// A recording as an asciicast, as far as it goes by now.
+    /// A recording as an asciicast, as far as it goes by now. It is taken up again where it breaks off.
     ///
     /// # Errors
     /// [`RestError`].
     pub async fn recording(&self, connection: ConnectionId) -> Result<Download, RestError> {
-        self.download(&format!("session-recordings/{connection}"), &[]).await
+        let path = format!("session-recordings/{connection}");
+        let come = self.rest.download(&self.caller().await, &path, &[]).await?;
+        let tag = come.header(ETAG).map(str::to_owned);
+        Ok(Download { come, again: Some(Again { client: self.clone(), path, tag, at: 0, tries: 0 }) })
+    }
+
+    /// Deletes what was recorded of a connection so far; with `stop` nothing more is recorded of it.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn delete_recording(&self, connection: ConnectionId, stop: bool) -> Result<(), RestError> {
+        let stop = if stop { "true" } else { "false" };
+        self.rest.delete(&self.caller().await, &format!("session-recordings/{connection}"), &[("stop", stop)]).await
     }
 
     /// The lines shown in a recording that hold this text.
@@ -210,6 +291,6 @@ impl Client {
     }
 
     async fn download(&self, path: &str, query: &[(&str, &str)]) -> Result<Download, RestError> {
-        Ok(Download(self.rest.download(&self.caller().await, path, query).await?))
+        Ok(Download::of(self.rest.download(&self.caller().await, path, query).await?))
     }
 }

@@ -179,7 +179,12 @@ impl AsRow for KubernetesPolicy {
 impl AsRow for RecordingPolicy {
     fn row(&self) -> Row {
         let content = &self.content;
-        let what = if content.record_input { "recorded: output and input" } else { "recorded: output" };
+        let what = match (content.record_input, content.required) {
+            (true, true) => "recorded: output and input, required",
+            (true, false) => "recorded: output and input",
+            (false, true) => "recorded: output, required",
+            (false, false) => "recorded: output",
+        };
         Row {
             id: self.id,
             name: named(&content.name, content.enabled),

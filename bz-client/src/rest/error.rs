@@ -26,6 +26,9 @@ pub enum RestError {
     /// The request cannot be written as JSON or as a header.
     #[error("the request cannot be written")]
     Request,
+    /// What is downloaded is not what it was.
+    #[error("what is downloaded changed meanwhile: somebody deleted it, or it went on: begin again")]
+    Changed,
     /// No random bytes.
     #[error("{0}")]
     Random(#[from] NoRandom),
@@ -37,7 +40,7 @@ impl RestError {
     pub fn code(&self) -> Option<Code> {
         match self {
             Self::Refused(refused) => Some(refused.body.code),
-            Self::NoAnswer(_) | Self::Answer(_) | Self::Request | Self::Random(_) => None,
+            Self::NoAnswer(_) | Self::Answer(_) | Self::Request | Self::Changed | Self::Random(_) => None,
         }
     }
 
@@ -48,7 +51,12 @@ impl RestError {
             Self::Refused(refused) if refused.body.code == Code::OtherKind => {
                 refused.body.candidates.first()?.parse().ok()
             }
-            Self::Refused(_) | Self::NoAnswer(_) | Self::Answer(_) | Self::Request | Self::Random(_) => None,
+            Self::Refused(_)
+            | Self::NoAnswer(_)
+            | Self::Answer(_)
+            | Self::Request
+            | Self::Changed
+            | Self::Random(_) => None,
         }
     }
 }

@@ -38,5 +38,6 @@ mod program;
 #[cfg(feature = "cli")]
 mod refusals;
 mod receipts;
+mod recordings;
 #[cfg(feature = "cli")]
 mod verify;

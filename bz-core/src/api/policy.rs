@@ -288,6 +288,9 @@ pub struct RecordingContent {
     /// Whether what is typed is kept, too.
     #[serde(default)]
     pub record_input: bool,
+    /// Whether nothing goes on unrecorded: neither while the server cannot record, nor by a way that cannot be.
+    #[serde(default)]
+    pub required: bool,
     /// When it ends by itself, RFC 3339.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time_expires: Option<String>,

@@ -505,6 +505,9 @@ pub struct SessionRecording {
     pub subject_id: UserId,
     /// The bytes of its transcripts.
     pub size: u64,
+    /// When what was recorded until then was deleted, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_deleted: Option<String>,
 }
 
 /// `GET session-recordings/{id}/search`: a line that was shown.

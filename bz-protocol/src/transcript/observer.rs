@@ -188,6 +188,11 @@ impl Observer {
         Self { parties, keep, state: State::ExpectSyn }
     }
 
+    /// Keeps the content of these streams from now on, or no longer.
+    pub const fn keep_content(&mut self, output: bool, input: bool) {
+        (self.keep.output, self.keep.input) = (output, input);
+    }
+
     /// An observer of an agent's segment, and what its transcript begins with. `held` is the transcript of the session
     /// that held the shell last.
     ///

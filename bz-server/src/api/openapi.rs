@@ -33,6 +33,8 @@ pub struct Described {
     paged: bool,
     /// Whether its version is said, for `If-Match`.
     tagged: bool,
+    /// Whether a part of it can be asked for.
+    ranged: bool,
 }
 
 /// What a row of the table may name as its answer.
@@ -58,15 +60,13 @@ macro_rules! media {
 
         impl Answers for $name {
             fn described(_: &mut Schemas) -> Described {
-                Described { status: "200", content: Some((Self::MEDIA, json!({}))), paged: false, tagged: false }
+                Described { status: "200", content: Some((Self::MEDIA, json!({}))), paged: false, tagged: false, ranged: false }
             }
         }
     )*};
 }
 
 media! {
-    /// A recording.
-    Asciicast "application/x-asciicast";
     /// A transcript.
     Transcript "application/octet-stream";
     /// Events as they come: `id`, `event` (the log) and `data` (the event) of each.
@@ -81,20 +81,36 @@ media! {
     ScriptText "text/plain; charset=utf-8";
 }
 
+/// A recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asciicast {}
+
+impl Asciicast {
+    /// Its media type.
+    pub const MEDIA: &str = "application/x-asciicast";
+}
+
+impl Answers for Asciicast {
+    fn described(_: &mut Schemas) -> Described {
+        let content = Some((Self::MEDIA, json!({})));
+        Described { status: "200", content, paged: false, tagged: true, ranged: true }
+    }
+}
+
 /// No body at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Nothing {}
 
 impl Answers for Nothing {
     fn described(_: &mut Schemas) -> Described {
-        Described { status: "204", content: None, paged: false, tagged: false }
+        Described { status: "204", content: None, paged: false, tagged: false, ranged: false }
     }
 }
 
 impl<T: ToSchema> Answers for T {
     fn described(schemas: &mut Schemas) -> Described {
         let content = Some(("application/json", named::<T>(schemas)));
-        Described { status: "200", content, paged: false, tagged: false }
+        Described { status: "200", content, paged: false, tagged: false, ranged: false }
     }
 }
 
@@ -102,7 +118,7 @@ impl<T: ToSchema> Answers for Whole<T> {
     fn described(schemas: &mut Schemas) -> Described {
         let items = named::<T>(schemas);
         let content = Some(("application/json", json!({"type": "array", "items": items})));
-        Described { status: "200", content, paged: false, tagged: false }
+        Described { status: "200", content, paged: false, tagged: false, ranged: false }
     }
 }
 
@@ -204,13 +220,14 @@ fn headers() -> Value {
             "schema": {"type": "string", "format": "uuid"},
         },
         "Link": {"description": "The next page, as `<path>; rel=\"next\"`.", "schema": {"type": "string"}},
-        "ETag": {"description": "Its version, for `If-Match`.", "schema": {"type": "string"}},
+        "ETag": {"description": "Its version, for `If-Match` or `If-Range`.", "schema": {"type": "string"}},
+        "ContentRange": {"description": "Which part, and of how many bytes.", "schema": {"type": "string"}},
         "RetryAfter": {"description": "After how many seconds to call again.", "schema": {"type": "integer"}},
     })
 }
 
 /// The refusals: status, name and sentence.
-const REFUSALS: [(&str, &str, &str); 9] = [
+const REFUSALS: [(&str, &str, &str); 10] = [
     ("400", "BadRequest", "The body or a parameter is malformed: `errors` says which."),
     ("401", "NotLoggedIn", "Nobody is proved, or the login or key ended."),
     ("403", "Denied", "Policy does not let the caller do this."),
@@ -218,6 +235,7 @@ const REFUSALS: [(&str, &str, &str); 9] = [
     ("409", "Conflict", "It does not fit what is there: a name is taken or ambiguous, or something is in use."),
     ("412", "Changed", "It is not any more what `If-Match` names."),
     ("413", "TooLarge", "The body is larger than this call takes: 64 KiB, and 1 MiB of events."),
+    ("416", "NoRange", "There is no such part: `Content-Range` says how long the whole is."),
     ("429", "TooMany", "Too many calls."),
     ("500", "Internal", "The server failed; its log says why."),
 ];
@@ -243,7 +261,7 @@ fn described(operation: &Operation, roles: &BTreeSet<String>, schemas: &mut Sche
         "x-service-action": operation.name,
         "tags": [operation.path.split('/').nth(1)],
         "security": security(operation, roles),
-        "parameters": parameters(operation, answer.paged),
+        "parameters": parameters(operation, &answer),
         "responses": responses(operation, &answer),
     });
     if let (Some(body), Some(object)) = (operation.body, described.as_object_mut()) {
@@ -299,7 +317,7 @@ fn security(operation: &Operation, roles: &BTreeSet<String>) -> Value {
     json!(schemes)
 }
 
-fn parameters(operation: &Operation, paged: bool) -> Vec<Value> {
+fn parameters(operation: &Operation, answer: &Described) -> Vec<Value> {
     let names = operation.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let path = names.map(|name| {
         let schema = match name {
@@ -313,7 +331,7 @@ fn parameters(operation: &Operation, paged: bool) -> Vec<Value> {
         };
         json!({"name": name, "in": "path", "required": true, "schema": schema})
     });
-    let pages: &[Param] = if paged { &[LIMIT, CURSOR] } else { &[] };
+    let pages: &[Param] = if answer.paged { &[LIMIT, CURSOR] } else { &[] };
     let query =
         operation.query.iter().chain(pages).map(
             |param| json!({"name": param.name, "in": "query", "description": param.about, "schema": param.schema()}),
@@ -322,7 +340,18 @@ fn parameters(operation: &Operation, paged: bool) -> Vec<Value> {
     let guard = operation
         .guarded
         .then(|| json!({"name": "If-Match", "in": "header", "description": about, "schema": {"type": "string"}}));
-    path.chain(query).chain(guard).collect()
+    let parts: &[(&str, &str)] = &[
+        ("Range", "One range of bytes; what is none, or several, is answered by the whole."),
+        (
+            "If-Range",
+            "The part only if the whole is still of this version, and otherwise the whole. Of what still grows no part fits.",
+        ),
+    ];
+    let parts = parts
+        .iter()
+        .filter(|_| answer.ranged)
+        .map(|(name, about)| json!({"name": name, "in": "header", "description": about, "schema": {"type": "string"}}));
+    path.chain(query).chain(guard).chain(parts).collect()
 }
 
 fn responses(operation: &Operation, answer: &Described) -> Value {
@@ -342,12 +371,25 @@ fn responses(operation: &Operation, answer: &Described) -> Value {
     let refusals = REFUSALS.iter().filter(|(status, ..)| match *status {
         "404" | "409" => names,
         "412" => operation.guarded,
+        "416" => answer.ranged,
         _ => true,
     });
     let refused = |(status, name, _): &(&str, &str, &str)| {
         ((*status).to_owned(), json!({"$ref": format!("#/components/responses/{name}")}))
     };
-    std::iter::once((answer.status.to_owned(), good)).chain(refusals.map(refused)).collect()
+    let part = answer.ranged.then(|| ("206".to_owned(), partial(good.clone())));
+    std::iter::once((answer.status.to_owned(), good)).chain(part).chain(refusals.map(refused)).collect()
+}
+
+/// The answer with a part of another one.
+fn partial(mut whole: Value) -> Value {
+    if let Some(whole) = whole.as_object_mut() {
+        whole.insert("description".to_owned(), json!("The part that was asked for."));
+    }
+    if let Some(headers) = whole.get_mut("headers").and_then(Value::as_object_mut) {
+        headers.insert("Content-Range".to_owned(), json!({"$ref": "#/components/headers/ContentRange"}));
+    }
+    whole
 }
 
 /// A reference to a type's schema, which is kept with those it needs.

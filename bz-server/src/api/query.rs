@@ -53,6 +53,8 @@ pub(super) const STATE: Param =
 pub(super) const STATES: Param = many("connectionStates", Takes::OneOf(CONNECTION_STATES), "The same.");
 pub(super) const STOP: Param = one("stop", Takes::Flag, "Whether recording stops, too.");
 pub(super) const FOUND: Param = one("q", Takes::Text, "The text, whatever its letters' case. Needed.");
+pub(super) const AFTER_LINE: Param =
+    one("after", Takes::Text, "The id of the last line that was seen, for who cannot send `Last-Event-ID`.");
 pub(super) const TOKENS: Param = one("tokens", Takes::Flag, "Whether to put back tokens that have ended.");
 
 /// The filters of a list of connections.

@@ -1,17 +1,27 @@
 //! Recordings and transcripts of connections: to see, to take along, to delete.
 
+mod watch;
+
 use bz_core::api::record::{RecordingMatch, SessionRecording, TranscriptFile};
 use bz_core::id::ConnectionId;
 use bz_core::oidc::SKEW;
+use bz_core::time::UnixTime;
 use bz_protocol::transcript::{Reader, redact, restore};
+
+use bz_core::digest::Digest;
 
 use crate::api::connection::state;
 use crate::api::openapi::{Asciicast, Nothing, Transcript, Whole};
 use crate::api::page::List;
+use crate::api::range::{self, Tag};
+pub(super) use crate::api::recording::watch::watch;
 use crate::api::{Answer, Call};
+use crate::app::App;
+use crate::connection::life::State;
+use crate::connection::record_on;
 use crate::error::ApiError;
 use crate::record::{Part, RecordError, asciicast, search};
-use crate::store::connection::{Connection, ConnectionFilter};
+use crate::store::connection::{Connection, ConnectionFilter, Standing};
 
 /// `GET session-recordings`: of connections that policy has recorded, newest first.
 pub(super) async fn list(call: Call) -> Result<Answer<List<SessionRecording>>, ApiError> {
@@ -28,9 +38,10 @@ pub(super) async fn list(call: Call) -> Result<Answer<List<SessionRecording>>, A
     Answer::list(&call, shown)
 }
 
-/// `GET session-recordings/{id}`: asciicast, also while the session runs.
+/// `GET session-recordings/{id}`: asciicast, also while the session runs, and parts of it.
 pub(super) async fn get(call: Call) -> Result<Answer<Asciicast>, ApiError> {
-    Ok(Answer::of(Asciicast::MEDIA, cast(&call).await?.into_bytes()))
+    let (text, tag) = cast(&call).await?;
+    range::answer(&call.head.headers, Asciicast::MEDIA, (text.into_bytes(), &tag))
 }
 
 /// `GET session-recordings/{id}/search`: the lines that were shown with a text in them, also while the session runs.
@@ -39,16 +50,32 @@ pub(super) async fn find(call: Call) -> Result<Answer<Whole<RecordingMatch>>, Ap
     if !(1..=200).contains(&text.len()) {
         return Err(ApiError::field("q", "must have 1 to 200 bytes"));
     }
-    Answer::whole(&search(&cast(&call).await?, &text))
+    Answer::whole(&search(&cast(&call).await?.0, &text))
 }
 
-async fn cast(call: &Call) -> Result<String, ApiError> {
+/// A recording, and its version. What goes on keeps what there is of it as it is, unless it is deleted or another session
+/// goes on with it, which may tell again what was under way.
+async fn cast(call: &Call) -> Result<(String, Tag), ApiError> {
     let (connection, parts) = recorded(call).await?;
+    let over = is_over(&call.app, &connection);
     let mut files = Vec::new();
-    for part in parts {
-        files.extend(call.app.records.read(connection, part.number).await?);
+    for part in &parts {
+        files.extend(call.app.records.read(connection.id, part.number).await?);
     }
-    asciicast(files.iter().map(Vec::as_slice)).map_err(ApiError::internal)
+    let text = tokio::task::spawn_blocking(move || asciicast(files.iter().map(Vec::as_slice), over)).await;
+    let text = text.map_err(ApiError::internal)?;
+    let tag = if over {
+        Tag::Strong(Digest::of(text.as_bytes()).to_string())
+    } else {
+        let deleted = connection.record.deleted.map_or(0, UnixTime::as_millis);
+        Tag::Weak(format!("{}-{deleted}", parts.len()))
+    };
+    Ok((text, tag))
+}
+
+/// Whether nothing comes any more.
+fn is_over(app: &App, connection: &Connection) -> bool {
+    matches!(connection.life.state, State::Closed | State::Lost) && app.records.running(connection.id) == 0
 }
 
 /// `DELETE session-recordings/{id}`: withholds the content recorded so far, also while the session runs. Recording goes
@@ -57,7 +84,16 @@ pub(super) async fn delete(call: Call) -> Result<Answer<Nothing>, ApiError> {
     let (connection, _) = recorded(&call).await?;
     let stop = call.flag("stop");
     call.note_context(if stop { "stopped" } else { "goes on" });
-    call.app.records.delete_content(connection, stop).await?;
+    if stop && connection.record.required && !is_over(&call.app, &connection) {
+        return Err(ApiError::conflict("policy lets nothing of it go on unrecorded: close the connection first"));
+    }
+    if stop {
+        let policy = connection.record.keeps;
+        let stopped = Standing { stopped: true, ..connection.record }.under(policy, false);
+        record_on(&call.app, &connection, stopped).await?;
+    }
+    call.app.records.delete_content(connection.id, stop).await?;
+    call.app.store.recording_deleted(connection.id, call.now()).await?;
     Ok(Answer::empty())
 }
 
@@ -112,11 +148,11 @@ async fn known(call: &Call) -> Result<Connection, ApiError> {
     call.app.store.connection(call.id()?).await?.ok_or_else(|| ApiError::not_found("connection"))
 }
 
-async fn recorded(call: &Call) -> Result<(ConnectionId, Vec<Part>), ApiError> {
+async fn recorded(call: &Call) -> Result<(Connection, Vec<Part>), ApiError> {
     let connection = known(call).await?;
     let parts = call.app.records.parts(connection.id).await?;
     if is_recorded(&connection) && !parts.is_empty() {
-        Ok((connection.id, parts))
+        Ok((connection, parts))
     } else {
         Err(ApiError::not_found("recording"))
     }
@@ -138,6 +174,7 @@ fn show(connection: &Connection, parts: &[Part]) -> SessionRecording {
         input_recorded: connection.recording.input,
         subject_id: connection.user,
         size: parts.iter().map(|part| part.size).sum(),
+        time_deleted: connection.record.deleted.map(|at| at.to_string()),
     }
 }
 

@@ -41,7 +41,9 @@ use crate::api::openapi::{
 };
 use crate::api::page::List;
 use crate::api::policy::change::Change;
-use crate::api::query::{AGENTS, CONNECTIONS, FOUND, HOSTS, NAME, POLICIES, REACH, STOP, TOKENS, VERSIONS, VIRTUAL};
+use crate::api::query::{
+    AFTER_LINE, AGENTS, CONNECTIONS, FOUND, HOSTS, NAME, POLICIES, REACH, STOP, TOKENS, VERSIONS, VIRTUAL,
+};
 use crate::api::{
     About, MAX_BODY, MAX_EVENTS, Method, Operation, ProofOf, agent, api_key, artifact, autodiscovery, connection,
     elsewhere, environment, event, groups, mfa, organization, policy, reach, recording, registration_key,
@@ -234,7 +236,7 @@ operations! {
         "Answers with one session recording policy.";
     "policymanagementservice:edit" Patch "/policies/session-recording/{id}" policy::edit::<policy::SessionRecording>
         : Change<RecordingContent> => Tagged<RecordingPolicy>,
-        "Changes a session recording policy; what it does not allow any more ends.", guarded: true;
+        "Changes a session recording policy, also for sessions that run; what it does not allow any more ends.", guarded: true;
     "policymanagementservice:delete" Delete "/policies/session-recording/{id}"
         policy::delete::<policy::SessionRecording> => Nothing,
         "Deletes a session recording policy.", guarded: true;
@@ -462,6 +464,8 @@ operations! {
         "Says how two versions of a policy differ, by fields and by elements of lists.";
     "policymanagementservice:history" Get "/policy-versions/{id}/{n}" policy::history::one => PolicyVersion,
         "Answers with one version of a policy, and what it said.";
+    "recordservice:watch" Get "/session-recordings/{id}/stream" recording::watch [&[AFTER_LINE]] => Events,
+        "Sends a recording from its beginning and as it grows, as server-sent events; after the line that Last-Event-ID names, when it is sent.";
     "connectionservice:connect" Post "/connections/db" elsewhere::connect => Nothing,
         "Always refused: says how connections are made. Kept for the original's clients.";
     "connectionservice:connect" Post "/connections/kube" elsewhere::connect => Nothing,

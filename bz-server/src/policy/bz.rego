@@ -75,6 +75,7 @@ operations := {
 	"recordservice:list": {"admin", "auditor"},
 	"recordservice:get": {"admin", "auditor"},
 	"recordservice:search": {"admin", "auditor"},
+	"recordservice:watch": {"admin", "auditor"},
 	"recordservice:delete": {"admin"},
 	"recordservice:transcripts": {"admin", "auditor"},
 	"recordservice:transcript": {"admin", "auditor"},
@@ -158,7 +159,9 @@ areas := {
 }
 
 # The words of operations that change nothing.
-looking := {"list", "list-all", "list-others", "get", "me", "why", "why-others", "identity-provider", "head", "search"}
+looking := {
+	"list", "list-all", "list-others", "get", "me", "why", "why-others", "identity-provider", "head", "search", "watch",
+}
 
 service := split(input.operation, ":")[0]
 
@@ -502,11 +505,32 @@ recorded if count(recorders) > 0
 
 input_recorded if true in {typed | some typed in recorders}
 
+# Who must be recorded gets nothing that cannot be.
+must_record if {
+	some policy in input.recording
+	policy.required
+	names_person(policy)
+	in_force(policy)
+}
+
 # A recorded person's shell cannot be sealed: that would be a way round the recording.
-unrecordable if {
+sealed_shell if {
 	input.mode == "sealed"
 	input.verb.type == "Shell"
 	recorded
+}
+
+unrecordable if sealed_shell
+
+# Nobody reads what is sealed, and a tunnel may lead to an sshd, whose bytes are ciphertext in any mode.
+unrecordable if {
+	must_record
+	input.mode == "sealed"
+}
+
+unrecordable if {
+	must_record
+	input.verb.type == "Tunnel"
 }
 
 default access_allowed := false
@@ -523,6 +547,10 @@ output_kept if {
 	input.mode == "inspected"
 }
 
+default record_required := false
+
+record_required if must_record
+
 default input_kept := false
 
 input_kept if {
@@ -533,6 +561,9 @@ input_kept if {
 reason := "allowed" if {
 	access_allowed
 } else := "your shells are recorded, so they cannot be sealed" if {
+	count(answers) > 0
+	sealed_shell
+} else := "you must be recorded, and what goes this way cannot be" if {
 	count(answers) > 0
 } else := "no policy names you and this target" if {
 	count(applicable) == 0
@@ -555,7 +586,7 @@ access := {
 	"users": {{"user": way.user, "rule": way.rule} | some way in answers; way.user != null},
 	"any_user": any_user,
 	"redacted": redacted,
-	"recorded": {"output": output_kept, "input": input_kept},
+	"recorded": {"output": output_kept, "input": input_kept, "required": record_required},
 	"reason": reason,
 }
 

@@ -63,6 +63,7 @@ struct Answer {
 struct Recorded {
     output: bool,
     input: bool,
+    required: bool,
 }
 
 impl Engine {
@@ -100,6 +101,7 @@ impl Engine {
                 any_user: answer.any_user,
                 redacted: answer.redacted,
                 recording: Recording { output: answer.recorded.output, input: answer.recorded.input },
+                must_record: answer.recorded.required,
                 reason: answer.reason,
             },
             Err(error) => {

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use bz_core::access::request::{Parameters, Request, Size};
 use bz_core::api::record::ConnectionEventType;
 use bz_core::digest::Digest;
+use bz_core::grant::Recording;
 use bz_core::key::PublicKey;
 use bz_core::oidc::jwks::Jwks;
 use bz_core::time::UnixTime;
@@ -21,7 +22,7 @@ use bz_protocol::keys::Direction;
 use bz_protocol::packet::{Packet, SynPacket};
 use bz_protocol::refusal::Code;
 use bz_protocol::transcript::{Keep, Observed, Observer, Parties, Seen, Violation};
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::{OnceCell, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
@@ -126,6 +127,19 @@ impl Session {
 
     pub(super) fn over(&self, why: &str) {
         self.lock().over.get_or_insert_with(|| why.to_owned());
+    }
+
+    /// Keeps this content from now on.
+    pub(super) fn keep(&self, recording: Recording) {
+        self.lock().observer.keep_content(recording.output, recording.input);
+    }
+
+    /// Until everything so far is written.
+    async fn settled(&self) -> Result<(), Unrecorded> {
+        let (done, settled) = oneshot::channel();
+        let notes = self.notes().ok_or(Unrecorded::Ended)?;
+        notes.send(Note::Settle { done }).await.map_err(|_| Unrecorded::Ended)?;
+        if settled.await == Ok(true) { Ok(()) } else { Err(Unrecorded::NotKept) }
     }
 
     /// Until the file is written to its end.
@@ -265,6 +279,9 @@ impl Carrier {
             Ok(observed)
         });
         if opened.await? && direction == Direction::ToClient {
+            if self.connection.record.required {
+                session.settled().await?;
+            }
             self.app.records.sweep(self.connection.id);
         }
         Ok(())
@@ -362,6 +379,7 @@ impl Carrier {
                         let again = self.last_line().await;
                         let session = self.begin(Observer::new(self.parties().await, self.keep()), Pen::new());
                         session.lock().again = again;
+                        self.keep_as_now(&session).await;
                         Ok(session)
                     }
                 }
@@ -412,6 +430,7 @@ impl Carrier {
                 let session = self.begin(observer, pen);
                 session.listen_again(self.connection.access.spec().lens);
                 self.read_again(&session, path).await;
+                self.keep_as_now(&session).await;
                 return Ok(session);
             }
         }
@@ -460,7 +479,14 @@ impl Carrier {
 
     fn keep(&self) -> Keep {
         let apart = observe::apart(self.connection.access.spec().lens);
-        Keep { output: self.connection.recording.output, input: self.connection.recording.input, apart }
+        Keep { output: self.connection.record.keeps.output, input: self.connection.record.keeps.input, apart }
+    }
+
+    /// What is kept may have changed since the streams were paired, and a change tells only sessions that are known.
+    async fn keep_as_now(&self, session: &Session) {
+        if let Ok(Some(now)) = self.app.store.connection(self.connection.id).await {
+            session.keep(now.record.keeps);
+        }
     }
 
     async fn parties(&self) -> Parties {

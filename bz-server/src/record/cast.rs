@@ -1,166 +1,20 @@
-//! The asciicast v2 view of kept frames: made when it is asked for, so that content is stored once.
+//! The asciicast v2 of what frames carry: made when it is asked for, so that content is stored once.
 //!
 //! Times are the agent's: a frame's is that of the agent's first checkpoint behind it, the only ones that somebody
-//! signed. What no checkpoint follows yet has the last one's.
+//! signed. What no checkpoint follows yet waits for one; what none ever follows has the last one's.
 
 use std::collections::BTreeMap;
 
-use bz_core::access::Access;
-use bz_core::access::request::{Request, Size};
-use bz_core::digest::Digest;
-use bz_core::grant::{MAX_GRANT, SignedGrant};
-use bz_core::key::PublicKey;
+use bz_core::access::request::Size;
 use bz_core::time::UnixTime;
-use bz_core::wire;
-use bz_protocol::checkpoint::Signer;
-use bz_protocol::frame::{Chain, Kind};
-use bz_protocol::handshake::{Predecessor, Syn, session_id};
 use bz_protocol::keys::Direction;
 use bz_protocol::ssh::{self, Decoder, Said};
-use bz_protocol::transcript::{Embedded, Frame, Opening, Reader, Record, Refused};
 use serde_json::json;
 
-const SIZE: Size = Size { rows: 24, columns: 80 };
-const MAX_SIZE: usize = 16;
-
-/// The asciicast of these transcripts of one connection, oldest first.
-///
-/// # Errors
-/// [`Refused`] when one of them is damaged.
-pub fn asciicast<'a>(files: impl IntoIterator<Item = &'a [u8]>) -> Result<String, Refused> {
-    let files: Vec<&[u8]> = files.into_iter().collect();
-    let mut heads = BTreeMap::new();
-    for file in &files {
-        heads.extend(part(file)?.predecessor.map(|p| (p.session, p.to_client)));
-    }
-    let mut cast = Cast::default();
-    for file in files {
-        let Part { id, segment, .. } = part(file)?;
-        let (mut anchors, mut agent) = (None, None);
-        let mut again = id.and_then(|id| Some(Again::new(&id, heads.get(&id)?)));
-        for next in Reader::new(file)? {
-            match next?.1 {
-                Record::Anchors(embedded) => anchors = Some(embedded),
-                Record::Opening(opening) => {
-                    let opened = anchors.as_ref().and_then(|anchors| opened(anchors, &opening));
-                    if let Some((_, began, size)) = opened.as_ref().filter(|_| !segment) {
-                        cast.begins(*began, *size);
-                    }
-                    agent = opened.map(|(agent, ..)| agent);
-                    cast.said = agent.as_ref().filter(|agent| agent.ends_ssh).map(|_| Decoder::default());
-                }
-                Record::Frame { direction, frame } => {
-                    let comes_again = again.as_mut().is_some_and(|again| again.has(direction, &frame));
-                    if !comes_again || frame.header.kind == Some(Kind::Checkpoint) {
-                        take(&mut cast, direction, &frame, agent.as_ref());
-                    }
-                }
-                Record::Directory(_)
-                | Record::Predecessor(_)
-                | Record::Segment(_)
-                | Record::Checkpoint { .. }
-                | Record::Conflict { .. }
-                | Record::Server(_) => {}
-            }
-        }
-        cast.part_ends();
-    }
-    Ok(cast.into_text())
-}
-
-/// Which frames to the client the transcript behind this one tells again: those behind the head that it names.
-struct Again {
-    chain: Chain,
-    last: Digest,
-}
-
-impl Again {
-    fn new(session: &Digest, last: &Digest) -> Self {
-        Self { chain: Chain::new(session, Direction::ToClient), last: *last }
-    }
-
-    fn has(&mut self, direction: Direction, frame: &Frame) -> bool {
-        let again = direction == Direction::ToClient && self.chain.head() == self.last;
-        if direction == Direction::ToClient && !again {
-            self.chain.add(&frame.header.to_bytes(), &frame.commitment());
-        }
-        again
-    }
-}
-
-/// What a transcript is of.
-#[derive(Default)]
-struct Part {
-    id: Option<Digest>,
-    segment: bool,
-    predecessor: Option<Predecessor>,
-}
-
-fn part(file: &[u8]) -> Result<Part, Refused> {
-    let mut part = Part::default();
-    let (mut anchors, mut agent) = (None, None);
-    for next in Reader::new(file)? {
-        match next?.1 {
-            Record::Anchors(embedded) => anchors = Some(embedded),
-            Record::Opening(opening) => {
-                part.id = Some(session_id(&opening.syn, &opening.answer));
-                agent = anchors.as_ref().and_then(|anchors| opened(anchors, &opening)).map(|(agent, ..)| agent);
-            }
-            Record::Segment(opening) => {
-                let body = agent.as_ref().and_then(|a| opening.open(&a.key, a.signer.organization).ok());
-                let predecessor = body.and_then(|body| body.predecessor);
-                part = Part { id: Some(opening.digest()), segment: true, predecessor };
-            }
-            Record::Predecessor(predecessor) => part.predecessor = Some(predecessor),
-            Record::Directory(_) => {}
-            Record::Frame { .. } | Record::Checkpoint { .. } | Record::Conflict { .. } | Record::Server(_) => break,
-        }
-    }
-    Ok(part)
-}
-
-/// Whoever signed the session's checkpoints to the client.
-struct Agent {
-    signer: Signer,
-    key: PublicKey,
-    /// The content is SSH, and what it shows is said beside it.
-    ends_ssh: bool,
-}
-
-fn opened(anchors: &Embedded, opening: &Opening) -> Option<(Agent, UnixTime, Size)> {
-    let organization = anchors.organization;
-    let client = |syn: &Syn| {
-        let signed: SignedGrant = wire::decode(&syn.grant, MAX_GRANT).ok()?;
-        let certificate = signed.certificate.open(&anchors.root, organization).ok()?;
-        signed.grant.open(&certificate.key, organization).ok().map(|grant| grant.client_key)
-    };
-    let syn = opening.syn.open_by(organization, client).ok()?;
-    let answer = opening.answer.open(&syn.agent_key, organization).ok()?;
-    let parameters = Request::decode(&syn.request).ok()?.parameters;
-    let (size, ends_ssh) = (parameters.size().unwrap_or(SIZE), parameters.access() == Access::SshServer);
-    let signer = Signer { organization, direction: Direction::ToClient };
-    let agent = Agent { signer, key: syn.agent_key, ends_ssh };
-    Some((agent, answer.verified_at, size))
-}
-
-fn take(cast: &mut Cast, direction: Direction, frame: &Frame, agent: Option<&Agent>) {
-    let Some(payload) = frame.payload() else { return };
-    match (frame.header.kind, direction, agent) {
-        (Some(Kind::Bytes), Direction::ToClient, _) if cast.said.is_some() => cast.ssh(frame.header.stream, payload),
-        (Some(Kind::Bytes), direction, _) => cast.bytes(direction, frame.header.stream, payload),
-        (Some(Kind::Resize), Direction::ToAgent, _) => {
-            if let Ok(size) = wire::decode::<Size>(payload, MAX_SIZE) {
-                cast.resized(size.clamped());
-            }
-        }
-        (Some(Kind::Checkpoint), Direction::ToClient, Some(agent)) => {
-            if let Ok(statement) = agent.signer.verify(payload, &agent.key) {
-                cast.time(statement.time);
-            }
-        }
-        (Some(_) | None, ..) => {}
-    }
-}
+pub(super) const SIZE: Size = Size { rows: 24, columns: 80 };
+/// The most bytes that wait for a checkpoint: an agent signs at least each second, and one that does not must not fill
+/// anybody's memory.
+const MOST_WAITING: usize = 1 << 20;
 
 /// An asciicast in the making.
 #[derive(Debug, Default)]
@@ -169,11 +23,12 @@ pub struct Cast {
     now: Option<UnixTime>,
     /// Bytes of a character that the next frame ends, by direction and stream.
     halves: BTreeMap<(bool, u32), Vec<u8>>,
-    /// Events whose time the next checkpoint says.
+    /// Events whose time the next checkpoint says, and their bytes.
     waiting: Vec<(char, String)>,
+    bytes: usize,
     events: Vec<(UnixTime, char, String)>,
     /// What an agent says of the SSH that it ends.
-    said: Option<Decoder>,
+    pub(super) said: Option<Decoder>,
 }
 
 impl Cast {
@@ -194,12 +49,16 @@ impl Cast {
         half.extend_from_slice(bytes);
         let text = whole_text(half);
         if !text.is_empty() {
+            self.bytes = self.bytes.saturating_add(text.len());
             self.waiting.push((if input { 'i' } else { 'o' }, text));
+        }
+        if self.bytes > MOST_WAITING {
+            self.time(self.now.unwrap_or(UnixTime::from_millis(0)));
         }
     }
 
     /// Bytes of a stream beside SSH.
-    fn ssh(&mut self, stream: u32, bytes: &[u8]) {
+    pub(super) fn ssh(&mut self, stream: u32, bytes: &[u8]) {
         match stream {
             ssh::SCREEN | ssh::OUTPUT => self.bytes(Direction::ToClient, stream, bytes),
             ssh::KEYS | ssh::INPUT => self.bytes(Direction::ToAgent, stream, bytes),
@@ -226,7 +85,7 @@ impl Cast {
     pub fn time(&mut self, now: UnixTime) {
         // A clock that was set back does not turn a recording back.
         let now = self.now.map_or(now, |before| before.max(now));
-        self.now = Some(now);
+        (self.now, self.bytes) = (Some(now), 0);
         self.events.extend(self.waiting.drain(..).map(|(kind, text)| (now, kind, text)));
     }
 
@@ -240,16 +99,44 @@ impl Cast {
         self.time(self.now.unwrap_or(UnixTime::from_millis(0)));
     }
 
+    /// A word of the server's own, for players that show marks.
+    pub fn mark(&mut self, text: &str) {
+        self.waiting.push(('m', text.to_owned()));
+        self.time(self.now.unwrap_or(UnixTime::from_millis(0)));
+    }
+
+    /// The header, as soon as a session began or something was shown.
+    #[must_use]
+    pub fn header(&self) -> Option<String> {
+        let (began, size) = self.began.or_else(|| self.events.first().map(|(at, ..)| (*at, SIZE)))?;
+        let header = json!({ "version": 2, "width": size.columns, "height": size.rows, "timestamp": began.as_secs() });
+        Some(header.to_string())
+    }
+
+    /// The events so far, each as a line, and none of them a second time.
+    pub fn drain(&mut self) -> Vec<String> {
+        let events = std::mem::take(&mut self.events);
+        if let Some((at, ..)) = events.first() {
+            self.began.get_or_insert((*at, SIZE));
+        }
+        let began = self.began.map_or(0, |(began, _)| began.as_millis());
+        let line = |(at, kind, data): (UnixTime, char, String)| {
+            let millis = at.as_millis().saturating_sub(began);
+            let data = serde_json::Value::from(data);
+            format!("[{}.{:03}, \"{kind}\", {data}]", millis / 1000, millis % 1000)
+        };
+        events.into_iter().map(line).collect()
+    }
+
     /// The text: a header, and one line for each event.
     #[must_use]
-    pub fn into_text(self) -> String {
-        let (began, size) = self.began.unwrap_or((UnixTime::from_millis(0), SIZE));
-        let header = json!({ "version": 2, "width": size.columns, "height": size.rows, "timestamp": began.as_secs() });
-        let mut text = format!("{header}\n");
-        for (at, kind, data) in self.events {
-            let millis = at.as_millis().saturating_sub(began.as_millis());
-            let data = serde_json::Value::from(data);
-            text.push_str(&format!("[{}.{:03}, \"{kind}\", {data}]\n", millis / 1000, millis % 1000));
+    pub fn into_text(mut self) -> String {
+        let empty = || json!({ "version": 2, "width": SIZE.columns, "height": SIZE.rows, "timestamp": 0 }).to_string();
+        let mut text = self.header().unwrap_or_else(empty);
+        text.push('\n');
+        for line in self.drain() {
+            text.push_str(&line);
+            text.push('\n');
         }
         text
     }

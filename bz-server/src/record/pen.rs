@@ -17,7 +17,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::App;
 use crate::config::OnRecordFailure;
+use crate::connection::close;
+use crate::connection::life::By;
 use crate::keys::private_folder;
+use crate::record::carrier::Unrecorded;
 use crate::record::tokens::{self, Secret, has_tokens};
 use crate::record::{RecordError, TokenKey, list, part_path, withhold_file};
 use crate::store::connection::Connection;
@@ -32,6 +35,11 @@ const BATCH: usize = 64;
 pub(super) enum Note {
     /// Append these.
     Keep(Vec<Record>),
+    /// Answer when everything before this is written: whether nothing was lost.
+    Settle {
+        /// The answer.
+        done: oneshot::Sender<bool>,
+    },
     /// Withhold all content so far, and with `stop` all that follows; answers with the file, if there is one.
     Withhold {
         /// Whether to keep no content from now on.
@@ -98,6 +106,11 @@ impl Writing {
             for note in batch.drain(..) {
                 match note {
                     Note::Keep(more) => records.extend(more),
+                    Note::Settle { done } => {
+                        self.append(std::mem::take(&mut records)).await;
+                        // Who asked may have gone.
+                        done.send(!self.lost).unwrap_or_default();
+                    }
                     Note::Withhold { stop, done } => {
                         self.append(std::mem::take(&mut records)).await;
                         self.stopped |= stop;
@@ -181,7 +194,12 @@ impl Writing {
             Ok::<_, io::Error>((file, path))
         });
         match written.await.map_err(io::Error::other).flatten() {
-            Ok(open) => self.pen.file = Some(open),
+            Ok(open) => {
+                self.pen.file = Some(open);
+                if let Some(app) = self.app.upgrade() {
+                    app.records.grew(connection);
+                }
+            }
             Err(error) => self.lose(&error.to_string()).await,
         }
     }
@@ -193,8 +211,24 @@ impl Writing {
         tracing::error!(connection = %id, why, "a session's record could not be written and has a gap from here on");
         let Some(app) = self.app.upgrade() else { return };
         app.metrics.records_lost.inc();
-        if app.config().on_record_failure == OnRecordFailure::End {
+        if self.connection.record.required || app.config().on_record_failure == OnRecordFailure::End {
             self.failed.cancel();
+        }
+        // It may have come to be required since, or no longer.
+        let known = app.store.connection(id).await.ok().flatten();
+        let required = known.unwrap_or_else(|| self.connection.clone()).record.required;
+        let then = if required { OnRecordFailure::End } else { app.config().on_record_failure };
+        if then == OnRecordFailure::End {
+            self.failed.cancel();
+        }
+        if required {
+            // Also one in which nothing passes just now.
+            let (app, why) = (Arc::clone(&app), Unrecorded::NotKept.to_string());
+            app.clone().records.tasks.spawn(async move {
+                if let Err(error) = close(&app, id, &By::Service, &why).await {
+                    tracing::error!(connection = %id, %error, "a session that must be recorded is not, and could not be closed");
+                }
+            });
         }
         let Ok(event) = app.random().map(EventId::from_random) else { return };
         let now = app.now().wall;
@@ -207,7 +241,7 @@ impl Writing {
             evaluation: false,
             timestamp: now.to_string(),
             ip_address: String::new(),
-            context: json!({ "why": why, "then": app.config().on_record_failure }).to_string(),
+            context: json!({ "why": why, "then": then, "required": required }).to_string(),
         };
         if let Err(error) = app.store.add_user_event(event, now).await {
             tracing::error!(%error, "nor could that be logged");

@@ -8,7 +8,7 @@ use bz_core::time::UnixTime;
 use rusqlite::{Row, Transaction, params};
 
 use crate::connection::life::{Input, Life, MAX_ROWS, State, Step, StepError};
-use crate::store::{Store, StoreError, event, first, json, millis, optional, rows, text, time, to_json};
+use crate::store::{Store, StoreError, event, first, json, millis, optional, optional_time, rows, text, time, to_json};
 
 /// A connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,10 +39,54 @@ pub struct Connection {
     pub actor: Actor,
     /// Where, as logs say it.
     pub place: Place,
-    /// What is recorded.
+    /// What ever was recorded of it.
     pub recording: Recording,
+    /// How its recording stands now.
+    pub record: Standing,
     /// Whether the log of statements leaves out values.
     pub redacted: bool,
+}
+
+/// How the recording of a connection stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// What the newest grant says, which both ends signed: never more than this is kept.
+    pub granted: Recording,
+    /// What is kept from now on.
+    pub keeps: Recording,
+    /// Whether it shows and takes what recordings are about.
+    pub watched: bool,
+    /// Whether nothing of it goes on unrecorded.
+    pub required: bool,
+    /// Whether somebody stopped it.
+    pub stopped: bool,
+    /// When its content was last deleted.
+    pub deleted: Option<UnixTime>,
+}
+
+impl Standing {
+    /// At the beginning of what a grant allows.
+    #[must_use]
+    pub const fn granted(recording: Recording, watched: bool, required: bool) -> Self {
+        Self { granted: recording, keeps: recording, watched, required, stopped: false, deleted: None }
+    }
+
+    /// The same where policy says this now.
+    #[must_use]
+    pub const fn under(self, policy: Recording, required: bool) -> Self {
+        let may = !self.stopped;
+        let keeps = Recording {
+            output: may && self.granted.output && policy.output,
+            input: may && self.granted.input && policy.input,
+        };
+        Self { keeps, required: self.watched && required, ..self }
+    }
+
+    /// Whether it may go on as it stands.
+    #[must_use]
+    pub const fn suffices(&self) -> bool {
+        !self.required || self.keeps.output
+    }
 }
 
 /// What one step of a life writes into the log.
@@ -198,27 +242,62 @@ impl Store {
         self.transact(move |tx| write_log(tx, &connection, &[kind], &log)).await
     }
 
-    /// Gives a connection to another login of the same person: an attach. It is recorded from now on if policy
-    /// says so now, and as long as it was recorded before.
+    /// Gives a connection to another login of the same person: an attach. From now on it is recorded as policy says now.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn hold_connection(
-        &self,
-        id: ConnectionId,
-        login: LoginId,
-        recording: Recording,
-    ) -> Result<(), StoreError> {
+    pub async fn hold_connection(&self, id: ConnectionId, login: LoginId, record: Standing) -> Result<(), StoreError> {
         self.transact(move |tx| {
-            tx.execute(
-                "UPDATE connection SET login = ?2, recorded_output = recorded_output OR ?3,
-                     recorded_input = recorded_input OR ?4 WHERE id = ?1",
-                params![id.to_string(), login.to_string(), recording.output, recording.input],
-            )?;
+            let sql = "UPDATE connection SET login = ?2, recorded_output = recorded_output OR ?3,
+                     recorded_input = recorded_input OR ?4, granted_output = ?3, granted_input = ?4 WHERE id = ?1";
+            tx.execute(sql, params![id.to_string(), login.to_string(), record.granted.output, record.granted.input])?;
+            keep(tx, id, record)
+        })
+        .await
+    }
+
+    /// Keeps this and no more of a connection from now on.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn keep_of_connection(&self, id: ConnectionId, record: Standing) -> Result<(), StoreError> {
+        self.transact(move |tx| keep(tx, id, record)).await
+    }
+
+    /// The content of a recording is gone.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recording_deleted(&self, id: ConnectionId, at: UnixTime) -> Result<(), StoreError> {
+        self.transact(move |tx| {
+            let sql = "UPDATE connection SET record_deleted = ?2 WHERE id = ?1";
+            tx.execute(sql, params![id.to_string(), millis(at)])?;
             Ok(())
         })
         .await
     }
+
+    /// Connections that ended before this and whose recordings were not deleted since, the oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn recorded_before(&self, before: UnixTime, most: usize) -> Result<Vec<ConnectionId>, StoreError> {
+        self.transact(move |tx| {
+            let sql = "SELECT id FROM connection WHERE (recorded_output OR recorded_input)
+                 AND state IN ('closed', 'lost') AND changed < ?1 AND (record_deleted IS NULL OR record_deleted < changed)
+                 ORDER BY changed, id LIMIT ?2";
+            rows(tx, sql, &[&millis(before), &i64::try_from(most).unwrap_or(i64::MAX)], |row| text(row, "id"))
+        })
+        .await
+    }
+}
+
+fn keep(tx: &Transaction<'_>, id: ConnectionId, record: Standing) -> Result<(), StoreError> {
+    let sql = "UPDATE connection SET keeps_output = ?2, keeps_input = ?3, record_required = ?4, record_stopped = ?5
+         WHERE id = ?1";
+    let Standing { keeps, required, stopped, .. } = record;
+    tx.execute(sql, params![id.to_string(), keeps.output, keeps.input, required, stopped])?;
+    Ok(())
 }
 
 fn write_log(
@@ -248,8 +327,9 @@ fn write_log(
 fn insert(tx: &Transaction<'_>, new: &Connection) -> Result<(), StoreError> {
     tx.execute(
         "INSERT INTO connection (id, user, login, target, kind, mode, verb, state, shell, created, changed,
-                                 actor, place, recorded_output, recorded_input, agent, redacted)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+                                 actor, place, recorded_output, recorded_input, agent, redacted,
+                                 granted_output, granted_input, keeps_output, keeps_input, watched, record_required)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?13, ?14, ?13, ?14, ?17, ?18)",
         params![
             new.id.to_string(),
             new.user.to_string(),
@@ -266,7 +346,9 @@ fn insert(tx: &Transaction<'_>, new: &Connection) -> Result<(), StoreError> {
             new.recording.output,
             new.recording.input,
             new.agent.to_string(),
-            new.redacted
+            new.redacted,
+            new.record.watched,
+            new.record.required
         ],
     )?;
     Ok(())
@@ -306,7 +388,20 @@ fn read(row: &Row<'_>) -> Result<Connection, StoreError> {
         created: time(row, "created")?,
         actor: json(row, "actor")?,
         place: json(row, "place")?,
-        recording: Recording { output: row.get("recorded_output")?, input: row.get("recorded_input")? },
+        recording: recording(row, "recorded")?,
+        record: Standing {
+            granted: recording(row, "granted")?,
+            keeps: recording(row, "keeps")?,
+            watched: row.get("watched")?,
+            required: row.get("record_required")?,
+            stopped: row.get("record_stopped")?,
+            deleted: optional_time(row, "record_deleted")?,
+        },
         redacted: row.get("redacted")?,
     })
+}
+
+fn recording(row: &Row<'_>, what: &str) -> Result<Recording, StoreError> {
+    let read = |which: &str| row.get(format!("{what}_{which}").as_str());
+    Ok(Recording { output: read("output")?, input: read("input")? })
 }

@@ -27,6 +27,9 @@ use serde_json::{Value, json};
 use crate::idp::ISSUER;
 use crate::world::{Agent, As, Client, World};
 
+mod live;
+mod lost;
+
 const SECRET: &str = "a-line-that-only-the-screen-shows";
 const TYPED: &str = "a-line-that-only-the-keyboard-sent";
 const LATER: &str = "a-line-of-another-time";

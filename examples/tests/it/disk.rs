@@ -8,6 +8,7 @@ use bz_agent::helper::Helper;
 use bz_agent::user::User;
 use bz_client::terminal::farewell;
 use bz_core::access::request::Parameters;
+use bz_core::api::policy::{RecordingContent, Subject, SubjectType};
 use bz_core::api::record::{ConnectionEvent, ConnectionEventType, UserEvent};
 use bz_examples::needs;
 use bz_examples::world::{TARGET, Way, World};
@@ -25,7 +26,7 @@ const BYTES: usize = 24 << 20;
 /// F-107~: the person, the log of the connection, the log of calls and the server's own log say what happened.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_ends_with_its_record() {
-    let Some(seen) = record_on_a_full_disk(OnRecordFailure::End).await else { return };
+    let Some(seen) = record_on_a_full_disk(OnRecordFailure::End, false).await else { return };
     assert!(seen.bytes < BYTES, "the session went on without its record");
     let told = "the session was cut short: its end is not signed\nWhat came is the target's, but it may not be all.";
     assert_eq!(farewell(&seen.end).as_deref(), Some(told));
@@ -41,11 +42,24 @@ async fn a_session_ends_with_its_record() {
 /// F-107~: where the settings put the work before its record, the work is whole, and the gap in the record is logged.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_goes_on_without_its_record() {
-    let Some(seen) = record_on_a_full_disk(OnRecordFailure::Continue).await else { return };
+    let Some(seen) = record_on_a_full_disk(OnRecordFailure::Continue, false).await else { return };
     assert_eq!((seen.bytes, &seen.end), (BYTES, &End::Completed(Fin::Exited(0))));
     assert_eq!(seen.closed, "closed by the service: it exited with 0");
     let then = "\"then\":\"continue\"";
     assert!(seen.audit.contains("No space left on device") && seen.audit.contains(then), "{}", seen.audit);
+}
+
+/// Where a policy requires the recording its session ends with it, whatever the settings say, and nobody is let in before
+/// there is room again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_must_be_recorded_ends_with_its_record() {
+    let Some(seen) = record_on_a_full_disk(OnRecordFailure::Continue, true).await else { return };
+    assert!(seen.bytes < BYTES, "the session went on without its record");
+    let reason = "closed by the service: the session could not be recorded";
+    assert_eq!((seen.reason.as_deref(), seen.closed.as_str()), (Some(reason), reason));
+    assert!(seen.audit.contains("\"then\":\"end\"") && seen.audit.contains("\"required\":true"), "{}", seen.audit);
+    let refused = seen.refused.expect("nobody is let in");
+    assert!(refused.contains("only while you are recorded, and the server cannot record now"), "{refused}");
 }
 
 struct Seen {
@@ -57,9 +71,11 @@ struct Seen {
     closed: String,
     /// What the log of calls says of the record.
     audit: String,
+    /// What who asks again is told.
+    refused: Option<String>,
 }
 
-async fn record_on_a_full_disk(choice: OnRecordFailure) -> Option<Seen> {
+async fn record_on_a_full_disk(choice: OnRecordFailure, required: bool) -> Option<Seen> {
     let logged = Logged::here();
     logged.expect_error("a session's record could not be written and has a gap from here on");
     let folder = tempfile::tempdir().unwrap();
@@ -70,11 +86,19 @@ async fn record_on_a_full_disk(choice: OnRecordFailure) -> Option<Seen> {
         world.stop().await;
         return None;
     };
+    if required {
+        logged.expect_error("nothing can be recorded: who must be recorded is refused");
+        let me = world.client.me().await.unwrap().id;
+        let subjects = vec![Subject { id: me, kind: SubjectType::User }];
+        let policy = RecordingContent { name: "required".into(), subjects, required, ..RecordingContent::default() };
+        world.client.create_recording_policy(&policy).await.unwrap();
+    }
     // It waits for a line, so that it begins on a disk that still takes something.
     let command = format!("echo; read -r go; head -c {} /dev/urandom; echo", BYTES - 2);
     let target = format!("{user}@{TARGET}").parse().unwrap();
     let asked = world.client.ask(&target, Parameters::Exec { command }, None).await.unwrap();
     let mut session = world.client.session(asked).await.unwrap();
+    let command = || Parameters::Exec { command: "true".to_owned() };
     session.actions().act(Action::Bytes { stream: 0, bytes: b"go\n".to_vec() }).await.unwrap();
     let (mut bytes, id) = (0, session.connection());
     let end = loop {
@@ -96,8 +120,9 @@ async fn record_on_a_full_disk(choice: OnRecordFailure) -> Option<Seen> {
     let line = ["a session's record could not be written", &id.to_string(), "No space left on device"];
     assert!(logged.has(&line), "{:#?}", logged.all());
     let reason = world.client.reason(id);
+    let refused = world.client.ask(&target, command(), None).await.err().map(|error| error.to_string());
     world.stop().await;
-    Some(Seen { bytes, end, reason, closed: closed.reason, audit: lost.context })
+    Some(Seen { bytes, end, reason, closed: closed.reason, audit: lost.context, refused })
 }
 
 /// What is there, as soon as it is.

@@ -18,6 +18,7 @@ mod mfa;
 mod operations;
 pub(crate) mod page;
 mod people;
+mod recordings;
 mod service_accounts;
 mod scripts;
 mod targets;

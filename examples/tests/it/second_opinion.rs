@@ -33,7 +33,7 @@ fn another_implementation_of_rego_decides_the_same() {
             expected.push(json!({
                 "allowed": decided.allowed, "any_user": decided.any_user, "redacted": decided.redacted,
                 "policies": decided.policies, "reason": decided.reason,
-                "recorded": {"output": decided.recording.output, "input": decided.recording.input},
+                "recorded": {"output": decided.recording.output, "input": decided.recording.input, "required": decided.must_record},
                 "users": decided.users.iter().map(|user| user.user.to_string()).collect::<Vec<_>>(),
             }));
             // A question about no verb is one about all.

@@ -103,6 +103,9 @@ pub(crate) struct SessionRecording {
     /// Record what people type, too, save passwords
     #[arg(long)]
     record_input: bool,
+    /// Let nothing go on unrecorded: neither while the server cannot record, nor by a way that cannot be recorded
+    #[arg(long)]
+    required: bool,
 }
 
 impl Create {
@@ -140,6 +143,7 @@ impl SessionRecording {
             subjects,
             groups: named(client, self.whose.group).await?,
             record_input: self.record_input,
+            required: self.required,
             ..RecordingContent::default()
         };
         Ok(client.create_recording_policy(&content).await?)

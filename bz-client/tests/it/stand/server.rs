@@ -1,6 +1,6 @@
 //! A small REST server: checks every proof and certificate, makes real grants, and lies when told to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -43,6 +43,38 @@ pub(crate) const CONNECTION: ConnectionId = ConnectionId::from_bytes([2; 16]);
 /// Changes an answer and its grant before they are sent.
 pub(crate) type Change = fn(&mut ConnectionMade, &mut GrantBody);
 
+/// One answer of several, which may break off.
+pub(crate) struct Piece {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    pub(crate) bytes: Vec<u8>,
+    /// Whether its connection breaks after these bytes.
+    pub(crate) breaks: bool,
+    /// What the question for it must have in its headers.
+    pub(crate) asked: Vec<(&'static str, Option<String>)>,
+}
+
+impl Piece {
+    fn answer(self, headers: &HeaderMap) -> Response {
+        for (name, want) in &self.asked {
+            let got = headers.get(*name).map(|value| value.to_str().unwrap().to_owned());
+            assert_eq!(got, *want, "{name}");
+        }
+        let bytes = futures::stream::iter([Ok(Body::from(self.bytes))]);
+        let end = futures::stream::iter(self.breaks.then_some(())).then(async |()| {
+            // What came before it is sent first.
+            tokio::task::yield_now().await;
+            Err(std::io::Error::other("broken"))
+        });
+        let body = axum::body::Body::from_stream(bytes.chain(end));
+        let mut response = (StatusCode::from_u16(self.status).unwrap(), body).into_response();
+        for (name, value) in self.headers {
+            response.headers_mut().insert(name, value.parse().unwrap());
+        }
+        response
+    }
+}
+
 #[derive(Clone)]
 pub(crate) struct TestServer {
     pub(crate) url: String,
@@ -62,6 +94,8 @@ pub(crate) struct ServerState {
     pub(crate) answers: BTreeMap<String, (u16, Value)>,
     /// Files by `METHOD path`.
     pub(crate) files: BTreeMap<String, Vec<u8>>,
+    /// Answers of which each is given once, by `METHOD path`.
+    pub(crate) pieces: BTreeMap<String, VecDeque<Piece>>,
     /// Changes the answers to registrations.
     pub(crate) registered: fn(&mut Registered),
     /// Changes the answers to connections.
@@ -80,6 +114,7 @@ impl TestServer {
             claims: Vec::new(),
             answers: BTreeMap::new(),
             files: BTreeMap::new(),
+            pieces: BTreeMap::new(),
             registered: |_| {},
             made: |_, _| {},
             life: Duration::from_secs(3600),
@@ -96,6 +131,10 @@ impl TestServer {
 
     pub(crate) fn file(&self, call: &str, bytes: &[u8]) {
         self.state.lock().unwrap().files.insert(call.to_owned(), bytes.to_vec());
+    }
+
+    pub(crate) fn pieces(&self, call: &str, pieces: impl IntoIterator<Item = Piece>) {
+        self.state.lock().unwrap().pieces.insert(call.to_owned(), pieces.into_iter().collect());
     }
 
     pub(crate) fn calls(&self) -> Vec<String> {
@@ -158,6 +197,9 @@ async fn answer(
     let name = format!("{method} {path}");
     if let Some((status, body)) = state.answers.get(&name) {
         return (StatusCode::from_u16(*status).unwrap(), Json(body.clone())).into_response();
+    }
+    if let Some(piece) = state.pieces.get_mut(&name).and_then(VecDeque::pop_front) {
+        return piece.answer(&headers);
     }
     if let Some(bytes) = state.files.get(&name) {
         return bytes.clone().into_response();

@@ -4,31 +4,25 @@
 //! one step that it is at. Whoever reads is asked for their right again and again while it goes on.
 
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use bz_core::time::Mono;
 use futures::Stream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use crate::api::event::filter;
 use crate::api::openapi::{Events, Lines};
+use crate::api::right::Right;
 use crate::api::{Answer, Call};
 use crate::app::App;
-use crate::auth::Caller;
-use crate::auth::key::{KeyCall, KeyStanding};
 use crate::error::ApiError;
-use crate::policy::OperationQuestion;
 use crate::store::event::{EventFilter, Log, Row};
 
 /// Streams at once.
 pub(crate) const MOST_STREAMS: usize = 128;
 /// How often something is sent when nothing happens, so that both ends know that the other is there.
-const ALIVE: Duration = Duration::from_secs(10);
-/// How long a right that was asked for is taken to hold.
-const ASK_AGAIN: Duration = Duration::from_secs(2);
+pub(crate) const ALIVE: Duration = Duration::from_secs(10);
 
 /// `GET events/stream`: what comes from now on, or after the event that `Last-Event-ID` names.
 pub(in crate::api) async fn stream(call: Call) -> Result<Answer<Events>, ApiError> {
@@ -55,9 +49,7 @@ pub(in crate::api) async fn export(call: Call) -> Result<Answer<Lines>, ApiError
 /// One reader.
 struct Flow {
     app: Arc<App>,
-    caller: Caller,
-    from: IpAddr,
-    operation: &'static str,
+    right: Right,
     logs: Vec<Log>,
     filter: EventFilter,
     /// The last row that was looked at.
@@ -65,7 +57,6 @@ struct Flow {
     /// Where an export ends.
     until: Option<u64>,
     added: watch::Receiver<i64>,
-    asked: Option<Mono>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -75,15 +66,12 @@ impl Flow {
         let named: Vec<_> = call.query("logs").iter().filter_map(|name| Log::named(name)).collect();
         Ok(Self {
             app: Arc::clone(&call.app),
-            caller: call.caller.clone(),
-            from: call.from,
-            operation: call.operation.name,
+            right: Right::of(call),
             logs: if named.is_empty() { Log::ALL.to_vec() } else { named },
             filter: filter::of_all(call)?,
             after,
             until,
             added: call.app.store.added_events(),
-            asked: None,
             _place: place,
         })
     }
@@ -102,7 +90,7 @@ impl Flow {
     /// The next that goes over; `None` at the end.
     async fn step(&mut self) -> Option<String> {
         loop {
-            if self.app.stopping.is_cancelled() || !self.is_allowed().await {
+            if self.app.stopping.is_cancelled() || !self.right.holds().await {
                 return None;
             }
             // Before the look, so that what comes after it wakes.
@@ -145,34 +133,6 @@ impl Flow {
     fn show(&self, rows: &[Row]) -> String {
         let rows = rows.iter().filter(|row| self.until.is_none_or(|until| row.seq <= until));
         rows.map(|row| if self.until.is_some() { row.line() } else { event(row) }).collect()
-    }
-
-    /// Whether the caller may still do this: a role or login may have ended since.
-    async fn is_allowed(&mut self) -> bool {
-        let now = self.app.now().mono;
-        if self.asked.is_some_and(|asked| now.since(asked) < ASK_AGAIN) {
-            return true;
-        }
-        self.asked = Some(now);
-        let caller = match &self.caller {
-            Caller::Person(person) => match self.app.store.login(person.login.id).await {
-                Ok(Some((login, user))) if !login.ended && self.app.now().wall < login.expires => {
-                    let Ok(standing) = crate::auth::standing(&self.app, &login).await else { return false };
-                    Caller::Person(Box::new(crate::auth::LoggedIn { login, user, standing }))
-                }
-                _ => return false,
-            },
-            Caller::Key(call) => match self.app.store.api_key(call.key.id).await {
-                Ok(Some(key)) => {
-                    let standing = KeyStanding::of(&key, self.from, self.app.now().wall);
-                    Caller::Key(Box::new(KeyCall { key, standing }))
-                }
-                _ => return false,
-            },
-            Caller::Anonymous | Caller::Hook(_) => return false,
-        };
-        let asker = caller.asker();
-        self.app.engine.may_call(&OperationQuestion { caller: &asker, operation: self.operation, owner: None })
     }
 }
 

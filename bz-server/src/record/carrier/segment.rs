@@ -39,6 +39,7 @@ impl Carrier {
             let lens = carrier.connection.access.spec().lens;
             inner.lens = observe::Observer::new(lens, SCREEN.0, SCREEN.1);
         }
+        carrier.keep_as_now(&session).await;
         let notes = session.notes().ok_or(Unrecorded::Ended)?;
         notes.send(Note::Keep(records)).await.map_err(|_| Unrecorded::Ended)?;
         carrier.session.set(session).map_err(|_| Unrecorded::Ended)?;

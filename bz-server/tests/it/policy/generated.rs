@@ -119,7 +119,9 @@ fn policy(dice: &mut Dice, size: Size, number: u64) -> Policy {
             "clusterUsers": list(dice, 3, |dice| json!({"name": dice.of(&NAMES[..3])})),
             "clusterGroups": list(dice, 3, |dice| json!({"name": dice.of(&VALUES)})),
         }),
-        PolicyKind::SessionRecording | PolicyKind::OrganizationControls => json!({"recordInput": dice.one_in(2)}),
+        PolicyKind::SessionRecording | PolicyKind::OrganizationControls => {
+            json!({"recordInput": dice.one_in(2), "required": dice.one_in(3)})
+        }
     };
     object.extend(more.as_object().unwrap().clone());
     if kind != PolicyKind::SessionRecording {
