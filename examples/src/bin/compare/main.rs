@@ -71,7 +71,7 @@ fn main() -> ExitCode {
 
 async fn run(helper: &Helper, arguments: &Arguments) -> Result<()> {
     let programs = match &arguments.programs {
-        Some(folder) => folder.clone(),
+        Some(folder) => std::path::absolute(folder)?,
         None => programs().await?,
     };
     if cfg!(debug_assertions) {
