@@ -1,5 +1,5 @@
 //! Fuzz targets, for `cargo fuzz run NAME` in the folder above this one's; see README.md.
-#![allow(dead_code, reason = "modules shared with the tests of bz-protocol, which use more of them")]
+#![allow(dead_code, unused_imports, reason = "modules shared with the tests of bz-protocol, which use more of them")]
 
 #[path = "../../bz-core/tests/it/idp.rs"]
 mod idp;

@@ -1,6 +1,8 @@
 //! What is fuzzed of the two lower floors: each target is a function of bytes that panics when something is wrong. The
 //! fuzzer and `cargo test`, which replays the corpora, call the same ones.
 
+use std::sync::LazyLock;
+
 use bz_core::access::request::Request;
 use bz_core::cert::{BzCert, CertCheck, DEFAULT_MAX_AGE};
 use bz_core::grant::{Grant, Pins, SignedGrant};
@@ -79,25 +81,38 @@ fn of(bytes: &[u8], right: &[u8]) -> Vec<u8> {
     all
 }
 
+/// What each input is held against, made once: an instrumented signature takes longer than most of what is tried.
+struct Right {
+    world: World,
+    keys: Jwks,
+    certificate: Vec<u8>,
+    grant: Vec<u8>,
+}
+
+static RIGHT: LazyLock<Right> = LazyLock::new(|| {
+    let world = World::new();
+    let opening = world.opening();
+    Right { keys: World::jwks(), certificate: opening.certificate, grant: opening.grant, world }
+});
+
 /// A certificate: the right one verifies, and no change of it does.
 pub(crate) fn certificate(bytes: &[u8]) {
     let changes = bytes.first() == Some(&1);
-    let (provider, keys, world) = (provider(), World::jwks(), World::new());
-    let right = world.certificate(0);
-    let bytes = of(bytes, &right);
+    let (provider, Right { world, keys, certificate: right, .. }) = (provider(), &*RIGHT);
+    let bytes = of(bytes, right);
     let check = CertCheck {
         organization: ORG,
         provider: &provider,
-        jwks: &keys,
+        jwks: keys,
         max_age: DEFAULT_MAX_AGE,
         known_initial: None,
         not_older_than: None,
         now: start().wall,
     };
     let verified = BzCert::verify(&bytes, &check).is_ok();
-    assert!(if changes { verified == (bytes == right) } else { verified || bytes != right }, "exactly the right one");
+    assert!(if changes { verified == (bytes == *right) } else { verified || bytes != *right }, "exactly the right one");
     let claims = (BzCert::claimed_issuer(&bytes), BzCert::claimed_commitment(&bytes), BzCert::claimed_end(&bytes));
-    let more = (BzCert::claimed_provider(&bytes, "alice"), BzCert::signed_by(&bytes, &keys));
+    let more = (BzCert::claimed_provider(&bytes, "alice"), BzCert::signed_by(&bytes, keys));
     let rest = (Jwks::parse(&bytes), world.bundle().provider_of(&bytes).is_some());
     drop((claims, more, rest));
 }
@@ -105,36 +120,53 @@ pub(crate) fn certificate(bytes: &[u8]) {
 /// A grant: the right one verifies, and no change of it does.
 pub(crate) fn grant(bytes: &[u8]) {
     let changes = bytes.first() == Some(&1);
-    let world = World::new();
-    let right = world.opening().grant;
-    let bytes = of(bytes, &right);
+    let Right { world, grant: right, .. } = &*RIGHT;
+    let bytes = of(bytes, right);
     let roots = [world.root.public()];
     let pins = Pins { organization: ORG, roots: &roots, now: start().wall };
     let verified = wire::decode::<SignedGrant>(&bytes, bz_core::grant::MAX_GRANT)
         .is_ok_and(|signed| Grant::verify(&signed, &pins).is_ok());
-    assert!(if changes { verified == (bytes == right) } else { verified || bytes != right }, "exactly the right one");
+    assert!(if changes { verified == (bytes == *right) } else { verified || bytes != *right }, "exactly the right one");
 }
+
+/// The transcripts of the golden vectors and the keys that sign in them.
+struct Frozen {
+    /// Each file and the session in it.
+    files: Vec<(Vec<u8>, String)>,
+    archive: JwksArchive,
+    bundle: TrustBundle,
+}
+
+static FROZEN: LazyLock<Frozen> = LazyLock::new(|| {
+    let frozen: serde_json::Value =
+        serde_json::from_str(include_str!("../../bz-protocol/tests/vectors/transcripts.json")).unwrap();
+    let file = |one: &serde_json::Value| {
+        let bytes = hex::decode(one["file"].as_str().unwrap()).unwrap();
+        (bytes, one["verdict"]["session"].as_str().unwrap().to_owned())
+    };
+    let mut bundle = World::new().bundle();
+    bundle.directory_key = Some(key(50).public());
+    Frozen {
+        files: frozen["transcripts"].as_array().unwrap().iter().map(file).collect(),
+        archive: JwksArchive::parse(frozen["keys"].as_str().unwrap()).unwrap(),
+        bundle,
+    }
+});
 
 /// A transcript: whatever is accepted can be listed, thinned out, and is accepted after it.
 pub(crate) fn transcript(bytes: &[u8]) {
-    let world = World::new();
-    let frozen: serde_json::Value =
-        serde_json::from_str(include_str!("../../bz-protocol/tests/vectors/transcripts.json")).unwrap();
-    let files = frozen["transcripts"].as_array().unwrap();
+    let Frozen { files, archive, bundle } = &*FROZEN;
     let which = usize::from(bytes.last().copied().unwrap_or_default()) % files.len();
-    let right = hex::decode(files[which]["file"].as_str().unwrap()).unwrap();
-    let bytes = of(bytes, &right);
-    let mut bundle = world.bundle();
-    bundle.directory_key = Some(key(50).public());
-    let archive = JwksArchive::parse(frozen["keys"].as_str().unwrap()).unwrap();
-    let anchors = Anchors::Bundle(&bundle, &archive);
+    let (right, session) = &files[which];
+    let bytes = of(bytes, right);
+    let anchors = Anchors::Bundle(bundle, archive);
     let (thin, listed) = (withhold(&bytes), explain(&bytes));
     let alone = verify(&bytes, &Anchors::FromTranscript).is_ok();
     if let Ok(verdict) = verify(&bytes, &anchors) {
         assert!(listed.is_ok() || !alone, "what is accepted by itself can be listed");
         assert_eq!(verify(&thin.unwrap(), &anchors).unwrap().session, verdict.session);
         assert_eq!(verify(&redact(&bytes).unwrap(), &anchors).unwrap().session, verdict.session);
-        assert_eq!(verdict.session.to_string(), files[which]["verdict"]["session"].as_str().unwrap());
+        assert_eq!(verdict.session.to_string(), *session);
     }
 }
 

@@ -162,7 +162,7 @@ impl Live {
             let Some(seat) = self.seats[place(party)].as_ref() else { continue };
             let Some(first) = seat.under_way.front() else { continue };
             steps.push(Step::Arrive(party));
-            if self.left.hostile == 0 || first.bytes.is_none() {
+            if !self.hostile() || first.bytes.is_none() {
                 continue;
             }
             steps.extend([Step::Drop(party), Step::Double(party)]);
@@ -171,7 +171,7 @@ impl Live {
                 steps.push(Step::Overtake(party));
             }
         }
-        if self.left.hostile > 0 {
+        if self.hostile() {
             let hears = |party: &Party| self.seat(*party).is_some_and(|seat| seat.up.is_some() && !seat.ended);
             for (number, packet) in self.seen.iter().enumerate() {
                 steps.extend(PARTIES.into_iter().filter(hears).map(|party| Step::Replay(number, party)));
@@ -184,6 +184,11 @@ impl Live {
         }
         self.own(&mut steps);
         steps
+    }
+
+    /// Whether the network may do something wrong now.
+    const fn hostile(&self) -> bool {
+        self.left.hostile > 0 && !self.left.late
     }
 
     /// What the honest ones may do.
@@ -325,6 +330,7 @@ impl Live {
 
     fn cut(&mut self) {
         self.left.cuts -= 1;
+        self.left.late = false;
         let now = self.now;
         for party in [Party::Client, Party::Agent] {
             let seat = self.of(party);
