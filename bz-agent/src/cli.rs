@@ -40,6 +40,12 @@ pub(crate) enum Command {
     /// The local policy: what this host's owner allows, whatever anybody else grants
     #[command(subcommand)]
     Policy(Policy),
+    /// Write the manual pages of this program
+    Man {
+        /// The folder that they are written to, such as /usr/local/share/man/man8
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]

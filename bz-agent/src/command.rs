@@ -1,5 +1,6 @@
 //! The commands.
 
+mod man;
 mod policy;
 mod register;
 mod serve;
@@ -41,6 +42,7 @@ pub(crate) async fn run(cli: Cli, helper: &Helper) -> anyhow::Result<()> {
         Command::SshKeys(question) => ssh_ca::answer(&folder, question).await,
         Command::Policy(Policy::Example) => policy::example(&folder),
         Command::Policy(Policy::Check) => policy::check(&cli.policy_path()?),
+        Command::Man { folder } => man::write(&folder),
     }
 }
 

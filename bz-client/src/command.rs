@@ -85,7 +85,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Recording(recording::Recording),
     /// What happened: connections, commands, files, requests, calls (for administrators)
-    #[command(subcommand)]
+    #[command(subcommand, visible_alias = "log")]
     Logs(logs::Logs),
     /// Check sessions' transcripts offline, against anchors that the server has no say in
     Verify(verify::Verify),

@@ -10,14 +10,12 @@ mod page;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 use cli::Cli;
 use exit::Exit;
 use output::Output;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     let output = Output::new(&cli.global);
     let exit = match run(cli, &output) {
         Ok(exit) => exit,

@@ -2,6 +2,8 @@
 //!
 //! Names come from strangers, so control characters are taken out of whatever is shown; JSON escapes them.
 
+mod fit;
+
 use std::io::{self, IsTerminal as _, Write as _};
 
 use comfy_table::{Attribute, Cell, Color, Table as Grid, presets};
@@ -186,8 +188,13 @@ impl Output {
         if !table.headings.is_empty() {
             grid.set_header(table.headings.iter().map(|text| Cell::new(text).add_attribute(Attribute::Bold)));
         }
-        for row in &table.rows {
-            grid.add_row(row.iter().map(cell));
+        let mut texts: Vec<Vec<String>> =
+            table.rows.iter().map(|row| row.iter().map(|field| one_line(&field.text)).collect()).collect();
+        if let Some(room) = room() {
+            fit::fit(&table.headings, &mut texts, room);
+        }
+        for (row, texts) in table.rows.iter().zip(texts) {
+            grid.add_row(row.iter().zip(texts).map(|(field, text)| cell(field.tone, text)));
         }
         // The first column begins at the margin, and no line ends in blanks.
         let lines = grid.lines().map(|line| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned());
@@ -195,9 +202,19 @@ impl Output {
     }
 }
 
-fn cell(field: &Field) -> Cell {
-    let cell = Cell::new(shown(&field.text).replace('\n', "\u{fffd}"));
-    match field.tone {
+/// How wide the terminal is that results go to, if they go to one.
+fn room() -> Option<usize> {
+    let (columns, _) = io::stdout().is_terminal().then(|| crossterm::terminal::size().ok()).flatten()?;
+    Some(columns.into()).filter(|columns| *columns > 0)
+}
+
+fn one_line(text: &str) -> String {
+    shown(text).replace('\n', "\u{fffd}")
+}
+
+fn cell(tone: Tone, text: String) -> Cell {
+    let cell = Cell::new(text);
+    match tone {
         Tone::Plain => cell,
         Tone::Good => cell.fg(Color::Green),
         Tone::Bad => cell.fg(Color::Red),
@@ -212,8 +229,12 @@ fn shown(text: &str) -> String {
 
 /// A time of the API in this machine's own zone; as it came when it is none.
 pub(crate) fn local(time: &str) -> String {
+    shown_in(time, TimeZone::system())
+}
+
+fn shown_in(time: &str, zone: TimeZone) -> String {
     let Ok(stamp) = time.parse::<Timestamp>() else { return time.to_owned() };
-    stamp.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+    stamp.to_zoned(zone).strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 /// An error and its causes, but for those whose words it has said already.
@@ -242,6 +263,25 @@ mod tests {
     fn what_is_no_time_is_shown_as_it_is() {
         assert_eq!(local("soon"), "soon");
         assert_eq!(local("2026-01-02T03:04:05Z").len(), "2026-01-02 03:04:05".len());
+    }
+
+    /// F-158: times come in UTC and are shown in the reader's zone, in summer and winter; those that were written in other
+    /// zones stand among them in the order in which they happened.
+    #[test]
+    fn times_are_shown_in_the_readers_zone() {
+        let berlin = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").unwrap();
+        let newfoundland = TimeZone::posix("NST3:30NDT,M3.2.0,M11.1.0").unwrap();
+        for (time, east, west) in [
+            ("2026-01-31T23:30:00Z", "2026-02-01 00:30:00", "2026-01-31 20:00:00"),
+            ("2026-07-01T12:00:00.123Z", "2026-07-01 14:00:00", "2026-07-01 09:30:00"),
+            ("2026-07-01T22:00:00+09:00", "2026-07-01 15:00:00", "2026-07-01 10:30:00"),
+        ] {
+            assert_eq!(shown_in(time, berlin.clone()), east);
+            assert_eq!(shown_in(time, newfoundland.clone()), west);
+        }
+        let happened = ["2026-03-01T10:00:00+09:00", "2026-03-01T01:30:00Z", "2026-02-28T22:00:00-04:00"];
+        let shown = happened.map(|time| shown_in(time, newfoundland.clone()));
+        assert!(shown.is_sorted() && !happened.is_sorted(), "{shown:?}");
     }
 
     #[test]

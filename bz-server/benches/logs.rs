@@ -1,7 +1,8 @@
 //! The logs under load: how many rows are taken each second with the chain on, and how long a first page takes.
 //!
 //! `cargo bench -p bz-server --bench logs -- [ROWS]`: 100,000 rows without a number. Rows are added as sessions do it: many
-//! at once, a few each, and each batch waits until it would survive a power cut.
+//! at once, a few each, and each batch waits until it would survive a power cut. Beside the time that passed stands the
+//! time that processors took, which other work on the machine changes less.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::panic, reason = "a benchmark stops where it goes wrong")]
 
 use std::time::{Duration, Instant};
@@ -22,13 +23,15 @@ async fn main() {
     let rows = std::env::args().filter_map(|word| word.parse().ok()).next().unwrap_or(100_000);
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
-    let began = Instant::now();
+    let (began, before) = (Instant::now(), processors());
     let sessions = (0..SESSIONS).map(|session| tokio::spawn(write(store.clone(), session, rows / SESSIONS)));
     for session in sessions.collect::<Vec<_>>() {
         session.await.unwrap();
     }
     let (took, count) = (began.elapsed(), store.event_head().await.unwrap().count);
-    println!("{count} rows in {took:.1?}: {:.0} rows/s", count as f64 / took.as_secs_f64());
+    let (rate, busy) = (|took: f64| count as f64 / took, processors() - before);
+    println!("{count} rows in {took:.1?}: {:.0} rows/s", rate(took.as_secs_f64()));
+    println!("{busy:.1} s of processors: {:.0} rows for each second of one", rate(busy));
     for (name, filter) in questions() {
         let (mut slowest, mut found) = (Duration::ZERO, 0);
         for _ in 0..5 {
@@ -51,6 +54,14 @@ async fn write(store: Store, session: u64, rows: u64) {
         };
         store.add_events((0..BATCH).map(row).collect()).await.unwrap();
     }
+}
+
+/// The seconds that processors worked for this process: `proc_pid_stat(5)`, fields 14 and 15.
+fn processors() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after_name = stat.rsplit(')').next().unwrap_or_default();
+    let ticks: u32 = after_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u32>().ok()).sum();
+    f64::from(ticks) / 100.0
 }
 
 fn questions() -> Vec<(&'static str, EventFilter)> {

@@ -8,6 +8,7 @@ mod artifact;
 mod autodiscovery;
 mod call;
 mod connection;
+mod elsewhere;
 mod environment;
 pub(crate) mod headers;
 mod mfa;
@@ -63,6 +64,8 @@ use crate::policy::OperationQuestion;
 pub const MAX_BODY: usize = 64 << 10;
 /// The most bytes of a delivery of events.
 pub const MAX_EVENTS: usize = 1 << 20;
+/// What a key hears that asks for a connection.
+const NO_SESSIONS: &str = "an API key has no sessions: people and service accounts connect, by `bz connect`";
 /// The header that names a call in the log.
 const REQUEST_ID: &str = "x-request-id";
 /// How long a client may take to send one.
@@ -317,7 +320,9 @@ async fn decide(operation: &'static Operation, call: Call) -> Result<Answer, Api
         Caller::Anonymous => ApiError::not_logged_in("log in first: `bz login`"),
         Caller::Person(who) if who.standing.is_pending() => ApiError::mfa_needed(who.standing.action),
         Caller::Key(key) => {
-            key.standing.refusal().unwrap_or_else(|| ApiError::denied("no policy lets this API key do this"))
+            let sessions = ["connectionservice:connect", "connectionservice:attach"].contains(&operation.name);
+            let why = if sessions { NO_SESSIONS } else { "no policy lets this API key do this" };
+            key.standing.refusal().unwrap_or_else(|| ApiError::denied(why))
         }
         Caller::Person(_) | Caller::Hook(_) => ApiError::denied("no policy lets you do this"),
     })

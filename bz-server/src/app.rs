@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::acme;
 use crate::api::event::stream::MOST_STREAMS;
 use crate::artifacts::Artifacts;
 use crate::auth::hash::KeyHasher;
@@ -164,6 +165,7 @@ impl App {
         let certificates = match &config.tls {
             Tls::Off(_) => None,
             Tls::Files(files) => Some(Certificates::read(files)?),
+            Tls::Acme(_) => Some(Certificates::awaited(&acme::files(&config.data))),
         };
         let rotated = store.last_done(Done::Rotation).await?;
         let now = seams.clock.now().wall;

@@ -170,9 +170,11 @@ pub async fn authenticate(
 /// # Errors
 /// [`ApiError::not_logged_in`] for whatever is none.
 pub fn hook(app: &App, headers: &HeaderMap) -> Result<Caller, ApiError> {
-    let issuer = headers.get(header::AUTHORIZATION).and_then(|secret| app.groups.hook_of(secret.as_bytes()));
-    let unknown = || ApiError::not_logged_in("Authorization is no secret of an event hook");
-    issuer.map(|issuer| Caller::Hook(issuer.to_owned())).ok_or_else(unknown)
+    let given = headers.get(header::AUTHORIZATION);
+    let unknown = ApiError::not_logged_in("Authorization is no secret of an event hook");
+    let Some(secret) = given else { return Err(unknown) };
+    let issuer = app.groups.hook_of(secret.as_bytes());
+    issuer.map(|issuer| Caller::Hook(issuer.to_owned())).ok_or_else(|| unknown.guess())
 }
 
 /// The proof in the headers.

@@ -41,6 +41,8 @@ const MANIFEST: &str = "backup.json";
 const END: &str = "end.json";
 /// The database's copy while a backup is made.
 const DRAFT: &str = "backup";
+/// What ends its name while it grows.
+const PART: &str = ".part";
 /// Held while one is made.
 const LOCK: &str = "backup.lock";
 /// What backups are written and read as.
@@ -191,6 +193,13 @@ struct Job {
 }
 
 impl Job {
+    /// Where it grows.
+    fn part(&self) -> Draft {
+        let mut name = self.to.clone().into_os_string();
+        name.push(PART);
+        Draft(name.into())
+    }
+
     fn run(self, passphrase: &[u8], random: &Random) -> Result<Saved, BackupError> {
         let data = &self.config.data;
         let lock = data.join(LOCK);
@@ -201,13 +210,16 @@ impl Job {
         })?;
         let draft = Draft(data.join(format!("{}.{DRAFT}", store::FILE)));
         let copied = copy::snapshot(data, &draft.0)?;
-        let out = private(false).create_new(true).open(&self.to).map_err(at(&self.to))?;
-        let saved = self.write(out, (passphrase, random), (&draft.0, copied));
-        if saved.is_err() {
-            // What was written cannot be opened; it would only be taken for a backup.
-            drop(fs::remove_file(&self.to));
-        }
-        saved
+        // Who is killed leaves no part of a backup under the name of one.
+        let part = self.part();
+        drop(fs::remove_file(&part.0));
+        let out = private(false).create_new(true).open(&part.0).map_err(at(&part.0))?;
+        let saved = self.write(out, (passphrase, random), (&draft.0, copied))?;
+        put(&part.0, &self.to)?;
+        drop(part);
+        let folder = self.to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+        File::open(folder).and_then(|folder| folder.sync_all()).map_err(at(folder))?;
+        Ok(saved)
     }
 
     fn write(
@@ -290,6 +302,16 @@ impl Archive<'_> {
     }
 }
 
+/// Gives a backup that is whole its name.
+fn put(part: &Path, to: &Path) -> Result<(), BackupError> {
+    // A hard link fails where a rename would overwrite; not every file system has them.
+    match fs::hard_link(part, to) {
+        Ok(()) => Ok(()),
+        Err(_) if to.exists() => Err(BackupError::Exists(to.to_owned())),
+        Err(_) => fs::rename(part, to).map_err(at(to)),
+    }
+}
+
 /// A file that is gone when the work is done, whatever came of it.
 struct Draft(PathBuf);
 
@@ -308,7 +330,12 @@ fn files(data: &Path) -> Result<(Vec<String>, Vec<PathBuf>), BackupError> {
             let entry = entry.map_err(at(&folder))?;
             let (path, kind) = (entry.path(), entry.file_type().map_err(at(&folder))?);
             let name = path.strip_prefix(data).ok().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-            if name.starts_with(store::FILE) || name == LOCK || name == CONFIG || name.ends_with(".new") {
+            if name.starts_with(store::FILE)
+                || name == LOCK
+                || name == CONFIG
+                || name.ends_with(".new")
+                || name.ends_with(PART)
+            {
                 continue;
             }
             match name.len() {
@@ -327,6 +354,7 @@ fn elsewhere(config: &Config) -> Vec<PathBuf> {
     let tls = match &config.tls {
         Tls::Off(_) => Vec::new(),
         Tls::Files(files) => vec![files.certificate.clone(), files.key.clone()],
+        Tls::Acme(settings) => settings.ca.clone().into_iter().collect(),
     };
     let named = tls.into_iter().chain(config.provider_ca.clone());
     named.filter(|path| !path.starts_with(&config.data)).collect()

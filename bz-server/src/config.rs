@@ -16,6 +16,7 @@ use bz_core::time::UnixTime;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+pub use crate::acme::AcmeSettings;
 pub use crate::config::live::Live;
 pub use crate::sink::SinkSettings;
 
@@ -110,6 +111,9 @@ pub struct Config {
     /// For how many days events are kept; for ever when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub events_keep_days: Option<u32>,
+    /// For how many days longer than that they are kept for a sink that did not take them yet.
+    #[serde(default = "week_of_days")]
+    pub sinks_wait_days: u32,
     /// A PEM file of roots for the identity providers, instead of the platform's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider_ca: Option<PathBuf>,
@@ -182,12 +186,14 @@ pub enum OnRecordFailure {
 
 /// How connections are protected on the way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "tls takes \"off\", { certificate, key }, or { acme, names, accept_terms }")]
 pub enum Tls {
     /// Not at all; only on a loopback address.
     Off(Off),
     /// By a certificate from files.
     Files(TlsFiles),
+    /// By a certificate that an authority gives for names.
+    Acme(AcmeSettings),
 }
 
 /// The word `off`.
@@ -256,6 +262,9 @@ impl Config {
         self.check_sinks()?;
         let local = self.listen.ip().is_loopback();
         value(!matches!(self.tls, Tls::Off(_)) || local, "tls", "may be \"off\" only on a loopback address")?;
+        if let Tls::Acme(settings) = &self.tls {
+            settings.check(&self.public_url).map_err(|rule| ConfigError::Value { key: "tls", rule })?;
+        }
         let local = self.metrics_listen.is_none_or(|a| a.ip().is_loopback());
         value(local, "metrics_listen", "must be a loopback address: it has neither TLS nor login")?;
         let scheme = matches!(self.public_url.scheme(), "https" | "http");
@@ -269,6 +278,7 @@ impl Config {
         value(self.drain_seconds <= 300, "drain_seconds", "must be at most 300")?;
         let kept = self.events_keep_days.is_none_or(|days| (1..=36_500).contains(&days));
         value(kept, "events_keep_days", "must be 1 to 36500")?;
+        value(self.sinks_wait_days <= 365, "sinks_wait_days", "must be at most 365")?;
         let name = |text: &str| !text.trim().is_empty() && text.len() <= 100;
         value(name(&self.organization), "organization", "must be 1 to 100 bytes")?;
         value(name(&self.node), "node", "must be 1 to 100 bytes")
@@ -347,6 +357,10 @@ const fn day() -> u32 {
 
 const fn week() -> u32 {
     168
+}
+
+const fn week_of_days() -> u32 {
+    7
 }
 
 const fn grant_seconds() -> u32 {

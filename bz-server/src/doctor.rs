@@ -15,7 +15,7 @@ use crate::keys;
 use crate::seam::jwks::JwksSource;
 use crate::store::operation::Done;
 use crate::store::{self, Store, copy};
-use crate::{app, tls};
+use crate::{acme, app, tls};
 
 /// Less free room than this is a warning, and a tenth of it an error.
 const ROOM: u64 = 10 << 30;
@@ -151,8 +151,22 @@ fn clock(now: UnixTime) -> Finding {
 fn certificate(config: &Config, now: UnixTime) -> Finding {
     const CHECK: &str = "TLS certificate";
     const ADVICE: &str = "renew it: the running server shows the new one as soon as its files changed";
-    let Tls::Files(files) = &config.tls else { return ok(CHECK, "none: TLS is off, on loopback") };
-    match tls::ends(files) {
+    let files = match &config.tls {
+        Tls::Off(_) => return ok(CHECK, "none: TLS is off, on loopback"),
+        Tls::Files(files) => files.clone(),
+        Tls::Acme(_) => {
+            if let Some(acme::Failure { at, why }) = acme::last_failure(&config.data) {
+                let grade = match tls::ends(&acme::files(&config.data)) {
+                    Ok(Some(end)) if end.since(now) > CERTIFICATE[1] => Grade::Warning,
+                    _ => Grade::Error,
+                };
+                let advice = "see the message; the running server tries again by itself, after four hours at most";
+                return bad(CHECK, grade, format!("no new one at {at}: {why}"), advice);
+            }
+            acme::files(&config.data)
+        }
+    };
+    match tls::ends(&files) {
         Err(error) => bad(CHECK, Grade::Error, error.to_string(), "give a chain and its key as PEM files"),
         Ok(None) => bad(CHECK, Grade::Warning, "its end cannot be read", ADVICE),
         Ok(Some(end)) => {

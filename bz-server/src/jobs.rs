@@ -20,7 +20,7 @@ use crate::connection::{close, recheck};
 use crate::error::ApiError;
 use crate::groups::sync;
 use crate::keys::OnlineKey;
-use crate::store::event::anchor::Signer;
+use crate::store::event::anchor::{Bounds, Signer};
 use crate::store::operation::Done;
 
 /// How often a server runs all of them.
@@ -150,21 +150,40 @@ async fn cut_old_events(app: &App) -> Result<(), ApiError> {
     let day = Duration::from_secs(24 * 3600);
     let today = UnixTime::from_secs(now.as_secs() / day.as_secs() * day.as_secs());
     let before = today.before(day.saturating_mul(days));
+    let waited = day.saturating_mul(app.config().sinks_wait_days);
+    let sinks = sinks(app).await?;
+    let taken = sinks.iter().map(|(_, taken)| *taken).min();
+    let bounds = Bounds { before, taken, at_last: before.before(waited) };
     let keys = app.online_keys().map_err(ApiError::internal)?;
     let signer = || Signer { key: keys.record.clone(), organization: app.organization, now };
     let mut gone = 0;
     loop {
-        match app.store.cut_events(before, signer()).await? {
+        match app.store.cut_events(bounds, signer()).await? {
             0 => break,
             some => gone += some,
         }
     }
     if gone > 0 {
         tracing::info!(gone, "events were removed: they are older than they are kept");
-        let context = json!({ "rows": gone, "before": before.to_string(), "keepDays": days }).to_string();
+        let cut = app.store.events_begin().await?.saturating_sub(1);
+        let missed: Vec<_> = sinks.iter().filter(|(_, taken)| *taken < cut).map(|(name, _)| name).collect();
+        if !missed.is_empty() {
+            tracing::warn!(sinks = ?missed, "rows were removed that these sinks did not take, for longer than they are waited for");
+        }
+        let context = json!({ "rows": gone, "before": before.to_string(), "keepDays": days, "notTakenBy": missed });
+        let context = context.to_string();
         app.store.add_user_event(own_event(app, ("auditservice:cut", "logs"), context)?, now).await?;
     }
     Ok(())
+}
+
+/// How far each sink of the settings got.
+async fn sinks(app: &App) -> Result<Vec<(String, u64)>, ApiError> {
+    let mut all = Vec::new();
+    for sink in &app.config().sinks {
+        all.push((sink.name.clone(), app.store.sink(sink.name.clone()).await?.unwrap_or(0)));
+    }
+    Ok(all)
 }
 
 /// What the server does by itself, as an event in the log of calls.

@@ -32,6 +32,7 @@ pub mod relay;
 pub mod observe;
 pub mod server;
 pub mod sink;
+pub mod acme;
 
 pub use crate::app::{App, Seams};
 pub use crate::config::Config;

@@ -63,6 +63,12 @@ enum Command {
     Key(program::key::Key),
     /// Restore a backup into an empty folder.
     Restore(program::backup::Restore),
+    /// Write the manual pages of this program.
+    Man {
+        /// The folder that they are written to, such as /usr/local/share/man/man8.
+        #[arg(value_name = "FOLDER")]
+        folder: PathBuf,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -140,6 +146,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
             Some(Command::Restore(options)) => options.run().await,
             Some(Command::Doctor { json }) => program::doctor::run(&arguments.config, json).await,
             Some(Command::Key(command)) => command.run(&read(&arguments.config)?).await,
+            Some(Command::Man { folder }) => program::man::write(&folder),
             None => bail!("name a command, or --help"),
         }
     })

@@ -46,6 +46,8 @@ pub struct Metrics {
     pub(crate) provider_failures: Counter,
     /// Records of sessions that could not be written.
     pub(crate) records_lost: Counter,
+    /// Times that an authority gave no certificate.
+    pub(crate) acme_failures: Counter,
     now: Seen,
 }
 
@@ -94,11 +96,13 @@ impl Metrics {
         registry.register("sink_failures", "Attempts to send rows that a sink did not take", sink_failures.clone());
         let now = Seen::default();
         now.register(&mut registry);
-        let [job_failures, provider_failures, records_lost] = [(); 3].map(|()| Counter::default());
+        let [job_failures, provider_failures, records_lost, acme_failures] = [(); 4].map(|()| Counter::default());
         registry.register("job_failures", "Times that the periodic work failed", job_failures.clone());
         let help = "Times that keys of an identity provider could not be had";
         registry.register("provider_failures", help, provider_failures.clone());
         registry.register("records_lost", "Records of sessions that could not be written", records_lost.clone());
+        let help = "Times that an authority gave no new TLS certificate";
+        registry.register("acme_failures", help, acme_failures.clone());
         Self {
             registry,
             calls,
@@ -108,6 +112,7 @@ impl Metrics {
             job_failures,
             provider_failures,
             records_lost,
+            acme_failures,
             now,
         }
     }

@@ -26,10 +26,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use crate::acme;
 use crate::api::{self, Peer};
 use crate::app::{App, AppError, Seams};
 use crate::auth::key::write_uses;
-use crate::config::Config;
+use crate::config::{Config, Tls};
 use crate::jobs;
 use crate::relay::Relay;
 use crate::server::sinks::Sinks;
@@ -139,6 +140,9 @@ impl Server {
         tasks.spawn(door.accept(listener));
         tasks.spawn(keep_time(Arc::clone(&app), (stop.clone(), end.clone())));
         tasks.spawn(keep_groups(Arc::clone(&app), (stop.clone(), end.clone())));
+        if matches!(app.config().tls, Tls::Acme(_)) {
+            tasks.spawn(acme::keep(Arc::clone(&app), stop.clone()));
+        }
         tracing::info!(%local, tls = app.certificates.is_some(), "listening");
         let guard = end.clone().drop_guard();
         let sinks = Sinks::new(&end, &tasks);
@@ -313,6 +317,8 @@ impl Door {
         match &self.acceptor {
             None => self.talk(stream, peer).await,
             Some(acceptor) => match tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await {
+                // An authority that looked for a proof has seen it now.
+                Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(acme::ALPN) => {}
                 Ok(Ok(stream)) => self.talk(stream, peer).await,
                 Ok(Err(error)) => tracing::debug!(%error, %peer, "a TLS handshake failed"),
                 Err(_) => tracing::debug!(%peer, "a TLS handshake took too long"),

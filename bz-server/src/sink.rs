@@ -1,8 +1,10 @@
-//! Places that logs are sent to: files, syslog and webhooks. Each has a cursor in the store, which moves only past rows
-//! that were taken: over a restart nothing is lost, and the last rows may come twice.
+//! Places that logs are sent to: files, syslog, webhooks and collectors of OpenTelemetry.
+//!
+//! Each has a cursor in the store, which moves only past rows that were taken: over a restart nothing is lost, and the last
+//! rows may come twice.
 //!
 //! ```text
-//! store ──rows after the cursor──▶ batch ──Receiver::take──▶ file | syslog | webhook
+//! store ──rows after the cursor──▶ batch ──Receiver::take──▶ file | syslog | webhook | otlp
 //!   ▲                                            │ taken
 //!   └────────────────── cursor ◀─────────────────┘   refused: wait, longer each time, and send the same again
 //! ```
@@ -10,6 +12,7 @@
 //! Absent: UDP, over which nobody knows what came, and filters beyond which log, which receivers have.
 
 mod file;
+mod otlp;
 mod syslog;
 mod webhook;
 
@@ -37,12 +40,14 @@ const WAIT: Duration = Duration::from_secs(1);
 const MOST_WAIT: Duration = Duration::from_secs(60);
 /// How long a batch may still take when all ends.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// How many rows of other logs may pass before it is remembered that they did.
+/// How many rows of other logs may pass before it is remembered that they did, and for how long: retention waits for what
+/// is not remembered.
 const FAR: u64 = 10_000;
+const LONG: Duration = Duration::from_secs(3600);
 /// How long a receiver may take for a batch.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A place that logs are sent to. Exactly one of `file`, `syslog` and `webhook` says where.
+/// A place that logs are sent to. Exactly one of `file`, `syslog`, `webhook` and `otlp` says where.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SinkSettings {
@@ -57,7 +62,10 @@ pub struct SinkSettings {
     /// Where JSON lines are posted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Url>,
-    /// The file of the secret that a webhook's calls are signed with.
+    /// Where a collector of OpenTelemetry takes logs over HTTP, its path included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub otlp: Option<Url>,
+    /// The file of the secret that a webhook's calls are signed with, or that a collector knows this server by.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<PathBuf>,
     /// A PEM file of roots for a receiver over TLS, instead of the platform's.
@@ -78,15 +86,15 @@ impl SinkSettings {
         if self.name.is_empty() || self.name.len() > 64 || !self.name.chars().all(plain) {
             return Err("needs a name of 1 to 64 letters, digits, dashes, dots and underscores");
         }
-        let places = [self.file.is_some(), self.syslog.is_some(), self.webhook.is_some()];
+        let places = [self.file.is_some(), self.syslog.is_some(), self.webhook.is_some(), self.otlp.is_some()];
         if places.iter().filter(|there| **there).count() != 1 {
-            return Err("says by exactly one of file, syslog and webhook where it is");
+            return Err("says by exactly one of file, syslog, webhook and otlp where it is");
         }
-        if self.webhook.is_some() != self.secret.is_some() {
-            return Err("needs a secret for a webhook, and for nothing else");
+        if self.webhook.is_some() != self.secret.is_some() && self.otlp.is_none() {
+            return Err("needs a secret for a webhook, may have one for otlp, and for nothing else");
         }
-        if self.webhook.as_ref().is_some_and(|url| !crate::seam::jwks::may_fetch(url)) {
-            return Err("takes a webhook at https addresses, and on loopback at http ones");
+        if self.webhook.iter().chain(&self.otlp).any(|url| !crate::seam::jwks::may_fetch(url)) {
+            return Err("takes webhook and otlp at https addresses, and on loopback at http ones");
         }
         if self.syslog.as_ref().is_some_and(|address| syslog::Address::parse(address).is_none()) {
             return Err("takes syslog as unix:PATH, tcp://HOST:PORT or tls://HOST:PORT");
@@ -111,6 +119,11 @@ impl SinkSettings {
         if let Some(address) = self.syslog.as_deref().and_then(syslog::Address::parse) {
             let host = app.config().public_url.host_str().unwrap_or("-").to_owned();
             return Ok(Box::new(syslog::Syslog::new(address, self.ca.as_deref(), host)?));
+        }
+        if let Some(url) = &self.otlp {
+            let host = app.config().public_url.host_str().unwrap_or("-").to_owned();
+            let files = (self.secret.as_deref(), self.ca.as_deref());
+            return Ok(Box::new(otlp::Otlp::new(url.clone(), files, host, app.clock())?));
         }
         match (&self.webhook, &self.secret) {
             (Some(url), Some(secret)) => {
@@ -150,7 +163,9 @@ pub(crate) trait Receiver: Send {
 pub(crate) async fn run(app: Arc<App>, settings: SinkSettings, stop: CancellationToken) {
     let name = settings.name.clone();
     let added = app.store.added_events();
-    let mut feed = Feed { logs: settings.logs(), app, settings, receiver: None, at: None, noted: 0, added };
+    let app_now = app.now().mono;
+    let mut feed =
+        Feed { logs: settings.logs(), app, settings, receiver: None, at: None, noted: 0, since: app_now, added };
     let mut wait = WAIT;
     loop {
         let step = tokio::select! {
@@ -196,6 +211,8 @@ struct Feed {
     at: Option<u64>,
     /// The last row that the store knows was taken.
     noted: u64,
+    /// Since when it knows it.
+    since: Mono,
     added: watch::Receiver<i64>,
 }
 
@@ -214,6 +231,7 @@ impl Feed {
         let behind = store.event_head().await?.count.saturating_sub(at);
         self.app.metrics.sink_behind(&self.settings.name, behind);
         if next <= at {
+            self.note_passed(at, self.app.now().mono.since(self.since) >= LONG).await?;
             return Ok(false);
         }
         let receiver = match &mut self.receiver {
@@ -228,17 +246,23 @@ impl Feed {
             rest = more;
             let last = if rest.is_empty() { next } else { batch.last().map_or(at, |row| row.seq) };
             store.note_sink(self.settings.name.clone(), last).await?;
-            (self.at, self.noted) = (Some(last), last);
+            (self.at, self.noted, self.since) = (Some(last), last, self.app.now().mono);
         }
         if rows.is_empty() {
             self.at = Some(next);
-            if next.saturating_sub(self.noted) >= FAR {
-                store.note_sink(self.settings.name.clone(), next).await?;
-                self.noted = next;
-            }
+            self.note_passed(next, next.saturating_sub(self.noted) >= FAR).await?;
         }
         self.app.metrics.sink_behind(&self.settings.name, behind.saturating_sub(next.saturating_sub(at)));
         Ok(true)
+    }
+
+    /// Remembers that rows of other logs passed, where it is time to.
+    async fn note_passed(&mut self, at: u64, is_time: bool) -> Result<(), SinkError> {
+        if is_time && at > self.noted {
+            self.app.store.note_sink(self.settings.name.clone(), at).await?;
+            (self.noted, self.since) = (at, self.app.now().mono);
+        }
+        Ok(())
     }
 
     /// Until this time; where there is none, until rows are added, also by another program, such as a command on this host.

@@ -39,6 +39,12 @@ pub const FILE: &str = "bz-server.db";
 /// How many calls may wait for the database; later ones wait for a place.
 const QUEUE: usize = 256;
 const BUSY: Duration = Duration::from_secs(5);
+/// Kibibytes of pages that whoever writes keeps, and whoever reads: where the logs grow are as many places as there are
+/// people and targets, and a page that is not kept is read again for each row.
+const WRITER_KIB: i64 = 64 << 10;
+const READER_KIB: i64 = 16 << 10;
+/// Pages of the write-ahead log before they are brought to their places: a page that changes often is brought there once.
+const WAL_PAGES: i64 = 16_000;
 
 /// Numbered from 1, forward only.
 const MIGRATIONS: &[&str] = &[
@@ -55,6 +61,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/0011_keys.sql"),
     include_str!("../migrations/0012_workload.sql"),
     include_str!("../migrations/0013_operations.sql"),
+    include_str!("../migrations/0015_ingest.sql"),
 ];
 
 /// The step that goes on in [`event::migrate`].
@@ -278,6 +285,7 @@ fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "cache_size", -READER_KIB)?;
     Ok(connection)
 }
 
@@ -289,6 +297,8 @@ fn open(path: &Path) -> Result<Connection, StoreError> {
     // An event that was answered must survive a power cut.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", "ON")?;
+    connection.pragma_update(None, "cache_size", -WRITER_KIB)?;
+    connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
     Ok(connection)
 }
 

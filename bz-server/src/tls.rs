@@ -1,9 +1,10 @@
-//! TLS: the server's certificate from files, a CA of its own for first steps, and clients for identity providers.
+//! TLS: the server's certificate from files, which may be an authority's by ACME, a CA of its own for first steps, and clients for identity providers.
 //!
 //! Everything names its provider (ring); nothing process-wide is installed or read.
 
 mod validity;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
@@ -21,6 +22,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use crate::acme;
 use crate::config::TlsFiles;
 
 /// Why TLS cannot be set up.
@@ -94,14 +96,17 @@ pub fn make(organization: &str, names: Vec<String>, year: i16) -> Result<Made, T
 #[derive(Debug)]
 pub struct Certificates {
     files: Mutex<TlsFiles>,
-    now: RwLock<Shown>,
+    /// Nothing as long as an authority gave none.
+    now: RwLock<Option<Shown>>,
+    /// What an authority is shown that looks whether this server has a name; nothing where none ever looks.
+    proofs: Option<RwLock<BTreeMap<String, Arc<CertifiedKey>>>>,
 }
 
 /// A certificate, and what its files were when it was read.
 #[derive(Debug, Clone)]
 struct Shown {
     key: Arc<CertifiedKey>,
-    ends: Option<UnixTime>,
+    validity: Option<(UnixTime, UnixTime)>,
     seen: Seen,
 }
 
@@ -114,7 +119,20 @@ impl Certificates {
     /// # Errors
     /// [`TlsError`]; also when key and certificate do not fit together.
     pub fn read(files: &TlsFiles) -> Result<Arc<Self>, TlsError> {
-        Ok(Arc::new(Self { now: RwLock::new(shown(files)?), files: Mutex::new(files.clone()) }))
+        Ok(Arc::new(Self { now: RwLock::new(Some(shown(files)?)), files: Mutex::new(files.clone()), proofs: None }))
+    }
+
+    /// Reads the files if an authority gave them already, and can prove names to it.
+    #[must_use]
+    pub fn awaited(files: &TlsFiles) -> Arc<Self> {
+        let now = match shown(files) {
+            Ok(shown) => Some(shown),
+            Err(error) => {
+                tracing::warn!(%error, "there is no certificate yet: TLS is refused until the authority gives one");
+                None
+            }
+        };
+        Arc::new(Self { now: RwLock::new(now), files: Mutex::new(files.clone()), proofs: Some(RwLock::default()) })
     }
 
     /// Reads these files from now on, and now.
@@ -124,7 +142,7 @@ impl Certificates {
     pub fn read_again(&self, files: &TlsFiles) -> Result<(), TlsError> {
         let shown = shown(files)?;
         self.files.lock().unwrap_or_else(PoisonError::into_inner).clone_from(files);
-        *self.now.write().unwrap_or_else(PoisonError::into_inner) = shown;
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = Some(shown);
         Ok(())
     }
 
@@ -134,7 +152,8 @@ impl Certificates {
     /// [`TlsError`]; then the certificate stays that was shown before.
     pub fn follow(&self) -> Result<bool, TlsError> {
         let files = self.files.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if seen(&files) == self.shown().seen {
+        let before = self.shown().map_or([None; 2], |shown| shown.seen);
+        if seen(&files) == before {
             return Ok(false);
         }
         self.read_again(&files).map(|()| true)
@@ -143,18 +162,49 @@ impl Certificates {
     /// Until when the certificate is valid.
     #[must_use]
     pub fn ends(&self) -> Option<UnixTime> {
-        self.shown().ends
+        self.validity().map(|(_, ends)| ends)
     }
 
-    fn shown(&self) -> Shown {
+    /// From when until when it is.
+    #[must_use]
+    pub fn validity(&self) -> Option<(UnixTime, UnixTime)> {
+        self.shown()?.validity
+    }
+
+    /// Shows this to whoever looks whether the server has a name.
+    pub(crate) fn prove(&self, name: &str, proof: CertifiedKey) {
+        if let Some(proofs) = &self.proofs {
+            proofs.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), Arc::new(proof));
+        }
+    }
+
+    /// Shows no proofs any more.
+    pub(crate) fn prove_nothing(&self) {
+        if let Some(proofs) = &self.proofs {
+            proofs.write().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+    }
+
+    fn shown(&self) -> Option<Shown> {
         self.now.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl ResolvesServerCert for Certificates {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.shown().key)
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        // RFC 8737, section 3: who asks for a proof asks for nothing else.
+        if hello.alpn().is_some_and(|mut asked| asked.any(|protocol| protocol == acme::ALPN)) {
+            let proofs = self.proofs.as_ref()?.read().unwrap_or_else(PoisonError::into_inner);
+            return proofs.get(hello.server_name()?).cloned();
+        }
+        self.shown().map(|shown| shown.key)
     }
+}
+
+/// A certificate with the key that it was just made with: what is in it is not looked at.
+pub(crate) fn certified(certificate: CertificateDer<'static>, key: &KeyPair) -> Result<CertifiedKey, TlsError> {
+    let key = PrivateKeyDer::Pkcs8(key.serialize_der().into());
+    Ok(CertifiedKey::new(vec![certificate], provider().key_provider.load_private_key(key)?))
 }
 
 fn seen(files: &TlsFiles) -> Seen {
@@ -166,9 +216,9 @@ fn shown(files: &TlsFiles) -> Result<Shown, TlsError> {
     let seen = seen(files);
     let chain = certificates(&files.certificate)?;
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|e| unreadable(&files.key, &e))?;
-    let ends = chain.first().and_then(|certificate| validity::ends(certificate));
+    let validity = chain.first().and_then(|certificate| validity::validity(certificate));
     let key = Arc::new(CertifiedKey::from_der(chain, key, &provider())?);
-    Ok(Shown { key, ends, seen })
+    Ok(Shown { key, validity, seen })
 }
 
 /// Until when the certificate in these files is valid, if it says so.
@@ -176,7 +226,7 @@ fn shown(files: &TlsFiles) -> Result<Shown, TlsError> {
 /// # Errors
 /// [`TlsError`]; also when key and certificate do not fit together.
 pub fn ends(files: &TlsFiles) -> Result<Option<UnixTime>, TlsError> {
-    Ok(shown(files)?.ends)
+    Ok(shown(files)?.validity.map(|(_, ends)| ends))
 }
 
 /// What a listener needs: HTTP/2 and HTTP/1.1 under this certificate.
@@ -184,11 +234,15 @@ pub fn ends(files: &TlsFiles) -> Result<Option<UnixTime>, TlsError> {
 /// # Errors
 /// [`TlsError`].
 pub fn server(certificates: Arc<Certificates>) -> Result<rustls::ServerConfig, TlsError> {
+    let proves = certificates.proofs.is_some();
     let mut config = rustls::ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
         .with_cert_resolver(certificates);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    if proves {
+        config.alpn_protocols.push(acme::ALPN.to_vec());
+    }
     Ok(config)
 }
 
@@ -235,6 +289,6 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     read.collect::<Result<_, _>>().map_err(|e| unreadable(path, &e))
 }
 
-fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> TlsError {
+pub(crate) fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> TlsError {
     TlsError::File { path: path.to_owned(), why: error.to_string() }
 }

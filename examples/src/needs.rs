@@ -56,6 +56,8 @@ pub const PROGRAMS: &[Program] = &[
     row("mariadb", "mariadb-client", "the client that people have for MySQL and MariaDB"),
     row("mariadbd", "mariadb-server", "MariaDB itself"),
     row("age", "age", "a second opinion on backups"),
+    row("pebble", "pebble", "an authority that gives certificates"),
+    row("rsyslogd", "rsyslog", "the syslog that hosts have"),
 ];
 
 /// Folders that hold servers and administrators' tools but are often missing from a user's `PATH`.
@@ -145,8 +147,16 @@ pub const ANSIBLE: Peer = Peer {
     variable: "BZ_ANSIBLE",
     why: "says whether a playbook is one",
 };
+/// What `docs/verify.py` runs on; the tests of `bz-protocol` look for it where it is installed.
+pub const VERIFIER: Peer = Peer {
+    name: "verifier",
+    build: "examples/peers/verifier/build",
+    program: "bin/python3",
+    variable: "BZ_VERIFIER",
+    why: "runs the second verifier of transcripts",
+};
 /// All of them.
-pub const PEERS: [Peer; 3] = [SCHEMATHESIS, REGOPY, ANSIBLE];
+pub const PEERS: [Peer; 4] = [SCHEMATHESIS, REGOPY, ANSIBLE, VERIFIER];
 
 impl Peer {
     /// Where its program is. Absent it is like any other program of the table.

@@ -5,6 +5,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use bz_agent::agent::{Agent, Identity, Running};
@@ -36,7 +37,7 @@ use bz_protocol::driver::{Clock, SystemClock};
 use bz_protocol::link::{Choice, Ways};
 use bz_protocol::receipt::Bounds;
 use bz_protocol::transcript::{Anchors, JwksArchive, Verdict, verify};
-use bz_server::config::Config;
+use bz_server::config::{Config, Tls};
 use bz_server::init::{self, InitTls};
 use bz_server::relay::Relay;
 use bz_server::seam::SystemEntropy;
@@ -202,17 +203,17 @@ impl World {
         let (server, relay, (claim, bundle)) = server(folder, &idp.issuer(), (&clock, settings)).await?;
         let ca = std::fs::read_to_string(folder.join("server/ca.crt")).context("the server's CA")?;
         let tls = Arc::new(tls(&ca)?);
-        let address = server.local_addr();
-        let client = log_in((address, &ca), &bundle, (Some(&claim), &person), &clock).await?;
+        let address = address(&server).await?;
+        let client = log_in((&address, &ca), &bundle, (Some(&claim), &person), &clock).await?;
         let carrier = Ways::to_server(client.server().url(), &tls, way.into(), &Proxies::default());
         let client = client.clone().with_carrier(client.server().ways(way.into())?);
         let receipts = ClientReceipts::new(folder.join(CLIENT_RECEIPTS), Bounds::CLIENT);
         let client = client.with_receipts(Arc::new(receipts));
-        let identity = enroll(&client, (address, TARGET), (&tls, &clock)).await?;
+        let identity = enroll(&client, (&address, TARGET), (&tls, &clock)).await?;
         allow(&client, &identity, &user).await?;
         // Nobody comes back to this agent: a shell that was left behind ends soon after it.
         let files = Files::new(helper.clone());
-        let shells = Shells::new(helper, folder.join("shells"))?.idle(std::time::Duration::from_secs(60));
+        let shells = Shells::new(helper, folder.join("shells"))?.idle(Duration::from_secs(60));
         let keys = IssuerKeys::ThroughLink(Arc::clone(&tls));
         let receipts = AgentReceipts::new(folder.join(AGENT_RECEIPTS), Bounds::AGENT);
         let agent = Agent::new(identity, bundle.clone(), carrier.clone(), keys).clock(Arc::clone(&clock));
@@ -233,7 +234,7 @@ impl World {
     /// What failed first.
     pub async fn log_in(&self, person: &str) -> Result<Client> {
         let ca = std::fs::read_to_string(self.folder.join("server/ca.crt")).context("the server's CA")?;
-        log_in((self.server.local_addr(), &ca), &self.bundle, (None, person), &self.clock).await
+        log_in((&address(&self.server).await?, &ca), &self.bundle, (None, person), &self.clock).await
     }
 
     /// A client with this login, as another program of the same person would have it.
@@ -251,7 +252,7 @@ impl World {
     /// # Errors
     /// What the server says.
     pub async fn enroll(&self, name: &str) -> Result<Identity> {
-        let identity = enroll(&self.client, (self.server.local_addr(), name), (&self.tls, &self.clock)).await?;
+        let identity = enroll(&self.client, (&address(&self.server).await?, name), (&self.tls, &self.clock)).await?;
         let user = bz_agent::user::User::current()?.name;
         self.client.create_policy(&shells_on(&self.client, &identity, (name, &user)).await?).await?;
         Ok(identity)
@@ -262,7 +263,7 @@ impl World {
     /// # Errors
     /// What the server says.
     pub async fn register(&self, name: &str, route: &str) -> Result<Identity> {
-        let identity = enroll(&self.client, (self.server.local_addr(), name), (&self.tls, &self.clock)).await?;
+        let identity = enroll(&self.client, (&address(&self.server).await?, name), (&self.tls, &self.clock)).await?;
         let policy = TargetConnectContent {
             name: format!("call {route} on {name}"),
             subjects: vec![Subject { id: self.client.me().await?.id, kind: SubjectType::User }],
@@ -340,8 +341,11 @@ async fn server(
         ..Config::parse(Config::default_text(), [])?
     };
     settings(&mut config);
-    let names = InitTls::Make(vec!["127.0.0.1".to_owned(), NAME.to_owned()]);
-    let made = init::init(config, names, clock.as_ref(), &SystemEntropy).await?;
+    let tls = match &config.tls {
+        Tls::Acme(_) => InitTls::AsConfigured,
+        Tls::Off(_) | Tls::Files(_) => InitTls::Make(vec!["127.0.0.1".to_owned(), NAME.to_owned()]),
+    };
+    let made = init::init(config, tls, clock.as_ref(), &SystemEntropy).await?;
     let config = init::read_config(&made.config, [])?;
     let relay = Relay::new();
     let seams = Seams {
@@ -354,8 +358,22 @@ async fn server(
     Ok((server, relay, (made.claim, TrustBundle::parse(&made.bundle)?)))
 }
 
+/// Where clients and agents reach a server: by a name where its certificate is an authority's, once there is one.
+async fn address(server: &Server) -> Result<String> {
+    let app = server.app();
+    let Tls::Acme(settings) = &app.config().tls else { return Ok(server.local_addr().to_string()) };
+    let first = async {
+        while app.certificates.as_ref().is_none_or(|certificates| certificates.ends().is_none()) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), first).await.context("no first certificate")?;
+    let name = settings.names.first().context("a name of the certificate")?;
+    Ok(format!("{name}:{}", server.local_addr().port()))
+}
+
 async fn log_in(
-    (address, ca): (SocketAddr, &str),
+    (address, ca): (&str, &str),
     bundle: &TrustBundle,
     (claim, user): (Option<&str>, &str),
     clock: &Arc<dyn Clock>,
@@ -371,7 +389,7 @@ async fn log_in(
 
 async fn enroll(
     client: &Client,
-    (address, name): (SocketAddr, &str),
+    (address, name): (&str, &str),
     (tls, clock): (&Arc<rustls::ClientConfig>, &Arc<dyn Clock>),
 ) -> Result<Identity> {
     let key = NewApiKey { name: name.to_owned(), is_registration_key: true, ..NewApiKey::default() };

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use clap::{Args, CommandFactory as _};
+use clap::Args;
 use clap_complete::Shell;
 
 use crate::cli::Cli;
@@ -20,7 +20,7 @@ impl Completion {
     pub(crate) fn run(self) -> anyhow::Result<Exit> {
         // Made whole first: the generator ends the program when a pipe is closed on it.
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), "bz", &mut script);
+        clap_complete::generate(self.shell, &mut Cli::described(), "bz", &mut script);
         io::Write::write_all(&mut io::stdout(), &script)?;
         Ok(Exit::Fine)
     }

@@ -1,5 +1,6 @@
 //! `bz generate`: files for other programs.
 
+mod man;
 mod script;
 
 use std::fs;
@@ -14,6 +15,7 @@ use serde_json::json;
 
 use crate::context::Context;
 use crate::exit::Exit;
+use man::GenerateMan;
 use script::GenerateScript;
 
 /// What can be generated.
@@ -32,6 +34,8 @@ pub(crate) enum Generate {
     /// The same as objects of Kubernetes: a cluster's agent
     #[command(visible_alias = "kube-yaml")]
     Kube(GenerateScript),
+    /// The manual pages of `bz` and its commands, for `man`
+    Man(GenerateMan),
 }
 
 /// What `bz generate ssh-config` takes.
@@ -57,6 +61,7 @@ impl Generate {
     pub(crate) async fn run(self, context: &Context<'_>) -> anyhow::Result<Exit> {
         match self {
             Self::SshConfig(ssh) => ssh.run(context).await,
+            Self::Man(man) => man.run(context),
             Self::Bash(script) => script.run(Kind::Bash, context).await,
             Self::Powershell(script) => script.run(Kind::PowerShell, context).await,
             Self::Ansible(script) => script.run(Kind::Ansible, context).await,

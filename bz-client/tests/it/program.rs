@@ -624,6 +624,24 @@ async fn completion_scripts_are_printed() {
     }
 }
 
+/// Every command has a page that `man` can read, with its examples as they are typed.
+#[tokio::test]
+async fn manual_pages_are_written() {
+    let config = tempfile::tempdir().unwrap();
+    let folder = config.path().join("man/man1");
+    let made = run(config.path(), &["generate", "man", folder.to_str().unwrap()]).await;
+    assert!(made.status.success(), "{made:?}");
+    let page =
+        |name: &str| std::fs::read_to_string(folder.join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+    assert!(page("bz.1").contains("bz\\-list\\-targets(1)"));
+    let forward = page("bz-forward.1");
+    assert!(forward.contains(".nf\nExamples:\n  bz forward web\\-1 5432:db.internal:5432 "), "{forward}");
+    assert!(page("bz-policy-create-target-access.1").contains("\\-\\-target\\-user"));
+    assert!(!folder.join("bz-kube-credential.1").exists(), "what people never type");
+    let taken = run(config.path(), &["generate", "man", "/dev/null/x"]).await;
+    assert!(text(&taken.stderr).contains("cannot be written to /dev/null/x"), "{taken:?}");
+}
+
 #[tokio::test]
 async fn a_trusted_key_is_kept_for_the_name_as_typed() {
     let (_stand, config) = logged_in().await;

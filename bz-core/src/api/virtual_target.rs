@@ -179,6 +179,35 @@ pub struct NewVirtualTarget {
     /// Its labels, all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<Labels>,
+    /// The namespace of a cluster's agent; always `bz-agent`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+}
+
+/// The answer to [`NewVirtualTarget`] for a cluster: the target, or the objects of an agent that is to be in it where the
+/// body names nothing that the cluster is behind.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct KubeTargetMade {
+    /// The target.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_id: Option<TargetId>,
+    /// Objects of Kubernetes, with the agent and its token, and without pins.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub yaml: Option<String>,
+    /// The token that is in them, good for one target and one hour; absent where the caller has no registration key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub activation_token: Option<String>,
+}
+
+/// `GET targets/database/supported-databases`: for which databases the original split certificates; none here.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct SplitCertDatabases {
+    /// Always empty.
+    pub databases: Vec<String>,
 }
 
 /// The answer to [`NewVirtualTarget`].

@@ -36,6 +36,17 @@ mod rogue;
 mod transcript;
 mod receipt;
 mod segment;
+mod verifiers;
+mod model;
+#[path = "../../../fuzz/src/machines.rs"]
+#[cfg(feature = "ws")]
+mod machines;
+#[path = "../../../fuzz/src/protocol.rs"]
+#[cfg(feature = "ws")]
+mod fuzzed;
+#[cfg(feature = "ws")]
+mod corpora;
+mod symbolic;
 #[cfg(feature = "driver")]
 mod carriers;
 #[cfg(feature = "driver")]

@@ -276,3 +276,11 @@ fn an_author_signs_in_time_and_waits_for_the_record() {
     assert_eq!((author.room(), author.is_done()), (0, false));
     assert_eq!(author.finish(&Fin::Done, now(CHECKPOINT_TIME)), Err(AuthorError::NoRoom));
 }
+
+/// The transcript of a segment, for other tests.
+pub(crate) fn of_segment() -> Vec<u8> {
+    let world = World::new();
+    let (_, mut recorder, _) = recorded(&world);
+    recorder.claim(&world);
+    recorder.file
+}

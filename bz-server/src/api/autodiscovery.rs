@@ -67,10 +67,30 @@ pub(super) async fn container(call: Call) -> Result<Answer<ScriptText>, ApiError
     Ok(Answer::of(ScriptText::MEDIA, script.into_bytes()).kept_nowhere())
 }
 
+/// The objects of an agent in a cluster, which registers under this name: what the original's `POST targets/kube` makes.
+pub(super) async fn cluster(
+    call: &Call,
+    name: String,
+    environment: Option<EnvironmentId>,
+) -> Result<AutodiscoveryScript, ApiError> {
+    if !call.has("autodiscoveryservice:script") {
+        return Err(ApiError::denied("no policy lets this API key have scripts: it needs the scope keys, too"));
+    }
+    check_target_name(&name)?;
+    written(call, Kind::Kube, (Naming::Given(name), existing(call, environment).await?)).await
+}
+
 async fn made(call: &Call, kind: Kind) -> Result<AutodiscoveryScript, ApiError> {
-    let naming = naming(call)?;
+    let asked = call.ids::<EnvironmentId>("environmentId")?.pop();
+    written(call, kind, (naming(call)?, existing(call, asked).await?)).await
+}
+
+async fn written(
+    call: &Call,
+    kind: Kind,
+    (naming, asked): (Naming, Option<(EnvironmentId, String)>),
+) -> Result<AutodiscoveryScript, ApiError> {
     let artifacts = call.app.artifacts.list().await.map_err(ApiError::internal)?;
-    let asked = named_environment(call).await?;
     let token = token(call, asked.as_ref().map(|(id, _)| *id)).await?;
     let environment = match token.as_ref().and_then(|(_, token)| token.environment) {
         None => asked.map(|(_, name)| name),
@@ -103,8 +123,8 @@ fn naming(call: &Call) -> Result<Naming, ApiError> {
     })
 }
 
-async fn named_environment(call: &Call) -> Result<Option<(EnvironmentId, String)>, ApiError> {
-    let Some(id) = call.ids::<EnvironmentId>("environmentId")?.pop() else { return Ok(None) };
+async fn existing(call: &Call, id: Option<EnvironmentId>) -> Result<Option<(EnvironmentId, String)>, ApiError> {
+    let Some(id) = id else { return Ok(None) };
     let found = call.app.store.environment(id).await?.ok_or_else(|| ApiError::not_found("environment"))?;
     Ok(Some((id, found.name)))
 }
@@ -114,7 +134,8 @@ async fn token(
     call: &Call,
     environment: Option<EnvironmentId>,
 ) -> Result<Option<(RegistrationToken, ApiKey)>, ApiError> {
-    let named = call.ids::<ApiKeyId>("registrationKeyId")?.pop();
+    let asked = |name| if call.takes(name) { call.query(name) } else { Vec::new() };
+    let named = asked("registrationKeyId").pop().and_then(|id| id.parse::<ApiKeyId>().ok());
     let global = call.app.store.registration_settings().await?.global;
     let of = match (named, global, &call.caller) {
         (Some(id), _, _) => Of::Key(id),
@@ -122,7 +143,7 @@ async fn token(
         (None, false, Caller::Person(person)) if person.user.kind == SubjectType::User => Of::Personal(person.user.id),
         (None, false, _) => return Ok(None),
     };
-    let number = |name| call.query(name).pop().and_then(|text| text.parse::<u32>().ok());
+    let number = |name| asked(name).pop().and_then(|text| text.parse::<u32>().ok());
     let uses = number("uses").unwrap_or(1);
     let minutes = number("validMinutes").map_or(MINUTES, u64::from);
     let (secret, hash) = api_key::secret(call, true)?;

@@ -102,13 +102,20 @@ impl Call {
     /// The values of a query parameter, which may be repeated. The table says which there are.
     #[must_use]
     pub fn query(&self, name: &str) -> Vec<String> {
-        if !self.operation.query.iter().chain(&[query::LIMIT, query::CURSOR]).any(|param| param.name == name) {
+        let Some(param) = self.operation.query.iter().chain(&[query::LIMIT, query::CURSOR]).find(|p| p.name == name)
+        else {
             tracing::error!(name, operation = ?self.operation, "the table does not know this parameter");
             return Vec::new();
-        }
+        };
         let query = self.head.uri.query().unwrap_or_default();
         let pairs = url::form_urlencoded::parse(query.as_bytes());
-        pairs.filter(|(key, _)| key == name).map(|(_, value)| value.into_owned()).collect()
+        let given = pairs.filter(|(key, value)| key == name && !param.is_left_out(value));
+        given.map(|(_, value)| value.into_owned()).collect()
+    }
+
+    /// Whether the operation takes this query parameter.
+    pub(super) fn takes(&self, name: &str) -> bool {
+        self.operation.query.iter().any(|param| param.name == name)
     }
 
     /// Whether a query parameter is `true`.
@@ -136,7 +143,8 @@ impl Call {
         let query = self.head.uri.query().unwrap_or_default();
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             let mut params = self.operation.query.iter().chain(&[query::LIMIT, query::CURSOR]);
-            params.find(|param| param.name == name).map_or(Ok(()), |param| param.check(&value))?;
+            let param = params.find(|param| param.name == name && !param.is_left_out(&value));
+            param.map_or(Ok(()), |param| param.check(&value))?;
         }
         Ok(())
     }

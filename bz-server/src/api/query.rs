@@ -124,6 +124,12 @@ pub(super) const fn many(name: &'static str, takes: Takes, about: &'static str) 
 }
 
 impl Param {
+    /// Whether the original's clients leave it out so: they send what takes no list, empty. An empty filter of a list of
+    /// them is refused: it would ask for everything where something was meant.
+    pub(super) fn is_left_out(&self, value: &str) -> bool {
+        value.is_empty() && !self.many && matches!(self.takes, Takes::Text | Takes::Id | Takes::OneOf(_))
+    }
+
     /// Checks one value of it.
     ///
     /// # Errors

@@ -32,7 +32,8 @@ use bz_core::api::service_account::{
 };
 use bz_core::api::target::{ChangeEnvironment, ChangeTarget, Environment, EnvironmentMade, NewEnvironment, Target};
 use bz_core::api::virtual_target::{
-    DatabaseTarget, KubeTarget, NewVirtualTarget, SupportedDatabase, VirtualTargetMade, WebTarget,
+    DatabaseTarget, KubeTarget, KubeTargetMade, NewVirtualTarget, SplitCertDatabases, SupportedDatabase,
+    VirtualTargetMade, WebTarget,
 };
 
 use crate::api::openapi::{
@@ -43,8 +44,8 @@ use crate::api::policy::change::Change;
 use crate::api::query::{AGENTS, CONNECTIONS, FOUND, HOSTS, NAME, POLICIES, REACH, STOP, TOKENS, VERSIONS, VIRTUAL};
 use crate::api::{
     About, MAX_BODY, MAX_EVENTS, Method, Operation, ProofOf, agent, api_key, artifact, autodiscovery, connection,
-    environment, event, groups, mfa, organization, policy, reach, recording, registration_key, service_account,
-    subject, target, typed, user, virtual_target, why,
+    elsewhere, environment, event, groups, mfa, organization, policy, reach, recording, registration_key,
+    service_account, subject, target, typed, user, virtual_target, why,
 };
 
 /// `NAME METHOD PATH HANDLER [QUERY]: BODY => ANSWER, SUMMARY, FIELD: VALUE;`: query, body and fields may be left out. A
@@ -197,9 +198,9 @@ operations! {
     "targetservice:list" Get "/targets/kube" virtual_target::list::<virtual_target::Clusters> [VIRTUAL]
         => List<KubeTarget>,
         "Lists the clusters that the caller may use; all for administrators.";
-    "targetservice:add" Post "/targets/kube" virtual_target::add::<virtual_target::Clusters>: NewVirtualTarget
-        => VirtualTargetMade,
-        "Makes a cluster target behind the host or environment whose agent is in it.";
+    "targetservice:add" Post "/targets/kube" virtual_target::add_cluster: NewVirtualTarget => KubeTargetMade,
+        "Makes a cluster target behind the host or environment whose agent is in it; or, where it names neither, the \
+         objects that make an agent there.";
     "targetservice:get" Get "/targets/kube/{id}" virtual_target::get::<virtual_target::Clusters> => KubeTarget,
         "Answers with one cluster.";
     "targetservice:edit" Patch "/targets/kube/{id}" virtual_target::edit::<virtual_target::Clusters>
@@ -461,4 +462,24 @@ operations! {
         "Says how two versions of a policy differ, by fields and by elements of lists.";
     "policymanagementservice:history" Get "/policy-versions/{id}/{n}" policy::history::one => PolicyVersion,
         "Answers with one version of a policy, and what it said.";
+    "connectionservice:connect" Post "/connections/db" elsewhere::connect => Nothing,
+        "Always refused: says how connections are made. Kept for the original's clients.";
+    "connectionservice:connect" Post "/connections/kube" elsewhere::connect => Nothing,
+        "Always refused: says how connections are made. Kept for the original's clients.";
+    "connectionservice:connect" Post "/connections/web" elsewhere::connect => Nothing,
+        "Always refused: says how connections are made. Kept for the original's clients.";
+    "connectionservice:connect" Post "/connections/shell" elsewhere::connect => Nothing,
+        "Always refused: says how connections are made. Kept for the original's clients.";
+    "connectionservice:connect" Post "/connections/ssh" elsewhere::connect => Nothing,
+        "Always refused: says how connections are made. Kept for the original's clients.";
+    "connectionservice:connect" Post "/connections/universal/ssh" elsewhere::connect => Nothing,
+        "Always refused: says how connections are made. Kept for the original's clients.";
+    "targetservice:edit" Post "/targets/bzero/restart" elsewhere::restart => Nothing,
+        "Always refused: says how it is done. Kept for the original's clients.";
+    "targetservice:edit" Post "/targets/bzero/retrieve-logs" elsewhere::logs => Nothing,
+        "Always refused: says how it is done. Kept for the original's clients.";
+    "targetservice:edit" Post "/targets/bzero/update-config" elsewhere::configure => Nothing,
+        "Always refused: says how it is done. Kept for the original's clients.";
+    "targetservice:list" Get "/targets/database/supported-databases" virtual_target::split_cert => SplitCertDatabases,
+        "Lists nothing: no database has split certificates here. Kept for the original's clients.";
 }

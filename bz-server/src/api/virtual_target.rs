@@ -6,8 +6,8 @@ use bz_core::access::destination::{Destination, Host};
 use bz_core::access::upstream::Wire;
 use bz_core::api::target::{TargetKind, TargetStatus, TargetUserName};
 use bz_core::api::virtual_target::{
-    DatabaseAuthentication, DatabaseTarget, KubeTarget, NewVirtualTarget, Port, Remote, SupportedDatabase,
-    VirtualTarget as Base, VirtualTargetMade, WebTarget,
+    DatabaseAuthentication, DatabaseTarget, KubeTarget, KubeTargetMade, NewVirtualTarget, Port, Remote,
+    SplitCertDatabases, SupportedDatabase, VirtualTarget as Base, VirtualTargetMade, WebTarget,
 };
 use bz_core::database::{DATABASES, Database};
 use bz_core::id::TargetId;
@@ -17,7 +17,7 @@ use crate::api::call::{check_name, check_text};
 use crate::api::openapi::{Nothing, Whole};
 use crate::api::page::{List, Listed};
 use crate::api::target::given;
-use crate::api::{Answer, Call, target};
+use crate::api::{Answer, Call, autodiscovery, target};
 use crate::auth::Caller;
 use crate::connection::aim::Aim;
 use crate::connection::{self, question};
@@ -36,6 +36,9 @@ pub(super) trait Kind {
     /// It, as this caller sees it.
     fn shown(target: &VirtualTarget, base: Base, reach: Reach) -> Self::Shown;
 }
+
+/// Where a cluster's agent is, in the objects that make it.
+const AGENT_NAMESPACE: &str = "bz-agent";
 
 /// `targets/database`.
 pub(super) struct Databases;
@@ -137,6 +140,44 @@ pub(super) async fn add<K: Kind>(call: Call, new: NewVirtualTarget) -> Result<An
     call.note_context(id.to_string());
     call.app.store.keep_virtual_target(target).await?;
     Answer::json(&VirtualTargetMade { target_id: id })
+}
+
+/// `POST targets/kube`: a cluster behind a host, or what makes an agent in it, when nothing is named that it is behind.
+pub(super) async fn add_cluster(call: Call, new: NewVirtualTarget) -> Result<Answer<KubeTargetMade>, ApiError> {
+    if new.namespace.as_deref().is_some_and(|namespace| namespace != AGENT_NAMESPACE) {
+        return Err(ApiError::field(
+            "namespace",
+            "must be bz-agent, or left out: the agent's role and account are there",
+        ));
+    }
+    if new.proxy_target_id.is_some() || new.proxy_environment_id.is_some() {
+        call.note(new.target_name.clone());
+        let target = made::<Clusters>(&call, TargetId::from_random(call.app.random()?), new).await?;
+        let target_id = Some(target.id);
+        call.note_context(target.id.to_string());
+        call.app.store.keep_virtual_target(target).await?;
+        return Answer::json(&KubeTargetMade { target_id, ..KubeTargetMade::default() });
+    }
+    if new.labels.is_some() {
+        return Err(ApiError::field("labels", "a target gets them when it is there: PATCH targets/bzero/{id}"));
+    }
+    let environment = match (new.environment_id, &new.environment_name) {
+        (None, Some(name)) => {
+            let all = call.app.store.environments().await?;
+            let found = all.iter().find(|e| e.name == *name).ok_or_else(|| ApiError::not_found("environment"))?;
+            Some(found.id)
+        }
+        (id, _) => id,
+    };
+    let script = autodiscovery::cluster(&call, new.target_name, environment).await?;
+    let activation_token = script.registration_token.map(|token| token.secret);
+    let yaml = Some(script.autodiscovery_script);
+    Ok(Answer::json(&KubeTargetMade { target_id: None, yaml, activation_token })?.kept_nowhere())
+}
+
+/// `GET targets/database/supported-databases`.
+pub(super) async fn split_cert(_: Call) -> Result<Answer<SplitCertDatabases>, ApiError> {
+    Answer::json(&SplitCertDatabases::default())
 }
 
 /// `PATCH targets/KIND/{id}`: what is given changes, and connections to the place as it was end.
@@ -275,6 +316,7 @@ fn over(old: &VirtualTarget, change: NewVirtualTarget) -> NewVirtualTarget {
         database_type: change.database_type,
         upstream_tls: change.upstream_tls.or_else(|| (old.kind == TargetKind::Db).then_some(old.tls)),
         labels: change.labels.or_else(|| Some(old.labels.clone())),
+        namespace: None,
     }
 }
 

@@ -53,6 +53,7 @@ fn bad_values_are_named() {
     check("SESSION_MAX_HOURS", "169", "session_max_hours");
     check("SHELL_IDLE_HOURS", "0", "shell_idle_hours");
     check("DRAIN_SECONDS", "301", "drain_seconds");
+    check("SINKS_WAIT_DAYS", "366", "sinks_wait_days");
     check("ORGANIZATION", " ", "organization");
     check("NODE", "", "node");
     check("PROVIDER", "[]", "provider");

@@ -1,6 +1,7 @@
 //! Settings read again while the server runs: what can be taken is, the rest is named, and a broken file changes nothing.
 
 use std::collections::BTreeSet;
+use std::mem::discriminant;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -61,7 +62,7 @@ fn merge(app: &Arc<App>, next: &Config) -> Result<(Config, Reloaded), ReloadErro
     let table =
         |config: &Config| toml::Table::try_from(config).map_err(|error| ReloadError::Compare(error.to_string()));
     let (now, mut merged) = (table(&app.config())?, table(next)?);
-    let tls_moves = matches!(app.config().tls, Tls::Off(_)) != matches!(next.tls, Tls::Off(_));
+    let tls_moves = discriminant(&app.config().tls) != discriminant(&next.tls);
     let names: BTreeSet<String> = now.keys().chain(merged.keys()).cloned().collect();
     let mut reloaded = Reloaded::default();
     for name in names {

@@ -232,12 +232,14 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; then what they are about is not answered.
     pub async fn add_events<E: Event>(&self, events: Vec<(E, UnixTime)>) -> Result<(), StoreError> {
+        // Whoever writes does it for all: what can be done before is.
+        let bodies = events.iter().map(|(event, at)| Ok((super::to_json(event)?, *at)));
+        let bodies = bodies.collect::<Result<Vec<_>, StoreError>>()?;
+        let names: BTreeSet<_> = events.iter().flat_map(|(event, _)| find::names(event)).collect();
         self.transact(move |tx| {
             let mut chain = chain::Chain::open(tx)?;
-            let mut names = BTreeSet::new();
-            for (event, at) in &events {
-                chain.append(E::LOG, *at, &super::to_json(event)?)?;
-                names.extend(find::names(event));
+            for (body, at) in &bodies {
+                chain.append(E::LOG, *at, body)?;
             }
             find::name(tx, names)?;
             chain.close()

@@ -1,4 +1,5 @@
-//! The end of a certificate's validity: the one field of X.509 that this server reads itself, in order to warn before it.
+//! A certificate's validity: the one field of X.509 that this server reads itself, in order to renew or to warn before
+//! its end.
 //!
 //! Absent: everything about whether a certificate is good, which is rustls' at the other end.
 
@@ -10,8 +11,8 @@ const VERSION: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-/// `notAfter` of a certificate (RFC 5280, section 4.1).
-pub(super) fn ends(certificate: &[u8]) -> Option<UnixTime> {
+/// `notBefore` and `notAfter` of a certificate (RFC 5280, section 4.1).
+pub(super) fn validity(certificate: &[u8]) -> Option<(UnixTime, UnixTime)> {
     let (SEQUENCE, certificate, _) = element(certificate)? else { return None };
     let (SEQUENCE, mut fields, _) = element(certificate)? else { return None };
     if let (VERSION, _, rest) = element(fields)? {
@@ -21,10 +22,11 @@ pub(super) fn ends(certificate: &[u8]) -> Option<UnixTime> {
     for _ in 0..3 {
         (_, _, fields) = element(fields)?;
     }
-    let (SEQUENCE, validity, _) = element(fields)? else { return None };
-    let (_, _, rest) = element(validity)?;
+    let (SEQUENCE, times, _) = element(fields)? else { return None };
+    let (kind, text, rest) = element(times)?;
+    let begins = time(kind, std::str::from_utf8(text).ok()?)?;
     let (kind, text, _) = element(rest)?;
-    time(kind, std::str::from_utf8(text).ok()?)
+    Some((begins, time(kind, std::str::from_utf8(text).ok()?)?))
 }
 
 fn time(kind: u8, text: &str) -> Option<UnixTime> {
@@ -61,22 +63,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_end_is_read_in_both_forms() {
+    fn times_are_read_in_both_forms() {
         for (year, want) in [(2030, 1_893_456_000), (2049, 2_493_072_000), (2050, 2_524_608_000)] {
             let mut params = rcgen::CertificateParams::new(vec!["x".to_owned()]).unwrap();
+            params.not_before = rcgen::date_time_ymd(year - 1, 1, 1);
             params.not_after = rcgen::date_time_ymd(year, 1, 1);
             let made = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
-            assert_eq!(ends(made.der()), Some(UnixTime::from_secs(want)), "{year}");
+            let (begins, ends) = validity(made.der()).unwrap();
+            assert_eq!(ends, UnixTime::from_secs(want), "{year}");
+            assert!([365, 366].contains(&(ends.since(begins).as_secs() / 86_400)), "{year}: {begins}");
             for cut in 0..made.der().len().min(200) {
-                assert_eq!(ends(&made.der()[..cut]), None, "cut to {cut} bytes");
+                assert_eq!(validity(&made.der()[..cut]), None, "cut to {cut} bytes");
             }
         }
     }
 
     #[test]
-    fn what_is_no_certificate_has_no_end() {
+    fn what_is_no_certificate_has_no_times() {
         for bytes in [&b""[..], b"0", b"0\x80", b"0\x84\xff\xff\xff\xff", &[0x30; 64]] {
-            assert_eq!(ends(bytes), None, "{bytes:02x?}");
+            assert_eq!(validity(bytes), None, "{bytes:02x?}");
         }
     }
 }

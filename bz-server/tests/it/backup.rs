@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use bz_core::api::error::Code;
@@ -112,6 +113,83 @@ async fn what_cannot_be_restored_changes_nothing() {
     let short = save((&config, &settings), Path::new("/nowhere"), b"short", (&SystemEntropy, world.app.now().wall));
     assert!(matches!(short.await, Err(BackupError::Passphrase)));
     world.get(As::Nobody, "/users").await.refused(Code::NotLoggedIn);
+}
+
+/// Who is killed while a backup is made leaves nothing under its name, and nothing in the way of the next one.
+#[tokio::test]
+async fn a_killed_backup_is_none() {
+    let world = World::new().await;
+    let (data, folder) = (world.app.config().data.clone(), world.folder.path());
+    let (file, part, words) = (folder.join("backup.age"), folder.join("backup.age.part"), folder.join("words"));
+    fs::write(&words, PASSPHRASE).unwrap();
+    fs::set_permissions(&words, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    // More than is encrypted before somebody sees that it began.
+    fs::create_dir_all(data.join("transcripts")).unwrap();
+    fs::File::create(data.join("transcripts/1.bzt")).unwrap().set_len(2 << 30).unwrap();
+    let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_bz-server"));
+    program.arg("--config").arg(data.join("server.toml")).arg("backup").arg(&file).arg("--passphrase-file").arg(&words);
+    let mut running = program.spawn().unwrap();
+    let began = async {
+        while !part.exists() {
+            assert!(running.try_wait().unwrap().is_none(), "it ended without a backup");
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), began).await.expect("it begins");
+    running.kill().unwrap();
+    running.wait().unwrap();
+    assert!(!file.exists() && part.exists(), "{:?}", fs::read_dir(folder).unwrap().collect::<Vec<_>>());
+    assert_eq!(world.app.store.last_done(Done::Backup).await.unwrap(), None, "it counts as made");
+    fs::remove_file(data.join("transcripts/1.bzt")).unwrap();
+    save_to(&world, &file).await.unwrap();
+    assert!(file.exists() && !part.exists());
+    back(&file, &folder.join("other"), PASSPHRASE).await.unwrap();
+}
+
+/// A full disk is said, and leaves nothing behind: where a backup is written, and where one is restored to.
+#[tokio::test]
+async fn a_full_disk_leaves_no_backup_and_restores_nothing() {
+    let world = World::new().await;
+    let Some(disk) = Disk::at(world.folder.path().join("disk")) else { return };
+    let record = world.app.config().data.join("transcripts/1.bzt");
+    fs::create_dir_all(record.parent().unwrap()).unwrap();
+    fs::write(&record, vec![9; 1 << 20]).unwrap();
+    let error = save_to(&world, &disk.0.join("backup.age")).await.unwrap_err().to_string();
+    assert!(error.contains("backup.age") && error.contains("No space left on device"), "{error}");
+    assert_eq!(fs::read_dir(&disk.0).unwrap().count(), 0, "a part of the backup is left");
+    assert_eq!(world.app.store.last_done(Done::Backup).await.unwrap(), None, "it counts as made");
+
+    let file = world.folder.path().join("backup.age");
+    save_to(&world, &file).await.unwrap();
+    let error = back(&file, &disk.0.join("other"), PASSPHRASE).await.unwrap_err();
+    assert!(matches!(error, BackupError::NoRoom { .. }), "{error}");
+    assert_eq!(fs::read_dir(&disk.0).unwrap().count(), 0, "a part of the server is left");
+}
+
+/// A file system of 256 KiB.
+struct Disk(PathBuf);
+
+impl Disk {
+    /// None on a machine where nothing may be mounted, which is no machine of CI.
+    fn at(place: PathBuf) -> Option<Self> {
+        fs::create_dir_all(&place).unwrap();
+        let mut mount = std::process::Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=256k,mode=0700", "tmpfs"]).arg(&place);
+        let mounted = mount.output().is_ok_and(|out| out.status.success());
+        let in_ci = std::env::var("CI").is_ok_and(|value| value == "true");
+        assert!(mounted || !in_ci, "a full disk may not be left out here: nothing can be mounted");
+        if !mounted {
+            drop(writeln!(std::io::stderr(), "left out: a full disk: nothing can be mounted"));
+        }
+        mounted.then_some(Self(place))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let done = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+        assert!(std::thread::panicking() || done.is_ok_and(|status| status.success()), "{:?} stays mounted", self.0);
+    }
 }
 
 async fn save_to(world: &World, file: &Path) -> Result<bz_server::backup::Saved, BackupError> {

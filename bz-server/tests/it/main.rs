@@ -36,6 +36,7 @@ mod policy_questions;
 mod labels;
 mod environments;
 mod lists;
+mod go_sdk;
 mod page;
 mod bad_bodies;
 mod connections;
@@ -52,3 +53,6 @@ mod backup;
 mod sinks;
 mod limits;
 mod operations;
+#[path = "../../../fuzz/src/server.rs"]
+mod fuzzed;
+mod corpora;

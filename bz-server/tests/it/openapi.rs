@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::world::World;
 
-/// F-253~: `docs/api/openapi.json` and `docs/api/reference.md` are what the server says of itself; `UPDATE_EXPECT=1` writes
+/// F-253: `docs/api/openapi.json` and `docs/api/reference.md` are what the server says of itself; `UPDATE_EXPECT=1` writes
 /// them anew.
 #[tokio::test]
 async fn the_document_is_checked_in() {

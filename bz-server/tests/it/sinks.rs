@@ -7,10 +7,12 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
+use bz_core::api::record::UserEvent;
 use bz_server::Server;
 use bz_server::config::SinkSettings;
+use bz_server::store::event::{EventFilter, Log};
 use ring::hmac;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream, UnixDatagram};
 
@@ -141,6 +143,110 @@ async fn syslog_over_tcp_loses_nothing_when_its_receiver_starts_anew() {
     server.shutdown().await;
 }
 
+/// A collector gets requests of the published shape, and its token; what it refuses comes again.
+#[tokio::test]
+async fn a_collector_gets_log_records() {
+    type Calls = Arc<Mutex<Vec<(HeaderMap, String)>>>;
+    let seen = Calls::default();
+    let kept = Arc::clone(&seen);
+    let take = async move |headers: HeaderMap, body: String| {
+        let mut kept = kept.lock().unwrap();
+        kept.push((headers, body));
+        let status = if kept.len() == 1 { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::OK };
+        (status, r#"{"partialSuccess":{"rejectedLogRecords":"1","errorMessage":"too old"}}"#)
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1/logs", listener.local_addr().unwrap());
+    let serving = tokio::spawn(async move { axum::serve(listener, Router::new().route("/v1/logs", post(take))).await });
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("token");
+    std::fs::write(&secret, "a-token\n").unwrap();
+    let (otlp, secret) = (Some(url.parse().unwrap()), Some(secret));
+    let world = world_with(SinkSettings { name: "c".to_owned(), otlp, secret, ..SinkSettings::default() }).await;
+    let server = serve(&world).await;
+    world.admin().await;
+    world.get(As::Nobody, "/users").await;
+    let taken = || -> Vec<Value> {
+        let calls = seen.lock().unwrap();
+        calls.iter().skip(1).flat_map(|(_, body)| records(&serde_json::from_str(body).unwrap())).collect()
+    };
+    let head = world.app.store.event_head().await.unwrap().count;
+    soon(|| {
+        world.advance(1);
+        taken().len() as u64 >= head
+    })
+    .await;
+    server.shutdown().await;
+    serving.abort();
+    for (headers, _) in seen.lock().unwrap().iter() {
+        assert_eq!(
+            (&headers["content-type"], &headers["authorization"]),
+            (&"application/json".parse().unwrap(), &"Bearer a-token".parse().unwrap())
+        );
+    }
+    let rows = world.app.store.events_after((Log::ALL.to_vec(), EventFilter::default()), 0).await.unwrap().0;
+    for (row, record) in rows.iter().zip(taken()) {
+        let refused = row.body.contains("\"evaluation\":false");
+        let (number, text) = if refused { (13, "WARN") } else { (9, "INFO") };
+        assert_eq!((&record["severityNumber"], &record["severityText"]), (&json!(number), &json!(text)));
+        assert_eq!(record["timeUnixNano"], json!(format!("{}000000", row.at.as_millis())));
+        assert_eq!(record["body"], json!({ "stringValue": row.body }));
+        let attributes = record["attributes"].as_array().unwrap();
+        for (key, value) in [
+            ("bz.seq", json!({ "intValue": row.seq.to_string() })),
+            ("bz.log", json!({ "stringValue": row.log.name() })),
+            ("bz.hash", json!({ "stringValue": row.hash.to_string() })),
+        ] {
+            assert!(attributes.contains(&json!({ "key": key, "value": value })), "{key} of {record}");
+        }
+    }
+    assert!(taken().iter().any(|record| record["severityNumber"] == 13), "no refused call came");
+}
+
+/// Retention waits for a sink that is behind, and cuts what it took as soon as it took it; one that is dead holds rows as
+/// long as the settings say, and the log names it then.
+#[tokio::test]
+async fn retention_waits_for_a_sink_and_not_for_ever() {
+    const DAY: u64 = 24 * 3600;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("later/events.jsonl");
+    let sink = SinkSettings { name: "late".to_owned(), file: Some(path.clone()), ..SinkSettings::default() };
+    let world = World::with(|config| {
+        config.sinks = vec![sink];
+        (config.events_keep_days, config.sinks_wait_days) = (Some(2), 3);
+    })
+    .await;
+    let server = serve(&world).await;
+    world.admin().await;
+    let begin_after = async |days: u64| {
+        world.advance(days * DAY);
+        bz_server::jobs::tick(&world.app).await.unwrap();
+        world.app.store.events_begin().await.unwrap()
+    };
+    assert_eq!(begin_after(3).await, 1, "rows that wait were cut");
+    let head = world.app.store.event_head().await.unwrap().count;
+    std::fs::create_dir(path.parent().unwrap()).unwrap();
+    soon(|| {
+        world.advance(60);
+        lines(&path).len() as u64 >= head
+    })
+    .await;
+    until_begin(&world, head + 1).await;
+
+    std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+    world.get(As::Nobody, "/users/me").await;
+    let waiting = world.app.store.event_head().await.unwrap().count;
+    assert!(begin_after(3).await <= waiting, "rows that wait were cut");
+    begin_after(3).await;
+    until_begin(&world, waiting + 1).await;
+    let log = world.app.store.user_events(EventFilter { limit: 10, ..EventFilter::default() }).await.unwrap();
+    let cut = |event: &&UserEvent| event.service_action == "auditservice:cut";
+    let missed: Vec<_> =
+        log.iter().filter(cut).map(|event| event.context.contains("\"notTakenBy\":[\"late\"]")).collect();
+    assert_eq!(missed, [true, false], "{log:#?}");
+    server.shutdown().await;
+}
+
 /// The local daemon's socket gets a datagram for each row.
 #[tokio::test]
 async fn the_local_syslog_gets_datagrams() {
@@ -200,6 +306,17 @@ async fn serve(world: &World) -> Server {
     Server::serve(Arc::clone(&world.app), world.router.clone()).await.unwrap()
 }
 
+/// Until retention cut all rows before this one.
+async fn until_begin(world: &World, begin: u64) {
+    let looking = async {
+        while world.app.store.events_begin().await.unwrap() < begin {
+            bz_server::jobs::tick(&world.app).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, looking).await.expect("rows are cut in time");
+}
+
 fn lines(path: &Path) -> Vec<String> {
     std::fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
 }
@@ -223,6 +340,46 @@ async fn soon(holds: impl Fn() -> bool) {
         }
     };
     tokio::time::timeout(DEADLINE, looking).await.expect("it comes in time");
+}
+
+/// The records of a request, whose shape is the published one: `opentelemetry-proto`, logs/v1.
+fn records(request: &Value) -> Vec<Value> {
+    let only = |value: &Value, fields: &[&str]| {
+        let object = value.as_object().unwrap_or_else(|| panic!("no object: {value}"));
+        assert!(object.keys().all(|key| fields.contains(&key.as_str())), "{value} has more than {fields:?}");
+    };
+    let digits = |value: &Value| {
+        let text = value.as_str().unwrap_or_else(|| panic!("64 bits are a text: {value}"));
+        assert!(text.parse::<u64>().is_ok(), "{text}");
+    };
+    let attributes = |of: &Value| {
+        for attribute in of["attributes"].as_array().unwrap() {
+            only(attribute, &["key", "value"]);
+            only(&attribute["value"], &["stringValue", "intValue"]);
+            assert!(attribute["key"].as_str().is_some_and(|key| !key.is_empty()), "{attribute}");
+        }
+    };
+    only(request, &["resourceLogs"]);
+    let mut all = Vec::new();
+    for resource in request["resourceLogs"].as_array().unwrap() {
+        only(resource, &["resource", "scopeLogs", "schemaUrl"]);
+        attributes(&resource["resource"]);
+        for scope in resource["scopeLogs"].as_array().unwrap() {
+            only(scope, &["scope", "logRecords", "schemaUrl"]);
+            assert!(scope["scope"]["name"].is_string(), "{scope}");
+            for record in scope["logRecords"].as_array().unwrap() {
+                let fields =
+                    ["timeUnixNano", "observedTimeUnixNano", "severityNumber", "severityText", "body", "attributes"];
+                only(record, &fields);
+                only(&record["body"], &["stringValue"]);
+                digits(&record["timeUnixNano"]);
+                digits(&record["observedTimeUnixNano"]);
+                attributes(record);
+                all.push(record.clone());
+            }
+        }
+    }
+    all
 }
 
 /// Messages after their lengths.

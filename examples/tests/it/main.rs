@@ -8,9 +8,13 @@ mod carriers;
 #[path = "../../../bz-protocol/tests/it/logged.rs"]
 mod logged;
 #[cfg(test)]
+mod acme;
+#[cfg(test)]
 mod api;
 #[cfg(test)]
 mod certified;
+#[cfg(all(test, feature = "compare"))]
+mod compare;
 #[cfg(test)]
 mod client_secret;
 #[cfg(test)]
@@ -45,6 +49,8 @@ mod kept;
 mod matrix;
 #[cfg(test)]
 mod kube;
+#[cfg(test)]
+mod pages;
 #[cfg(test)]
 mod people;
 #[cfg(test)]

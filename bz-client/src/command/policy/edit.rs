@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::command::group::named;
-use crate::command::policy::create::subjects;
+use crate::command::policy::create::{service_accounts, subjects};
 use crate::context::Context;
 use crate::exit::Exit;
 
@@ -41,6 +41,12 @@ pub(crate) struct Edit {
     /// A person to name no more, by address or id; may be given several times
     #[arg(long, group = "change", value_name = "EMAIL")]
     remove_user: Vec<String>,
+    /// A service account to name, by address, name or id; may be given several times
+    #[arg(long, group = "change", value_name = "NAME")]
+    add_service_account: Vec<String>,
+    /// A service account to name no more; may be given several times
+    #[arg(long, group = "change", value_name = "NAME")]
+    remove_service_account: Vec<String>,
     /// A group to name, by id or name; may be given several times
     #[arg(long, group = "change", value_name = "GROUP")]
     add_group: Vec<String>,
@@ -73,6 +79,9 @@ impl Edit {
 
     async fn change(self, client: &Client, policy: &ReadPolicy) -> anyhow::Result<Value> {
         let mut change = Map::new();
+        if let Some(list) = self.subjects(client, policy).await? {
+            change.insert("subjects".to_owned(), list);
+        }
         if let Some(name) = self.name {
             change.insert("name".to_owned(), json!(name));
         }
@@ -84,13 +93,6 @@ impl Edit {
         }
         if let Some(expires) = self.expires {
             change.insert("timeExpires".to_owned(), if expires == "never" { Value::Null } else { json!(expires) });
-        }
-        if !self.add_user.is_empty() || !self.remove_user.is_empty() {
-            let gone = ids(client, &self.remove_user).await?;
-            let list = listed(policy, "subjects", &subjects(client, &self.add_user).await?, |one| {
-                gone.iter().any(|id| is(one, "id", id))
-            })?;
-            change.insert("subjects".to_owned(), list);
         }
         if !self.add_group.is_empty() || !self.remove_group.is_empty() {
             let gone = self.remove_group;
@@ -113,6 +115,22 @@ impl Edit {
             );
         }
         Ok(Value::Object(change))
+    }
+}
+
+impl Edit {
+    /// Who the policy names from then on, when that changes.
+    async fn subjects(&self, client: &Client, policy: &ReadPolicy) -> anyhow::Result<Option<Value>> {
+        let named = [&self.add_user, &self.remove_user, &self.add_service_account, &self.remove_service_account];
+        if named.iter().all(|names| names.is_empty()) {
+            return Ok(None);
+        }
+        let mut come = subjects(client, &self.add_user).await?;
+        come.extend(service_accounts(client, &self.add_service_account).await?);
+        let mut gone = ids(client, &self.remove_user).await?;
+        let accounts = service_accounts(client, &self.remove_service_account).await?;
+        gone.extend(accounts.iter().map(|account| account.id.to_string()));
+        listed(policy, "subjects", &come, |one| gone.iter().any(|id| is(one, "id", id))).map(Some)
     }
 }
 
@@ -156,6 +174,9 @@ fn listed(
 
 /// The ids of people, named by address or id. Who was deleted is in no policy.
 async fn ids(client: &Client, names: &[String]) -> anyhow::Result<Vec<String>> {
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
     let users = client.users().await?;
     let id = |name: &String| {
         let fits =

@@ -47,6 +47,24 @@ impl Anchor {
     }
 }
 
+/// Which rows retention cuts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Those from before this,
+    pub before: UnixTime,
+    /// as far as every sink took them,
+    pub taken: Option<u64>,
+    /// and whoever took them or not, those from before this.
+    pub at_last: UnixTime,
+}
+
+impl From<UnixTime> for Bounds {
+    /// All from before this: nobody waits for them.
+    fn from(before: UnixTime) -> Self {
+        Self { before, taken: None, at_last: before }
+    }
+}
+
 /// Who signs, and when.
 #[derive(Debug, Clone)]
 pub struct Signer {
@@ -59,13 +77,21 @@ pub struct Signer {
 }
 
 impl Store {
-    /// Cuts some of the rows off that are older than this, from the beginning on, and signs for them; whether there are
-    /// more. A row that is older than one before it goes with that one.
+    /// Cuts some of the rows off that are older than this, from the beginning on, and signs for them; how many, none when
+    /// there are no more. A row that is older than one before it stays with that one.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn cut_events(&self, before: UnixTime, signer: Signer) -> Result<u64, StoreError> {
-        self.transact(move |tx| cut(tx, before, &signer)).await
+    pub async fn cut_events(&self, bounds: Bounds, signer: Signer) -> Result<u64, StoreError> {
+        self.transact(move |tx| cut(tx, bounds, &signer)).await
+    }
+
+    /// The number of the first row that is there, or of the next one where none is.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn events_begin(&self) -> Result<u64, StoreError> {
+        self.read(|tx| Ok(last(tx)?.map_or(0, |anchor| anchor.head.count).saturating_add(1))).await
     }
 
     /// Walks the whole chain. A head that was written down earlier must lie on it; what retention left must be signed
@@ -82,10 +108,11 @@ impl Store {
     }
 }
 
-fn cut(tx: &Transaction<'_>, before: UnixTime, signer: &Signer) -> Result<u64, StoreError> {
-    let keep = first(tx, "SELECT seq FROM event WHERE +at >= ?1 ORDER BY seq LIMIT 1", &[&millis(before)], |row| {
-        Ok(row.get::<_, i64>("seq")?)
-    })?;
+fn cut(tx: &Transaction<'_>, bounds: Bounds, signer: &Signer) -> Result<u64, StoreError> {
+    let taken = bounds.taken.map_or(i64::MAX, |taken| i64::try_from(taken).unwrap_or(i64::MAX));
+    let (before, at_last) = (millis(bounds.before), millis(bounds.at_last));
+    let sql = "SELECT seq FROM event WHERE +at >= ?1 OR (seq > ?2 AND +at >= ?3) ORDER BY seq LIMIT 1";
+    let keep = first(tx, sql, &[&before, &taken, &at_last], |row| Ok(row.get::<_, i64>("seq")?))?;
     let sql = "SELECT seq, hash FROM event WHERE ?1 IS NULL OR seq < ?1 ORDER BY seq LIMIT 1 OFFSET ?2";
     let end = |skip: i64| first(tx, sql, &[&keep, &skip], |row| Ok((row.get::<_, i64>("seq")?, hash(row)?)));
     let sql = "SELECT seq, hash FROM event WHERE ?1 IS NULL OR seq < ?1 ORDER BY seq DESC LIMIT 1";

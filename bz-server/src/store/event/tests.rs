@@ -79,17 +79,21 @@ async fn a_rewritten_chain_is_not_the_one_that_an_auditor_saw() {
 async fn what_retention_cuts_is_signed_for() {
     let bench = Bench::with(9).await;
     let (early, middle) = (bench.head_at(3), bench.head_at(6));
-    let gone = bench.store.cut_events(UnixTime::from_secs(1005), signer(1)).await.unwrap();
+    let gone = bench.store.cut_events(UnixTime::from_secs(1005).into(), signer(1)).await.unwrap();
     assert_eq!(gone, 5, "rows of the seconds 1000 to 1004");
     let audited = bench.audit(Some(middle)).await.unwrap();
     assert_eq!((audited.rows, audited.head.count, audited.cut.unwrap().head.count), (4, 9, 5));
     assert_eq!(bench.audit(Some(early)).await, Err(Broken::Cut { head: 3, cut: 5 }));
-    assert_eq!(bench.store.cut_events(UnixTime::from_secs(1005), signer(1)).await, Ok(0), "nothing is left to cut");
+    assert_eq!(
+        bench.store.cut_events(UnixTime::from_secs(1005).into(), signer(1)).await,
+        Ok(0),
+        "nothing is left to cut"
+    );
     assert!(bench.search("uptime 4").await.is_empty(), "what was cut is found no more");
     assert_eq!(bench.search("uptime 5").await.len(), 1);
     // By another server's key, for another row, or not at all.
     let stranger = Bench::with(9).await;
-    stranger.store.cut_events(UnixTime::from_secs(1005), signer(2)).await.unwrap();
+    stranger.store.cut_events(UnixTime::from_secs(1005).into(), signer(2)).await.unwrap();
     let found = stranger.audit(None).await.unwrap_err();
     assert!(matches!(&found, Broken::Anchor(5, why) if why.contains("no pinned root")), "{found:?}");
     bench.edit("DELETE FROM event WHERE seq = 6");
@@ -101,7 +105,7 @@ async fn what_retention_cuts_is_signed_for() {
     bench.command("and on", 20).await;
     // All of it may go; the chain goes on from what is left of it.
     let all = Bench::with(3).await;
-    assert_eq!(all.store.cut_events(UnixTime::from_secs(5000), signer(1)).await, Ok(3));
+    assert_eq!(all.store.cut_events(UnixTime::from_secs(5000).into(), signer(1)).await, Ok(3));
     all.command("after", 1).await;
     let audited = all.audit(None).await.unwrap();
     assert_eq!((audited.rows, audited.head.count), (1, 4));

@@ -129,6 +129,25 @@ async fn only_the_provider_sends_events() {
     other.world.send(verify).await.refused(Code::NotFound);
 }
 
+/// The secret cannot be tried for long: wrong ones lock their address, leave no rows then, and the right one is heard.
+#[tokio::test]
+async fn the_secret_of_a_hook_cannot_be_guessed() {
+    let place = Place::new(Kind::Okta).await;
+    let body = delivery(&[]);
+    for _ in 0..25 {
+        send(&place.world, None, &body).await.refused(Code::NotLoggedIn);
+    }
+    for guess in 0..20 {
+        send(&place.world, Some(&format!("{HOOK}{guess}")), &body).await.refused(Code::NotLoggedIn);
+    }
+    let rows = place.world.log().await.len();
+    let locked = send(&place.world, Some("another"), &body).await;
+    assert_eq!(locked.headers.get("retry-after").map(|after| after.to_str().unwrap()), Some("900"));
+    locked.refused(Code::TooMany);
+    assert_eq!(place.world.log().await.len(), rows);
+    send(&place.world, Some(HOOK), &body).await.done();
+}
+
 /// Events that did not come about, are about nobody here, or are of another kind change nothing; a long delivery is taken
 /// whole; one that is none is refused; a group that is deleted gives nothing any more.
 #[tokio::test]

@@ -6,7 +6,7 @@ use super::{PERSON, Place};
 
 const AUDITING: &str = include_str!("../../../../docs/admin/auditing.md");
 
-/// F-154~, F-155, F-156~: the page as written, with the real programs: logs are looked at, followed, taken along and
+/// F-154~, F-155, F-156~, F-239: the page as written, with the real programs: logs are looked at, followed, taken along and
 /// proved, and a head of another chain is not believed.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_page_on_auditing_is_as_written() {

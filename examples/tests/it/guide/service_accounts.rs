@@ -71,6 +71,7 @@ async fn the_page_about_service_accounts_is_as_written() {
 
     let said = place.desk.run(&page.next("bz service-account list")).await;
     assert!(said.contains("deployer@ci.example") && said.contains("environment=production"), "{said}");
+    in_and_out_of_a_policy(&place, &mut page).await;
     place.desk.run(&page.next("bz service-account set-role")).await;
     let refused = place.desk.try_run("bz --profile robot service-account disable deploy").await;
     assert!(!refused.status.success(), "an account that administers disables another");
@@ -81,6 +82,14 @@ async fn the_page_about_service_accounts_is_as_written() {
     page.ends();
     let log = place.desk.run("bz logs commands --json").await;
     assert!(log.contains("\"deploy\"") && log.contains("ServiceAccount"), "{log}");
+}
+
+async fn in_and_out_of_a_policy(place: &Place, page: &mut Page) {
+    for (subjects, option) in [(2, "--add-service-account"), (1, "--remove-service-account")] {
+        let said = place.desk.run(&format!("{} --json", page.next("bz policy edit"))).await;
+        let policy: serde_json::Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(policy["subjects"].as_array().map(Vec::len), Some(subjects), "{option}: {policy}");
+    }
 }
 
 /// The old key ends, the new one works, and without the key set nobody new is let in.
