@@ -68,6 +68,7 @@
 mod case;
 mod effects;
 mod field;
+mod found;
 mod machines;
 mod organization;
 mod play;

@@ -13,14 +13,14 @@ use bz_core::time::UnixTime;
 use crate::control::{Order, OrderBody, SignedOrder};
 use crate::gate::LocalRule;
 use crate::hostile::case::{Asking, Case, Forgery, Place};
-use crate::hostile::field::{Field, Told};
+use crate::hostile::field::Field;
+use crate::hostile::found::{Found, came};
 use crate::hostile::organization::{Dice, KitError, connection};
 use crate::hostile::rogue::RogueClient;
 use crate::hostile::scenario::{Came, Keys, Local, OrderLie, Rogue, Scenario, Step, Who};
 use crate::hostile::talk::{Attempt, Kept, Own};
 use crate::hostile::token::Issuer;
 use crate::keys::Direction;
-use crate::session::End;
 
 /// What came of a scenario.
 #[derive(Debug, Clone)]
@@ -78,43 +78,17 @@ pub async fn play(field: &mut dyn Field, scenario: &Scenario, seed: u64) -> Resu
         connection: 0,
         counter: 0,
         typed: 0,
-        found: Found::default(),
+        found: Found::new(scenario.expect),
     };
     for step in scenario.steps {
         player.step(step).await?;
     }
-    let Player { field, found, .. } = player;
-    let harm = field.observer().harm().or(found.harm);
-    let unexpected = unexpected(scenario, &found.came, &found.noticed, &found.wrong);
+    let Player { field, mut found, .. } = player;
+    found.did_not_happen(&field.relay().undone());
+    let harm = field.observer().harm().or_else(|| found.harm.take());
+    let unexpected = found.unexpected();
     let (noticed, came, saw) = (found.noticed, found.came, found.saw);
     Ok(Outcome { scenario: *scenario, carrier: field.carrier(), seed, noticed, came, saw, harm, unexpected })
-}
-
-fn unexpected(
-    scenario: &Scenario,
-    came: &BTreeSet<Came>,
-    noticed: &BTreeSet<Who>,
-    wrong: &Option<String>,
-) -> Option<String> {
-    let expect = scenario.expect;
-    if let Some(other) = came.iter().find(|came| !expect.came.contains(came)) {
-        let detail = wrong.as_ref().map(|wrong| format!(": {wrong}")).unwrap_or_default();
-        return Some(format!("something came to be {}{detail}", other.name()));
-    }
-    let needed = !expect.who.is_empty() && !came.iter().all(|came| *came == Came::Complete);
-    if needed && !expect.who.iter().any(|who| noticed.contains(who)) {
-        return Some("nobody noticed who should".to_owned());
-    }
-    None
-}
-
-#[derive(Default)]
-struct Found {
-    noticed: BTreeSet<Who>,
-    came: BTreeSet<Came>,
-    saw: String,
-    harm: Option<String>,
-    wrong: Option<String>,
 }
 
 struct Player<'a> {
@@ -135,6 +109,7 @@ impl Player<'_> {
     async fn step(&mut self, step: &Step) -> Result<(), KitError> {
         match step {
             Step::Rules(rules) => self.field.relay().obey(rules),
+            Step::Comes(came, who) => self.found.expect(came, who),
             Step::Session => {
                 self.open(|_| ()).await?;
                 self.lines(3).await?;
@@ -234,17 +209,9 @@ impl Player<'_> {
         }
         let agent_left = self.field.relay().agent_left();
         let (came, who) = came(&told, agent_left);
-        self.found.noticed.extend(who);
-        self.came(came, &format!("{what} {}", told.words));
+        self.found.takes(came, &who, &format!("session {} {what}: {}", self.session, told.words));
         self.found.saw = told.words;
         Ok(())
-    }
-
-    fn came(&mut self, came: Came, what: &str) {
-        if self.found.came.insert(came) {
-            let wrong = self.found.wrong.take();
-            self.found.wrong = Some(wrong.map(|w| format!("{w}; {what}")).unwrap_or_else(|| what.trim().to_owned()));
-        }
     }
 
     async fn own(&mut self, forgery: &Forgery) -> Result<(), KitError> {
@@ -262,23 +229,32 @@ impl Player<'_> {
         Ok(())
     }
 
+    /// What came of an attempt or a replay: only what the agent did counts as noticed.
     fn attempted(&mut self, attempt: &Attempt, what: &str) {
-        self.found.noticed.insert(Who::Agent);
-        let said = attempt.refused.map_or_else(|| "nothing".to_owned(), |code| code.to_string());
-        self.came(Came::Refused, &format!("{what}: {said}"));
+        let (came, who): (_, &[Who]) = match (attempt.answered, attempt.noticed()) {
+            (true, _) => (Came::Answered, &[]),
+            (false, true) => (Came::Refused, &[Who::Agent]),
+            (false, false) => (Came::Nothing, &[]),
+        };
+        let said = attempt.words();
+        self.found.takes(came, who, &format!("{what}: the server heard {said}"));
         if self.session == 0 {
             self.found.saw = format!("nothing; the server heard: {said}");
         }
     }
 
     async fn replay(&mut self, packets: Vec<Vec<u8>>, elsewhere: bool) -> Result<(), KitError> {
+        if packets.is_empty() {
+            self.found.wrong("did not happen: there is nothing to say again".to_owned());
+            return Ok(());
+        }
         let on: ConnectionId = connection(if elsewhere { 200 } else { self.connection });
         let before = self.field.observer().actions();
-        let attempt = self.field.talk(on, &mut Kept(packets)).await?;
+        let attempt = self.field.talk(on, &mut Kept::new(packets)).await?;
         if self.field.observer().actions() > before {
             self.found.harm.get_or_insert_with(|| "a replay made the target act".to_owned());
         }
-        self.attempted(&attempt, "a replay");
+        self.attempted(&attempt, if elsewhere { "a replay elsewhere" } else { "a replay" });
         Ok(())
     }
 
@@ -337,26 +313,17 @@ impl Player<'_> {
         let opening = case.opening(&mut self.dice)?;
         let mut client = RogueClient::new(rogue, opening, (line, format!("{rogue:?} was acted on")))?;
         let attempt = self.field.talk(case.connection, &mut client).await?;
-        if attempt.ended {
-            self.found.noticed.insert(Who::Agent);
-        }
-        self.came(Came::Ended, "a client that keeps no rule");
-        self.found.saw = "its session was cut off".to_owned();
+        let (came, who): (_, &[Who]) = match (client.did(), attempt.noticed()) {
+            (true, true) => (Came::Ended, &[Who::Agent]),
+            (true, false) => (Came::Nothing, &[]),
+            (false, _) => {
+                self.found.wrong(format!("did not happen: {rogue:?}; the client heard {}", attempt.words()));
+                (Came::Refused, &[])
+            }
+        };
+        self.found.takes(came, who, &format!("{rogue:?}: the client heard {}", attempt.words()));
+        self.found.saw = format!("its client heard: {}", attempt.words());
         Ok(())
-    }
-}
-
-/// What a session came to, and who noticed.
-fn came(told: &Told, agent_left: bool) -> (Came, Vec<Who>) {
-    let agent = agent_left.then_some(Who::Agent);
-    match &told.end {
-        Some(End::Completed(_)) if told.early => (Came::Ended, vec![Who::Agent]),
-        Some(End::Completed(_)) => (Came::Complete, vec![]),
-        None => (Came::Refused, vec![Who::Client]),
-        Some(End::Reported(_)) => (Came::Refused, agent.into_iter().collect()),
-        Some(End::Refused(_) | End::Expired | End::Forgotten) => (Came::Ended, vec![Who::Agent]),
-        Some(End::Misbehavior(_) | End::Truncated) => (Came::Ended, agent.into_iter().chain([Who::Client]).collect()),
-        Some(End::Lost | End::Timeout) => (Came::Ended, agent.into_iter().collect()),
     }
 }
 

@@ -78,7 +78,7 @@ pub enum How {
     Drop,
     /// It passes twice.
     Twice,
-    /// It passes after the next one.
+    /// It passes after the next one of its numbering.
     Later,
     /// It passes, and once more after so many others.
     Again(usize),
@@ -139,9 +139,9 @@ struct State {
     /// Packets of this session, and of the one before.
     seen: Vec<(Direction, Vec<u8>)>,
     earlier: Vec<(Direction, Vec<u8>)>,
-    late: VecDeque<(Direction, usize, Vec<u8>)>,
-    /// How often a rule was obeyed.
-    deeds: usize,
+    late: VecDeque<Late>,
+    /// Rules of before that were never obeyed.
+    undone: Vec<Rule>,
     /// Whether the agent left a session's carrier first, or refused on it.
     agent_left: bool,
 }
@@ -152,6 +152,17 @@ struct Armed {
     from: usize,
     last: bool,
     count: usize,
+    done: bool,
+}
+
+/// A packet that passes after some others.
+#[derive(Debug)]
+struct Late {
+    to: Direction,
+    wait: usize,
+    packet: Vec<u8>,
+    /// Which rule is done when it passes.
+    rule: usize,
 }
 
 impl Relay {
@@ -167,7 +178,7 @@ impl Relay {
             seen: vec![],
             earlier: vec![],
             late: VecDeque::new(),
-            deeds: 0,
+            undone: vec![],
             agent_left: false,
         })))
     }
@@ -186,10 +197,12 @@ impl Relay {
                 Which::From(at) => (at, false),
                 Which::Below(bound) => (state.dice.below(bound), true),
             };
-            Armed { rule: *rule, from, last, count: 0 }
+            Armed { rule: *rule, from, last, count: 0, done: false }
         };
         let rules = rules.iter().map(&mut arm).collect();
-        state.rules = rules;
+        state.late.clear();
+        let before = std::mem::replace(&mut state.rules, rules);
+        state.undone.extend(before.iter().filter(|armed| !armed.done).map(|armed| armed.rule));
     }
 
     /// A session begins: what was seen so far was an earlier one.
@@ -200,10 +213,12 @@ impl Relay {
         state.earlier = std::mem::take(&mut state.seen);
     }
 
-    /// How often it did something to a packet.
+    /// The rules of which nothing came: no packet fitted, or what fitted passed as it was.
     #[must_use]
-    pub fn deeds(&self) -> usize {
-        self.state().deeds
+    pub fn undone(&self) -> Vec<Rule> {
+        let state = self.state();
+        let idle = state.rules.iter().filter(|armed| !armed.done).map(|armed| armed.rule);
+        state.undone.iter().copied().chain(idle).collect()
     }
 
     /// The agent ended a carrier that the client still held, or refused on it.
@@ -231,45 +246,61 @@ impl Relay {
         // Only an agent's own word comes this way.
         state.agent_left |= to == Direction::ToClient && packet.first() == Some(&REFUSAL);
         let mut passed = match state.due(to, packet) {
-            Some(how) => {
-                state.deeds = state.deeds.saturating_add(1);
-                state.apply(how, to, packet)
+            Some((rule, how)) => {
+                let passed = state.apply((rule, how), to, packet);
+                // What waits is done when something overtook it.
+                let waits = matches!(how, How::Later | How::Again(_));
+                if !waits && (passed.cut || passed.packets != [packet]) {
+                    state.did(rule);
+                }
+                passed
             }
             None => Passed { packets: vec![packet.to_vec()], cut: false },
         };
-        passed.packets.extend(state.overdue(to));
+        passed.packets.extend(state.overdue(to, packet));
         passed
     }
 }
 
 impl State {
-    fn due(&mut self, to: Direction, packet: &[u8]) -> Option<How> {
+    fn did(&mut self, rule: usize) {
+        if let Some(armed) = self.rules.get_mut(rule) {
+            armed.done = true;
+        }
+    }
+
+    fn due(&mut self, to: Direction, packet: &[u8]) -> Option<(usize, How)> {
         let mut due = None;
-        for armed in self.rules.iter_mut().filter(|armed| armed.rule.to == to && armed.rule.sort.fits(packet)) {
+        let fits = |armed: &Armed| armed.rule.to == to && armed.rule.sort.fits(packet);
+        for (rule, armed) in self.rules.iter_mut().enumerate().filter(|(_, armed)| fits(armed)) {
             let at = armed.count;
             armed.count = armed.count.saturating_add(1);
             if at == armed.from || (!armed.last && at > armed.from) {
-                due = due.or(Some(armed.rule.how));
+                due = due.or(Some((rule, armed.rule.how)));
             }
         }
         due
     }
 
-    fn overdue(&mut self, to: Direction) -> Vec<Vec<u8>> {
+    /// What waits is overtaken by packets of its own numbering alone: data by data, control by control.
+    fn overdue(&mut self, to: Direction, by: &[u8]) -> Vec<Vec<u8>> {
         let mut out = Vec::new();
-        for (way, wait, packet) in &mut self.late {
-            if *way == to {
-                if *wait == 0 {
-                    out.push(std::mem::take(packet));
-                }
-                *wait = wait.saturating_sub(1);
+        let overtaken = |late: &&mut Late| late.to == to && late.packet.first() == by.first();
+        for late in self.late.iter_mut().filter(overtaken) {
+            if late.wait == 0 {
+                out.push((late.rule, std::mem::take(&mut late.packet)));
             }
+            late.wait = late.wait.saturating_sub(1);
         }
-        self.late.retain(|(_, _, packet)| !packet.is_empty());
-        out
+        self.late.retain(|late| !late.packet.is_empty());
+        let done = out.into_iter().map(|(rule, packet)| {
+            self.did(rule);
+            packet
+        });
+        done.collect()
     }
 
-    fn apply(&mut self, how: How, to: Direction, packet: &[u8]) -> Passed {
+    fn apply(&mut self, (rule, how): (usize, How), to: Direction, packet: &[u8]) -> Passed {
         let one = |bytes: Vec<u8>| Passed { packets: vec![bytes], cut: false };
         let own = packet.to_vec();
         match how {
@@ -278,17 +309,18 @@ impl State {
             How::Drop => Passed::default(),
             How::Twice => Passed { packets: vec![own.clone(), own], cut: false },
             How::Later => {
-                self.late.push_back((to, 1, own));
+                self.late.push_back(Late { to, wait: 1, packet: own, rule });
                 Passed::default()
             }
             How::Again(after) => {
-                self.late.push_back((to, after, own.clone()));
+                self.late.push_back(Late { to, wait: after, packet: own.clone(), rule });
                 one(own)
             }
             How::OfEarlier => one(self.of_earlier(to, packet).unwrap_or(own)),
             How::Mirror => {
                 let said = self.seen.iter().rev().find(|(way, p)| *way != to && matches!(p.first(), Some(3 | 4)));
-                let mut back = said.map(|(_, said)| said.clone()).unwrap_or_default();
+                let Some((_, said)) = said else { return one(own) };
+                let mut back = said.clone();
                 if let (Some(kind), Some(first)) = (own.first(), back.first_mut()) {
                     *first = *kind;
                 }

@@ -31,6 +31,7 @@ pub struct RogueClient {
     keys: Option<Keys>,
     streams: u32,
     leaves: bool,
+    did: bool,
 }
 
 struct Keys {
@@ -70,7 +71,24 @@ impl RogueClient {
             grant: opening.grant.clone(),
         };
         let syn = Signed::seal(&body, opening.organization, &opening.key)?;
-        Ok(Self { kind, opening, syn, ephemeral: Some(ephemeral), line, other, keys: None, streams: 0, leaves: false })
+        Ok(Self {
+            kind,
+            opening,
+            syn,
+            ephemeral: Some(ephemeral),
+            line,
+            other,
+            keys: None,
+            streams: 0,
+            leaves: false,
+            did: false,
+        })
+    }
+
+    /// Whether it came to break a rule: it was let in, and said what it should not.
+    #[must_use]
+    pub const fn did(&self) -> bool {
+        self.did
     }
 
     fn opened(&mut self, now: Now, ack: &Signed<SynAck>) -> Option<Vec<Vec<u8>>> {
@@ -117,6 +135,7 @@ impl RogueClient {
                 packets.push(self.typed(&self.other.clone())?);
             }
         }
+        self.did = self.kind != Rogue::OtherBytes;
         Some(packets)
     }
 
@@ -170,7 +189,9 @@ impl RogueClient {
         // The line's own number once more, though the agent says that it has it.
         (keys.number, keys.chain) = (1, Chain::new(&keys.session, Direction::ToAgent));
         let other = self.other.clone();
-        Some(vec![done, self.typed(&other)?])
+        let packets = vec![done, self.typed(&other)?];
+        self.did = true;
+        Some(packets)
     }
 }
 
@@ -207,9 +228,5 @@ impl Talker for RogueClient {
 
     fn leaves(&mut self) -> bool {
         self.leaves
-    }
-
-    fn waits(&self) -> bool {
-        true
     }
 }

@@ -27,11 +27,15 @@ impl Who {
     }
 }
 
-/// What a session came to.
+/// What a session or an attempt came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Came {
-    /// It was never opened, and nothing was done.
+    /// It was never opened, and nothing was done. For an attempt of the server's own: the agent said no, or ended it.
     Refused,
+    /// The agent answered what the server said as it answers an opening; without a client's key nothing follows.
+    Answered,
+    /// The agent neither answered nor refused nor ended what the server tried, for as long as one waits for it.
+    Nothing,
     /// It ended before its end, and the person was told.
     Ended,
     /// Everything was done once, and shown.
@@ -44,6 +48,8 @@ impl Came {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Refused => "refused",
+            Self::Answered => "answered",
+            Self::Nothing => "nothing",
             Self::Ended => "ended",
             Self::Complete => "complete",
         }
@@ -55,7 +61,7 @@ impl Came {
 pub struct Expect {
     /// One of these for each session and attempt.
     pub came: &'static [Came],
-    /// One of these has to notice; none where nothing is wrong in the end.
+    /// One of these has to notice each that is not complete; nobody where that is empty.
     pub who: &'static [Who],
 }
 
@@ -118,8 +124,10 @@ pub enum Rogue {
 /// One step of a scenario.
 #[derive(Debug, Clone, Copy)]
 pub enum Step {
-    /// From the next session on the server does this to packets.
+    /// From the next session on the server does this to packets; each of them has to be done.
     Rules(&'static [Rule]),
+    /// From here on this must come of sessions and attempts: less than the scenario's own [`Expect`] allows.
+    Comes(&'static [Came], &'static [Who]),
     /// A person opens a session, types three lines, and closes it.
     Session,
     /// A person opens a session.

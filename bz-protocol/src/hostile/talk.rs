@@ -15,7 +15,7 @@ pub struct Attempt {
     pub refused: Option<Code>,
     /// Whether the agent answered as if both roots agreed.
     pub answered: bool,
-    /// Whether the agent ended the stream.
+    /// Whether the agent ended the last stream.
     pub ended: bool,
 }
 
@@ -32,18 +32,31 @@ pub trait Talker: Send {
         false
     }
 
-    /// Time has passed without a packet.
-    fn idle(&mut self, _now: Now) -> Vec<Vec<u8>> {
-        vec![]
-    }
-
-    /// Whether it waits for an answer that must come.
+    /// Whether the agent owes it a word, or the stream's end.
     fn waits(&self) -> bool {
-        false
+        true
     }
 }
 
 impl Attempt {
+    /// Whether the agent said no, or left.
+    #[must_use]
+    pub const fn noticed(&self) -> bool {
+        self.refused.is_some() || self.ended
+    }
+
+    /// What the agent said, in words.
+    #[must_use]
+    pub fn words(&self) -> String {
+        match (self.refused, self.answered, self.ended) {
+            (Some(code), ..) => code.to_string(),
+            (None, true, true) => "an answer, and the stream's end".to_owned(),
+            (None, true, false) => "an answer".to_owned(),
+            (None, false, true) => "the stream's end".to_owned(),
+            (None, false, false) => "nothing".to_owned(),
+        }
+    }
+
     /// Takes note of what the agent said.
     pub fn note(&mut self, packet: &[u8]) {
         match Packet::decode(packet) {
@@ -54,17 +67,34 @@ impl Attempt {
     }
 }
 
-/// Says packets that were kept.
+/// Says packets that were kept, on one stream.
 #[derive(Debug)]
-pub struct Kept(pub Vec<Vec<u8>>);
+pub struct Kept {
+    packets: Vec<Vec<u8>>,
+    heard: bool,
+}
+
+impl Kept {
+    /// Nothing of it is said yet.
+    #[must_use]
+    pub const fn new(packets: Vec<Vec<u8>>) -> Self {
+        Self { packets, heard: false }
+    }
+}
 
 impl Talker for Kept {
     fn begin(&mut self, _now: Now) -> Vec<Vec<u8>> {
-        std::mem::take(&mut self.0)
+        std::mem::take(&mut self.packets)
     }
 
     fn hear(&mut self, _now: Now, _packet: &[u8]) -> Vec<Vec<u8>> {
+        self.heard = true;
         vec![]
+    }
+
+    // After an answer the agent waits for what only the client can say.
+    fn waits(&self) -> bool {
+        !self.heard
     }
 }
 

@@ -31,6 +31,8 @@ use tokio::io::AsyncWriteExt as _;
 pub const START: UnixTime = UnixTime::from_secs(1_800_000_000);
 /// How long something that must come may take.
 const SURELY: Duration = Duration::from_secs(60);
+/// How long the agent may take for a word that it owes, or the end of a stream: less than what ends an idle handshake.
+const OWED: Duration = Duration::from_secs(20);
 /// How long something that need not come is waited for.
 const PERHAPS: Duration = Duration::from_secs(2);
 
@@ -360,13 +362,17 @@ impl<E: Ends> Field for Wire<E> {
                     // An agent that ended the stream meanwhile may have said why.
                     let said: std::io::Result<()> = said.await;
                     drop(said);
-                    let limit = if talker.waits() { PERHAPS.saturating_mul(5) } else { PERHAPS };
+                    let limit = if talker.waits() { OWED } else { PERHAPS };
                     match tokio::time::timeout(limit, read_message(&mut stream, MAX_PACKET)).await {
                         Ok(Ok(Some(packet))) => {
                             attempt.note(&packet);
                             packets = talker.hear(self.clock.now(), &packet);
                         }
                         Ok(Ok(None) | Err(_)) => {
+                            // A link that broke is nothing that the agent noticed.
+                            if !Arc::ptr_eq(&link, &self.link(None).await?) {
+                                return Err(gone(&"in an attempt"));
+                            }
                             attempt.ended = true;
                             break;
                         }
@@ -397,7 +403,11 @@ impl<E: Ends> Field for Wire<E> {
 
     fn pass(&mut self, time: Duration) -> Boxed<'_, Result<(), KitError>> {
         self.clock.advance(time);
-        Box::pin(std::future::ready(Ok(())))
+        Box::pin(async move {
+            // What is on its way, such as an order, arrives.
+            self.listen(true, PERHAPS).await;
+            Ok(())
+        })
     }
 
     fn publish(&mut self, keys: Option<Jwks>) {

@@ -29,6 +29,8 @@ pub enum Weakness {
     ActsOnFrames,
     /// It forgets which grants were used, and needs no confirmation.
     ActsOnOpening,
+    /// It never says no, and ends no carrier: whoever breaks a rule meets silence.
+    Silent,
 }
 
 /// A target: one gate, and a machine for each session.
@@ -119,9 +121,12 @@ impl Host {
                 let body = Forgotten { session: resume.session, random: resume.random };
                 let signed = Signed::seal(&body, self.config.organization, &self.config.key).ok();
                 let told = signed.and_then(|signed| Packet::Forgotten(Box::new(signed)).encode().ok());
-                Wants { packets: told.map(|told| (carrier, told)).into_iter().collect(), closed: vec![carrier] }
+                self.says(Wants {
+                    packets: told.map(|told| (carrier, told)).into_iter().collect(),
+                    closed: vec![carrier],
+                })
             }
-            Ok(_) | Err(_) => Wants { packets: vec![], closed: vec![carrier] },
+            Ok(_) | Err(_) => self.says(Wants { packets: vec![], closed: vec![carrier] }),
         }
     }
 
@@ -156,6 +161,14 @@ impl Host {
         }
         for served in self.sessions.iter_mut().filter(|served| served.ended) {
             wants.closed.append(&mut served.carriers);
+        }
+        self.says(wants)
+    }
+
+    fn says(&self, mut wants: Wants) -> Wants {
+        if self.weakness == Weakness::Silent {
+            wants.closed.clear();
+            wants.packets.retain(|(_, packet)| matches!(packet.first(), Some(2..=5 | 8)));
         }
         wants
     }

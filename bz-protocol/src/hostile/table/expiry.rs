@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::hostile::scenario::{OrderLie, Scenario, Step};
 use crate::hostile::table::identity::{HONEST_NEWER, HOUR};
-use crate::hostile::table::{AGENT, COMPLETE, ENDED, ENDED_OR_COMPLETE, NOBODY};
+use crate::hostile::table::{AGENT, COMPLETE, ENDED, NOBODY};
 
 pub(super) const TABLE: &[Scenario] = &[
     Scenario::new(
@@ -33,6 +33,6 @@ pub(super) const TABLE: &[Scenario] = &[
         "closes the session in order",
         &[Step::Open, Step::Lines(1), Step::Order(OrderLie::Close), Step::Pass(Duration::from_secs(1)), Step::Close],
     )
-    .comes(ENDED_OR_COMPLETE, NOBODY)
+    .comes(ENDED, AGENT)
     .note("shells that stay: bz-agent/tests/it/shells.rs"),
 ];

@@ -16,8 +16,8 @@ use crate::hostile::organization::connection;
 use crate::hostile::relay::{How, Sort, Which};
 use crate::hostile::scenario::{Local, Scenario, Step};
 use crate::hostile::table::{
-    AGENT, CLIENT, COMPLETE, EITHER, ENDED, ENDED_OR_COMPLETE, NO_SUCCESS, NOBODY, REFUSED, REFUSED_OR_COMPLETE,
-    TO_AGENT, TO_CLIENT, WHATEVER, rule, under,
+    AGENT, CLIENT, COMPLETE, EITHER, ENDED, ENDED_OR_COMPLETE, NOBODY, REFUSED, REFUSED_OR_COMPLETE, REPLAYS_REFUSED,
+    SESSIONS_COMPLETE, TO_AGENT, TO_CLIENT, WHATEVER, each, rule, under,
 };
 use crate::refusal::Code;
 
@@ -108,10 +108,13 @@ const WRONG_OPENINGS: &[Forgery] = &[
 const REPLAYS: &[Step] = &[
     Step::Open,
     Step::Lines(1),
+    REPLAYS_REFUSED,
     Step::ReplayOpening { elsewhere: false },
     Step::ReplayOpening { elsewhere: true },
     Step::Lines(1),
+    SESSIONS_COMPLETE,
     Step::Close,
+    REPLAYS_REFUSED,
     Step::ReplayOpening { elsewhere: false },
     Step::ReplayOpening { elsewhere: true },
     Step::ReplayAll,
@@ -137,16 +140,17 @@ pub(super) const TABLE: &[Scenario] = &[
     Scenario::new(
         ("H1", "messages altered or cut short, at each position"),
         "alters a bit of, or cuts, each kind of message",
-        under! {
-            TO_AGENT Sort::Syn, FIRST => How::Flip; TO_AGENT Sort::Syn, FIRST => How::Truncate;
-            TO_CLIENT Sort::SynAck, FIRST => How::Flip; TO_CLIENT Sort::SynAck, FIRST => How::Truncate;
-            TO_AGENT Sort::Data, EARLY => How::Flip; TO_AGENT Sort::Data, EARLY => How::Truncate;
-            TO_CLIENT Sort::Data, EARLY => How::Flip; TO_CLIENT Sort::Data, EARLY => How::Truncate;
-            TO_AGENT Sort::Control, FIRST => How::Flip; TO_CLIENT Sort::Control, FIRST => How::Flip;
+        each! {
+            REFUSED_OR_COMPLETE AGENT: TO_AGENT Sort::Syn, FIRST => How::Flip;
+            COMPLETE NOBODY: TO_AGENT Sort::Syn, FIRST => How::Truncate;
+            ENDED CLIENT: TO_CLIENT Sort::SynAck, FIRST => How::Flip; ENDED CLIENT: TO_CLIENT Sort::SynAck, FIRST => How::Truncate;
+            ENDED AGENT: TO_AGENT Sort::Data, EARLY => How::Flip; ENDED AGENT: TO_AGENT Sort::Data, EARLY => How::Truncate;
+            ENDED CLIENT: TO_CLIENT Sort::Data, EARLY => How::Flip; ENDED CLIENT: TO_CLIENT Sort::Data, EARLY => How::Truncate;
+            ENDED_OR_COMPLETE AGENT: TO_AGENT Sort::Control, FIRST => How::Flip; ENDED_OR_COMPLETE CLIENT: TO_CLIENT Sort::Control, FIRST => How::Flip;
         },
     )
     .comes(WHATEVER, EITHER)
-    .note("every bit of every packet: bz-protocol/tests/it/hostile.rs"),
+    .note("complete where no opening could be read, so that the client came again with its own, and where an acknowledgement came after everything was done; refused or ended otherwise; every bit of every packet: bz-protocol/tests/it/hostile.rs"),
     Scenario::new(
         ("H1-unsigned", "messages of the server's own making"),
         "types a line of its own before a person's, and shows one of its own",
@@ -166,11 +170,11 @@ pub(super) const TABLE: &[Scenario] = &[
         "does each, one session after the other",
         under! {
             TO_AGENT TYPED, Which::Below(3) => How::Twice; TO_AGENT TYPED, Which::Below(2) => How::Later;
-            TO_AGENT TYPED, Which::Below(2) => How::Drop; TO_AGENT TYPED, Which::Below(2) => How::Again(2);
-            TO_AGENT TYPED, Which::Below(3) => How::OfEarlier; TO_AGENT TYPED, Which::Below(3) => How::Mirror;
+            TO_AGENT TYPED, Which::Below(2) => How::Drop; TO_AGENT TYPED, FIRST => How::Again(1);
+            TO_AGENT TYPED, FIRST => How::OfEarlier; TO_AGENT TYPED, Which::Below(3) => How::Mirror;
         },
     )
-    .comes(ENDED_OR_COMPLETE, EITHER),
+    .comes(ENDED, AGENT),
     Scenario::new(
         ("H4", "carriers cut, at each position"),
         "loses data, acknowledgements, or both, with the carrier",
@@ -186,7 +190,9 @@ pub(super) const TABLE: &[Scenario] = &[
         ("H5", "errors and output of the server's making"),
         "refuses in the agent's name, shows output of an earlier session, and of its own",
         &[
+            SESSIONS_COMPLETE,
             Step::Session,
+            Step::Comes(ENDED, CLIENT),
             Step::Rules(&[rule(TO_CLIENT, TYPED, Which::Below(3), How::OfEarlier)]),
             Step::Session,
             Step::Rules(&[rule(TO_CLIENT, TYPED, Which::Below(3), How::Refuse(Code::Expired))]),
@@ -222,14 +228,14 @@ pub(super) const TABLE: &[Scenario] = &[
         "answers under a key of its own",
         under! { TO_CLIENT Sort::SynAck, FIRST => How::OtherAgent },
     )
-    .comes(NO_SUCCESS, CLIENT)
+    .comes(ENDED, CLIENT)
     .note("another key under a known name, and `bz target trust`: examples/tests/it/liar.rs"),
     Scenario::new(
         ("H7", "a login on a link turned into a signature over a session"),
         "logs the agent in with a challenge of its choosing, and answers in its name",
         under! { TO_CLIENT Sort::SynAck, FIRST => How::OtherAgent },
     )
-    .comes(NO_SUCCESS, CLIENT)
+    .comes(ENDED, CLIENT)
     .note("there is no such signature: another key signs logins, and its label begins no other (PR-LABEL-1, PR-LINK-1)"),
     Scenario::new(
         ("H8", "an older version"),
@@ -241,7 +247,7 @@ pub(super) const TABLE: &[Scenario] = &[
     Scenario::new(
         ("H9", "somebody else at a person's session"),
         "opens the session of another person on this person's grant, and this person's on another key",
-        &[Step::Open, Step::Lines(1), Step::Own(OTHERS), Step::Lines(1), Step::Close],
+        &[Step::Open, Step::Lines(1), REPLAYS_REFUSED, Step::Own(OTHERS), SESSIONS_COMPLETE, Step::Lines(1), Step::Close],
     )
     .comes(REFUSED_OR_COMPLETE, AGENT)
     .note("a route has nothing to attach to; shells: bz-agent/tests/it/shells.rs"),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::hostile::case::Forgery;
 use crate::hostile::scenario::{Keys, OrderLie, Scenario, Step};
-use crate::hostile::table::{AGENT, COMPLETE, ENDED_OR_COMPLETE, NO_SUCCESS, NOBODY, REFUSED};
+use crate::hostile::table::{AGENT, COMPLETE, ENDED, NO_SUCCESS, NOBODY, REFUSED};
 use crate::hostile::token::Signing;
 
 pub(super) const WRONG_TOKENS: &[Forgery] = &[
@@ -158,7 +158,7 @@ pub(super) const TABLE: &[Scenario] = &[
         "orders the agent to close it",
         &[Step::Open, Step::Lines(1), Step::Order(OrderLie::Close), Step::Pass(Duration::from_secs(1)), Step::Close],
     )
-    .comes(ENDED_OR_COMPLETE, NOBODY),
+    .comes(ENDED, AGENT),
     Scenario::new(("I8", "tokens that are hard to read"), "opens with each", &[Step::Own(STRANGE_TOKENS)]).comes(REFUSED, AGENT),
 ];
 

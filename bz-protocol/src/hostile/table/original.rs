@@ -9,8 +9,8 @@ use crate::hostile::scenario::{Keys, Local, Scenario, Step};
 use crate::hostile::table::handshake::{LOCAL, WRONG_GRANTS};
 use crate::hostile::table::identity::HOUR;
 use crate::hostile::table::{
-    AGENT, CLIENT, COMPLETE, EITHER, ENDED, NO_SUCCESS, NOBODY, REFUSED, REFUSED_OR_COMPLETE, TO_AGENT, TO_CLIENT,
-    WHATEVER, rule, under,
+    AGENT, ANSWERED, CLIENT, COMPLETE, ENDED, ENDED_OR_ANSWERED, ENDED_OR_COMPLETE, NOBODY, REFUSED,
+    REFUSED_OR_COMPLETE, REPLAYS_REFUSED, SESSIONS_COMPLETE, TO_AGENT, TO_CLIENT, rule, under,
 };
 use crate::refusal::Code;
 
@@ -64,7 +64,7 @@ pub(super) const TABLE: &[Scenario] = &[
     )
     .comes(ENDED, CLIENT),
     Scenario::new(("W4", "any key taken for the agent's"), "answers under a key of its own", under! { TO_CLIENT Sort::SynAck, Which::At(0) => How::OtherAgent })
-        .comes(NO_SUCCESS, CLIENT),
+        .comes(ENDED, CLIENT),
     Scenario::new(
         ("W5", "the agent signs what the server chooses"),
         "logs the agent in as often as it likes, and answers a client in its name",
@@ -73,17 +73,18 @@ pub(super) const TABLE: &[Scenario] = &[
             Step::Rules(&[rule(TO_CLIENT, Sort::SynAck, Which::At(0), How::OtherAgent)]), Step::Session,
         ],
     )
-    .comes(NO_SUCCESS, CLIENT)
+    .comes(ENDED, CLIENT)
     .note("logins are signed by another key, under a label that begins no other"),
     Scenario::new(
         ("W6", "an opening acts when it is replayed"),
         "brings openings whose confirmation it withholds, and the same again",
         &[
-            Step::Rules(&[rule(TO_AGENT, Sort::Data, Which::From(0), How::Drop)]), Step::Session,
-            Step::ReplayOpening { elsewhere: false }, Step::ReplayOpening { elsewhere: true },
+            Step::Comes(ENDED, AGENT), Step::Rules(&[rule(TO_AGENT, Sort::Data, Which::From(0), How::Drop)]), Step::Session,
+            Step::Comes(ANSWERED, NOBODY), Step::ReplayOpening { elsewhere: false }, Step::ReplayOpening { elsewhere: true },
         ],
     )
-    .comes(NO_SUCCESS, NOBODY),
+    .comes(ENDED_OR_ANSWERED, AGENT)
+    .note("an opening is answered until its grant is used, and nothing is done before the client's confirmation, which only its key makes"),
     Scenario::new(
         ("W7", "recovery does things twice"),
         "lets lines through, hides every acknowledgement, and cuts; then refuses in the agent's name",
@@ -92,16 +93,18 @@ pub(super) const TABLE: &[Scenario] = &[
                 rule(TO_CLIENT, Sort::Control, Which::From(0), How::Drop),
                 rule(TO_CLIENT, TYPED, Which::At(1), How::Cut),
             ]),
+            Step::Comes(COMPLETE, NOBODY),
             Step::Session,
+            Step::Comes(ENDED, CLIENT),
             Step::Rules(&[rule(TO_CLIENT, TYPED, Which::At(1), How::Refuse(Code::Malformed))]),
             Step::Session,
         ],
     )
-    .comes(WHATEVER, EITHER),
-    Scenario::new(("W8", "anybody of the organization takes a session over"), "opens a colleague's login on this person's grant", &[Step::Open, Step::Lines(1), Step::Own(COLLEAGUE), Step::Lines(1), Step::Close])
+    .comes(ENDED_OR_COMPLETE, CLIENT),
+    Scenario::new(("W8", "anybody of the organization takes a session over"), "opens a colleague's login on this person's grant", &[Step::Open, Step::Lines(1), REPLAYS_REFUSED, Step::Own(COLLEAGUE), SESSIONS_COMPLETE, Step::Lines(1), Step::Close])
         .comes(REFUSED_OR_COMPLETE, AGENT),
     Scenario::new(("W9", "host keys over an unsigned stream"), "alters the answer that holds them", under! { TO_CLIENT Sort::SynAck, Which::At(0) => How::Flip })
-        .comes(WHATEVER, CLIENT)
+        .comes(ENDED, CLIENT)
         .note("they are facts in the signed answer: PR-SSHD-2"),
     Scenario::new(("W10", "expiry only looked at when something is typed"), "keeps a session open in which nobody types", &[Step::Open, Step::Lines(1), Step::Pass(HOUR), Step::Close])
         .comes(ENDED, AGENT),

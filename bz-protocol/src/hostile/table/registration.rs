@@ -3,7 +3,9 @@
 
 use crate::hostile::case::Forgery;
 use crate::hostile::scenario::{Scenario, Step};
-use crate::hostile::table::{AGENT, COMPLETE, NOBODY, REFUSED, REFUSED_OR_COMPLETE};
+use crate::hostile::table::{
+    AGENT, COMPLETE, NOBODY, REFUSED, REFUSED_OR_COMPLETE, REPLAYS_REFUSED, SESSIONS_COMPLETE,
+};
 use bz_core::id::OrganizationId;
 
 const OTHER_AGENTS: &[Forgery] = &[
@@ -45,7 +47,7 @@ pub(super) const TABLE: &[Scenario] = &[
     Scenario::new(
         ("R5", "an agent started anew between sessions"),
         "keeps what it saw of the start before",
-        &[Step::Session, Step::Restart, Step::ReplayAll, Step::Session],
+        &[SESSIONS_COMPLETE, Step::Session, Step::Restart, REPLAYS_REFUSED, Step::ReplayAll, SESSIONS_COMPLETE, Step::Session],
     )
     .comes(REFUSED_OR_COMPLETE, AGENT)
     .note("shells across starts: bz-agent/tests/it/program.rs"),

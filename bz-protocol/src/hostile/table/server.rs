@@ -11,8 +11,8 @@ use crate::hostile::case::Forgery;
 use crate::hostile::relay::{How, Sort, Which};
 use crate::hostile::scenario::{Keys, Local, OrderLie, Rogue, Scenario, Step};
 use crate::hostile::table::{
-    AGENT, COMPLETE, EITHER, ENDED, ENDED_OR_COMPLETE, NOBODY, REFUSED, REFUSED_OR_COMPLETE, TO_AGENT, TO_CLIENT, rule,
-    under,
+    AGENT, COMPLETE, EITHER, ENDED, ENDED_OR_COMPLETE, NOBODY, REFUSED, REFUSED_OR_COMPLETE, REPLAYS_REFUSED,
+    SESSIONS_COMPLETE, TO_AGENT, TO_CLIENT, rule, under,
 };
 
 const TYPED: Sort = Sort::Frame(Kind::Bytes);
@@ -171,13 +171,13 @@ pub(super) const TABLE: &[Scenario] = &[
         .comes(REFUSED, AGENT)
         .note("within the local policy it may act: that is what the policy is for"),
     Scenario::new(("drop", "a frame withheld"), "withholds one", under! { TO_AGENT TYPED, Which::Below(3) => How::Drop; TO_CLIENT TYPED, Which::Below(3) => How::Drop })
-        .comes(ENDED_OR_COMPLETE, EITHER),
+        .comes(ENDED, EITHER),
     Scenario::new(("delay", "everything stands still for an hour's part"), "lets time pass between lines", &[Step::Open, Step::Lines(1), Step::Pass(Duration::from_secs(600)), Step::Lines(1), Step::Pass(Duration::from_secs(600)), Step::Lines(1), Step::Close])
         .comes(COMPLETE, NOBODY),
     Scenario::new(("duplicate", "a frame twice"), "lets one pass twice", under! { TO_AGENT TYPED, Which::Below(3) => How::Twice; TO_CLIENT TYPED, Which::Below(3) => How::Twice })
         .comes(ENDED, EITHER),
     Scenario::new(("reorder", "frames in another order"), "lets one wait for the next", under! { TO_AGENT TYPED, Which::Below(2) => How::Later; TO_CLIENT TYPED, Which::Below(2) => How::Later })
-        .comes(ENDED_OR_COMPLETE, EITHER),
+        .comes(ENDED, EITHER),
     Scenario::new(("truncate", "frames cut short"), "cuts one", under! { TO_AGENT TYPED, Which::Below(3) => How::Truncate; TO_CLIENT TYPED, Which::Below(3) => How::Truncate })
         .comes(ENDED, EITHER),
     Scenario::new(
@@ -191,7 +191,7 @@ pub(super) const TABLE: &[Scenario] = &[
         ],
     )
     .comes(ENDED_OR_COMPLETE, EITHER),
-    Scenario::new(("replay", "a session said again"), "says all of it again, to the agent's next start too", &[Step::Session, Step::ReplayAll, Step::Restart, Step::ReplayAll])
+    Scenario::new(("replay", "a session said again"), "says all of it again, to the agent's next start too", &[SESSIONS_COMPLETE, Step::Session, REPLAYS_REFUSED, Step::ReplayAll, Step::Restart, Step::ReplayAll])
         .comes(REFUSED_OR_COMPLETE, AGENT),
     Scenario::new(
         ("reauth-withheld", "a newer token withheld"),

@@ -6,8 +6,8 @@ use crate::frame::Kind;
 use crate::hostile::relay::{How, Sort, Which};
 use crate::hostile::scenario::{OrderLie, Rogue, Scenario, Step};
 use crate::hostile::table::{
-    AGENT, COMPLETE, EITHER, ENDED, ENDED_OR_COMPLETE, NOBODY, REFUSED_OR_COMPLETE, TO_AGENT, TO_CLIENT, WHATEVER,
-    rule, under,
+    AGENT, CLIENT, COMPLETE, EITHER, ENDED, ENDED_OR_COMPLETE, NOBODY, REFUSED, REFUSED_OR_COMPLETE, REPLAYS_REFUSED,
+    SESSIONS_COMPLETE, TO_AGENT, TO_CLIENT, each, rule, under,
 };
 
 const FIRST: Which = Which::At(0);
@@ -25,7 +25,7 @@ pub(super) const TABLE: &[Scenario] = &[
         &[
             Step::Rules(&[
                 rule(TO_AGENT, Sort::Any, Which::From(3), How::Drop),
-                rule(TO_CLIENT, Sort::Any, Which::From(3), How::Drop),
+                rule(TO_CLIENT, Sort::Any, Which::From(1), How::Drop),
             ]),
             Step::Session,
         ],
@@ -52,12 +52,12 @@ pub(super) const TABLE: &[Scenario] = &[
         &[
             Step::Rules(&[rule(TO_AGENT, Sort::Syn, FIRST, How::Twice)]), Step::Session,
             Step::Rules(&[rule(TO_AGENT, Sort::Frame(Kind::Fin), FIRST, How::Twice)]), Step::Session,
-            Step::Rules(&[]), Step::Open, Step::Lines(1), Step::Order(OrderLie::Close), Step::Order(OrderLie::Close),
+            Step::Comes(ENDED, AGENT), Step::Rules(&[]), Step::Open, Step::Lines(1), Step::Order(OrderLie::Close), Step::Order(OrderLie::Close),
             Step::Pass(Duration::from_secs(1)), Step::Close,
         ],
     )
-    .comes(WHATEVER, NOBODY)
-    .note("a frame that comes twice ends its session; an order is obeyed once: PR-LINK-2"),
+    .comes(ENDED_OR_COMPLETE, AGENT)
+    .note("a second opening and a second end end the session, unless the agent is still judging the first, or done; an order always does, obeyed once: PR-LINK-2"),
     Scenario::new(
         ("T6", "answers that refuse"),
         "refuses each session once, in the agent's name",
@@ -67,14 +67,14 @@ pub(super) const TABLE: &[Scenario] = &[
             TO_CLIENT Sort::SynAck, FIRST => How::Refuse(crate::refusal::Code::Revoked);
         },
     )
-    .comes(REFUSED_OR_COMPLETE, NOBODY)
+    .comes(REFUSED, NOBODY)
     .note("status codes of HTTP are no part of a session; REST's: bz-client/tests/it/refusals.rs"),
     Scenario::new(
         ("T7", "a delay of everything that one end says"),
         "lets frames wait for the next",
         under! { TO_CLIENT Sort::Control, Which::From(0) => How::Drop },
     )
-    .comes(ENDED_OR_COMPLETE, EITHER)
+    .comes(COMPLETE, NOBODY)
     .note("a stream that nobody reads holds up no other: PR-STREAM-5"),
     Scenario::new(("T8", "a peer that takes no notice of credit"), "has a client send more than it may", &[Step::Rogue(Rogue::TooMuch)])
         .comes(ENDED, AGENT)
@@ -82,7 +82,7 @@ pub(super) const TABLE: &[Scenario] = &[
     Scenario::new(
         ("T9", "carriers of a session that nobody knows"),
         "says everything of a session again after a restart",
-        &[Step::Session, Step::Restart, Step::ReplayAll],
+        &[SESSIONS_COMPLETE, Step::Session, Step::Restart, REPLAYS_REFUSED, Step::ReplayAll],
     )
     .comes(REFUSED_OR_COMPLETE, AGENT),
     Scenario::new(
@@ -94,13 +94,14 @@ pub(super) const TABLE: &[Scenario] = &[
     Scenario::new(
         ("T11", "frames that are none"),
         "sends empty, unknown, too long and hollow frames to both ends",
-        under! {
-            TO_AGENT Sort::Data, Which::Below(4) => How::Bytes(&[]); TO_AGENT Sort::Data, Which::Below(4) => How::Bytes(&[99]);
-            TO_AGENT Sort::Data, Which::Below(4) => How::Zeros(200_000); TO_AGENT Sort::Data, Which::Below(4) => How::Bytes(&[3]);
-            TO_CLIENT Sort::Data, Which::Below(4) => How::Bytes(&[]); TO_CLIENT Sort::Data, Which::Below(4) => How::Bytes(&[99]);
-            TO_CLIENT Sort::Data, Which::Below(4) => How::Zeros(200_000); TO_CLIENT Sort::Data, Which::Below(4) => How::Bytes(&[4]);
-            TO_AGENT Sort::Syn, FIRST => How::Bytes(&[1]); TO_AGENT Sort::Syn, FIRST => How::Zeros(70_000);
+        each! {
+            ENDED AGENT: TO_AGENT Sort::Data, Which::Below(4) => How::Bytes(&[]); ENDED AGENT: TO_AGENT Sort::Data, Which::Below(4) => How::Bytes(&[99]);
+            ENDED_OR_COMPLETE AGENT: TO_AGENT Sort::Data, Which::Below(4) => How::Zeros(200_000); ENDED AGENT: TO_AGENT Sort::Data, Which::Below(4) => How::Bytes(&[3]);
+            ENDED CLIENT: TO_CLIENT Sort::Data, Which::Below(4) => How::Bytes(&[]); ENDED CLIENT: TO_CLIENT Sort::Data, Which::Below(4) => How::Bytes(&[99]);
+            ENDED_OR_COMPLETE CLIENT: TO_CLIENT Sort::Data, Which::Below(4) => How::Zeros(200_000); ENDED CLIENT: TO_CLIENT Sort::Data, Which::Below(4) => How::Bytes(&[4]);
+            COMPLETE NOBODY: TO_AGENT Sort::Syn, FIRST => How::Bytes(&[1]); COMPLETE NOBODY: TO_AGENT Sort::Syn, FIRST => How::Zeros(70_000);
         },
     )
-    .comes(WHATEVER, EITHER),
+    .comes(ENDED_OR_COMPLETE, EITHER)
+    .note("a packet too long for any carrier ends the carrier, and the session goes on over the next; where no opening could be read, the client comes again"),
 ];
