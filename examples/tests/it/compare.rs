@@ -9,7 +9,7 @@ use serde_json::Value;
 /// Every row has figures of both sides, whichever is the better one.
 #[test]
 fn everything_is_measured_on_both_sides() {
-    if !["ssh", "sshd", "scp", "rsync", "pg_ctlcluster"].map(needs::program).into_iter().all(|here| here) {
+    if !["ssh", "sshd", "rsync", "pg_ctlcluster"].map(needs::program).into_iter().all(|here| here) {
         return;
     }
     let program = Path::new(env!("CARGO_BIN_EXE_compare"));

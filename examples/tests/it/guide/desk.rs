@@ -106,8 +106,9 @@ impl Desk {
     pub(super) fn terminal(&self, line: &str) -> Terminal {
         let (pty, pts) = pty_process::open().unwrap();
         pty.resize(Size::new(24, 80)).unwrap();
-        let command = pty_process::Command::new("bash")
-            .args(["-c", &format!("{}exec {line}", self.preamble)])
+        // Whoever runs the tests in the background has Ctrl-C ignored, and so would everything below; a person has not.
+        let command = pty_process::Command::new("env")
+            .args(["--default-signal=INT,QUIT", "bash", "-c", &format!("{}exec {line}", self.preamble)])
             .current_dir(self.folder.path())
             .env_clear()
             .envs(self.environment())
