@@ -25,7 +25,7 @@ use crate::site::{DATABASE, HOST, Site, free_port, postgres_folder};
 /// Measures this product and its peers side by side, and prints medians and ratios.
 ///
 /// Build it with optimizations, as `cargo compare` does, and leave the machine alone meanwhile: it takes some minutes.
-/// A ratio above 1 means that we lead; the goals are those of docs/performance.md.
+/// A ratio above 1 means that we lead; a goal says how far we mean to lead.
 #[derive(Debug, Parser)]
 #[command(name = "cargo compare", bin_name = "cargo compare")]
 struct Arguments {
