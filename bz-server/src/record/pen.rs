@@ -215,8 +215,11 @@ impl Writing {
             self.failed.cancel();
         }
         // It may have come to be required since, or no longer.
-        let known = app.store.connection(id).await.ok().flatten();
-        let required = known.unwrap_or_else(|| self.connection.clone()).record.required;
+        let required = match app.store.connection(id).await {
+            Ok(known) => known.map_or(self.connection.record.required, |now| now.record.required),
+            // Nobody can say that it is not.
+            Err(_) => true,
+        };
         let then = if required { OnRecordFailure::End } else { app.config().on_record_failure };
         if then == OnRecordFailure::End {
             self.failed.cancel();
